@@ -17,7 +17,9 @@ from nllab.errors import SettingError, unknown
 
 def check_period(name: str, period: object) -> int:
     if isinstance(period, bool) or not isinstance(period, int) or period < 1:
-        raise SettingError(f"Level {name!r} has period {period!r}; a period is a whole number of steps, 1 or more (1 writes at every step).")
+        raise SettingError(
+            f"Level {name!r} has period {period!r}; a period is a whole number of steps, 1 or more (1 writes at every step)."
+        )
     return period
 
 
@@ -105,5 +107,7 @@ def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tupl
         raise SettingError(f"No level holds {', '.join(homeless)}. Add a last level such as Level('rest', '*').")
     for level in levels:
         if not held[level.name]:
-            raise SettingError(f"Level {level.name!r} with patterns {', '.join(level.modules)} holds no parameter of its own. Parameters: {', '.join(parameters)}.")
+            raise SettingError(
+                f"Level {level.name!r} with patterns {', '.join(level.modules)} holds no parameter of its own. Parameters: {', '.join(parameters)}."
+            )
     return {name: tuple(found) for name, found in held.items()}
