@@ -107,7 +107,6 @@ def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tupl
         raise SettingError(f"No level holds {', '.join(homeless)}. Add a last level such as Level('rest', '*').")
     for level in levels:
         if not held[level.name]:
-            raise SettingError(
-                f"Level {level.name!r} with patterns {', '.join(level.modules)} holds no parameter of its own. Parameters: {', '.join(parameters)}."
-            )
+            patterns = ", ".join(level.modules)
+            raise SettingError(f"Level {level.name!r} ({patterns}) holds no parameter of its own. Parameters: {', '.join(parameters)}.")
     return {name: tuple(found) for name, found in held.items()}

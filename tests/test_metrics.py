@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from nllab import metrics
+from nllab.errors import ShapeError
+
+MATRIX = np.array([[0.9, 0.1, 0.2], [0.5, 0.8, 0.3], [0.6, 0.9, 0.7]])
+VISITS = (0, 1, 2)
+
+
+def test_three_tasks_by_hand():
+    before = MATRIX.copy()
+    assert metrics.average_accuracy(MATRIX, VISITS) == pytest.approx((0.6 + 0.9 + 0.7) / 3)
+    assert metrics.average_incremental_accuracy(MATRIX, VISITS) == pytest.approx((0.9 + (0.5 + 0.8) / 2 + (0.6 + 0.9 + 0.7) / 3) / 3)
+    assert metrics.forgetting(MATRIX, VISITS) == pytest.approx(((0.9 - 0.6) + (0.8 - 0.9)) / 2)
+    assert metrics.backward_transfer(MATRIX, VISITS) == pytest.approx(((0.6 - 0.9) + (0.9 - 0.8)) / 2)
+    assert metrics.forward_transfer(MATRIX, VISITS, [0.1, 0.2, 0.1]) == pytest.approx(((0.1 - 0.2) + (0.3 - 0.1)) / 2)
+    assert np.array_equal(MATRIX, before)
+
+
+def test_forgetting_is_negative_when_an_old_task_improves():
+    assert metrics.forgetting([[0.5, 0.0], [0.8, 0.9]], (0, 1)) == pytest.approx(-0.3)
+
+
+def test_a_task_that_returns_counts_from_its_first_visit():
+    matrix, visits = [[0.9, 0.1], [0.2, 0.8], [0.95, 0.3]], (0, 1, 0)
+    assert metrics.two_tasks(matrix, visits) == {"a_after_a": 0.9, "a_after_b": 0.2, "b_after_b": 0.8}
+    assert metrics.backward_transfer(matrix, visits) == pytest.approx(((0.95 - 0.9) + (0.3 - 0.8)) / 2)
+    assert metrics.forgetting(matrix, visits) == pytest.approx(((0.9 - 0.95) + (0.8 - 0.3)) / 2)
+    assert metrics.forward_transfer(matrix, visits, [0.0, 0.0]) == pytest.approx(0.1)
+
+
+def test_what_is_undefined_is_nan():
+    assert np.isnan(metrics.forgetting([[0.9]], (0,)))
+    assert np.isnan(metrics.backward_transfer([[0.9]], (0,)))
+    assert np.isnan(metrics.forward_transfer([[0.9]], (0,), [0.1]))
+    assert np.isnan(metrics.two_tasks(MATRIX, VISITS)["a_after_b"])
+    assert np.isnan(metrics.average_accuracy([[0.9, np.nan], [0.8, np.nan]], (0, 1)))
+
+
+@pytest.mark.parametrize(("matrix", "visits"), [([], ()), ([0.1], (0,)), ([[0.1, 0.2]], (0, 1)), ([[0.1, 0.2]], (2,))])
+def test_a_matrix_that_does_not_fit_its_visits_is_refused(matrix, visits):
+    with pytest.raises(ShapeError):
+        metrics.average_accuracy(matrix, visits)
