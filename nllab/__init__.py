@@ -11,6 +11,15 @@ _HOME = {
     "Level": "levels",
     "Schedule": "levels",
     "NllabError": "errors",
+    "DeepMomentum": "optim.deep_momentum",
+    "DeltaGradientDescent": "optim.delta_gradient_descent",
+    "DeltaMomentum": "optim.momentum",
+    "M3": "optim.m3",
+    "Momentum": "optim.momentum",
+    "Muon": "optim.muon",
+    "PreconditionedMomentum": "optim.momentum",
+    "hidden_and_other": "optim.muon",
+    "newton_schulz": "optim.newton_schulz",
 }
 __all__ = sorted([*_HOME, "__version__"])
 
@@ -18,6 +27,15 @@ if TYPE_CHECKING:
     from nllab.errors import NllabError as NllabError
     from nllab.levels import Level as Level
     from nllab.levels import Schedule as Schedule
+    from nllab.optim.deep_momentum import DeepMomentum as DeepMomentum
+    from nllab.optim.delta_gradient_descent import DeltaGradientDescent as DeltaGradientDescent
+    from nllab.optim.m3 import M3 as M3
+    from nllab.optim.momentum import DeltaMomentum as DeltaMomentum
+    from nllab.optim.momentum import Momentum as Momentum
+    from nllab.optim.momentum import PreconditionedMomentum as PreconditionedMomentum
+    from nllab.optim.muon import Muon as Muon
+    from nllab.optim.muon import hidden_and_other as hidden_and_other
+    from nllab.optim.newton_schulz import newton_schulz as newton_schulz
 
 
 def __getattr__(name: str) -> Any:

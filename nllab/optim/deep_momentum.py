@@ -1,0 +1,97 @@
+"""Deep momentum: the memory of past gradients is a small network, trained on the fly to foretell the gradient from its direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nllab.optim.checks import COUNT, FRACTION, NONNEGATIVE, as_matrix, check_gradients, check_parameters, check_settings, evaluate, floor
+
+
+class DeepMemory(NamedTuple):
+    """One network per row of a weight, its first layer shared: m(u) = bias + values^T tanh(keys u) / sqrt(H), H hidden units.
+
+    keys (H, columns), values (rows, H, columns), bias (rows, columns).
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+
+
+def unit_rows(gradient: Tensor) -> Tensor:
+    """u: the direction of each row's gradient, (rows, columns); zero where the gradient is zero."""
+    return torch.nn.functional.normalize(gradient, dim=1, eps=floor(gradient.dtype))
+
+
+def hidden_units(memory: DeepMemory, gradient: Tensor) -> Tensor:
+    return torch.tanh(unit_rows(gradient) @ memory.keys.mT) / max(1, len(memory.keys)) ** 0.5  # (rows, H)
+
+
+def read(memory: DeepMemory, gradient: Tensor) -> Tensor:
+    """m(u), (rows, columns): the step the memory proposes for this gradient's direction."""
+    return memory.bias + torch.einsum("rh,rhc->rc", hidden_units(memory, gradient), memory.values)
+
+
+def inner_loss(memory: DeepMemory, gradient: Tensor) -> Tensor:
+    """1/2||m(u) + G||^2: the memory is to answer the direction of a gradient with the step down it."""
+    return (read(memory, gradient) + gradient).square().sum() / 2
+
+
+def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float, retention: float) -> DeepMemory:
+    """One descent step of the whole network on `inner_loss`: m <- alpha m - eta dL/dm (Eq. 50; alpha=retention, eta=inner_lr).
+
+    The slope on the keys is divided by ||values||^2 + ||G||^2: it is quadratic in the gradient's scale, and so it stays below
+    1.3 at any scale. The keys do not decay, or the memory would lose what it is asked by.
+    """
+    hidden, error = hidden_units(memory, gradient), read(memory, gradient) + gradient
+    root = max(1, len(memory.keys)) ** 0.5
+    slope = torch.einsum("rc,rhc->rh", error, memory.values) * (1 - (root * hidden).square()) / root
+    scale = (memory.values.square().sum() + gradient.square().sum()).clamp(min=floor(gradient.dtype) ** 2)
+    return DeepMemory(
+        memory.keys - inner_lr * (slope.mT @ unit_rows(gradient)) / scale,
+        retention * memory.values - inner_lr * torch.einsum("rh,rc->rhc", hidden, error),
+        retention * memory.bias - inner_lr * error,
+    )
+
+
+class DeepMomentum(Optimizer):
+    """Deep momentum gradient descent (DMGD): W <- W + lr m(G), where m is an MLP trained at every step on its inner objective.
+
+    Momentum is the best constant forecast of the gradient; this memory forecasts it from its direction.
+    Source: Eq. 50. Limit: with hidden = 0 only the bias is left, m <- (retention - inner_lr) m - inner_lr G: plain momentum,
+    `Momentum(lr=lr * inner_lr, momentum=retention - inner_lr)`.
+    Differs from paper: its example objective <m(u), 1> would move every weight along the constant vector 1; the value here is -G.
+    The MLP is ours (the paper gives none): one per row of a matrix, the first layer shared, asked by the gradient's direction.
+    Units: lr is weight change per unit of gradient (a constant gradient moves the weights by lr per step in the end);
+    inner_lr in [0, 1] is the fraction of its error that the bias corrects per step; retention in [0, 1].
+    Cost: (1 + hidden) numbers per weight and hidden per column. Randomness: the first keys, from `seed` and the parameter's place.
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    """
+
+    def __init__(
+        self, params: Any, *, lr: float = 1e-2, inner_lr: float = 0.1, retention: float = 1.0, hidden: int = 4, seed: int = 0
+    ) -> None:
+        defaults = {"lr": lr, "inner_lr": inner_lr, "retention": retention, "hidden": hidden, "seed": seed}
+        super().__init__(check_parameters(params), defaults)
+        check_settings(self, lr=NONNEGATIVE, inner_lr=FRACTION, retention=FRACTION, hidden=COUNT, seed=COUNT)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = evaluate(closure)
+        places = {parameter: place for place, parameter in enumerate(p for group in self.param_groups for p in group["params"])}
+        for group, parameter, gradient in check_gradients(self):
+            state, matrix = self.state[parameter], as_matrix(gradient)
+            if not state:
+                generator = torch.Generator().manual_seed(group["seed"] + places[parameter])
+                keys = torch.randn(group["hidden"], matrix.shape[1], generator=generator).to(matrix)
+                state.update(keys=keys, values=matrix.new_zeros(len(matrix), len(keys), matrix.shape[1]), bias=torch.zeros_like(matrix))
+            memory = DeepMemory(state["keys"], state["values"], state["bias"])
+            memory = deep_momentum_step(memory, matrix, inner_lr=group["inner_lr"], retention=group["retention"])
+            state.update(memory._asdict())
+            parameter.add_(read(memory, matrix).view_as(parameter), alpha=group["lr"])
+        return loss

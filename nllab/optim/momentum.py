@@ -1,0 +1,156 @@
+"""Momentum as a memory of gradients, and its first three rungs: value-less, preconditioned, and with the delta rule.
+
+Every rung keeps a memory m, writes the gradient G into it by one step of gradient descent on an inner objective, and moves the
+weights by what it reads: W <- W + m. The objective is all that differs (Behrouz et al. 2025, arXiv 2512.24695, section 4.4):
+    <m, G>            momentum                 (33)-(34)
+    <m G^T, P>        preconditioned momentum  (46)-(47)
+    1/2||m G^T + P||^2  delta momentum           (48)-(49)
+Vectors count as one row, filters as one row per output. State follows the dtype and device of its parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nllab.optim.checks import (
+    BELOW_ONE,
+    FRACTION,
+    NONNEGATIVE,
+    POSITIVE,
+    as_matrix,
+    check_gradients,
+    check_parameters,
+    check_settings,
+    evaluate,
+    floor,
+)
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+def inner_step(memory: Tensor, gradient: Tensor, objective: Objective, *, lr: float, momentum: float) -> Tensor:
+    """Generalised momentum: one descent step of the memory on any inner objective(memory, gradient), m <- alpha m - eta dL/dm.
+
+    Source: Eq. 35-37 (alpha=momentum, eta=lr); the layer's input and output gradient enter through their product, the gradient.
+    Differs from paper: nothing. Shapes: memory as the objective likes it; the result has the same shape.
+    """
+    return momentum * memory - lr * torch.func.grad(objective)(memory, gradient)
+
+
+def momentum_step(memory: Tensor, value: Tensor, *, lr: float, momentum: float) -> Tensor:
+    """m <- alpha m - eta P G, with `value` = P G: Eq. 33 where P is the identity, Eq. 47 otherwise. Differs from paper: nothing."""
+    return momentum * memory - lr * value
+
+
+def delta_momentum_step(memory: Tensor, gradient: Tensor, value: Tensor, *, lr: float, momentum: float, erase: float | Tensor) -> Tensor:
+    """m <- m (alpha I - erase G^T G) - eta P G, with `value` = P G.
+
+    Source: Eq. 48-49. With erase = lr it is gradient descent on 1/2||m G^T + P||^2; erase = 0 is `momentum_step`.
+    Differs from paper: the Gram matrix is G^T G on the right, the only place where it fits (arXiv prints G G^T there, the NeurIPS
+    version G^T G on the left), and the erase term, printed without a rate, has one: at 1 it diverges as soon as the largest
+    eigenvalue of G^T G passes 1 + alpha. The sign of P follows from W <- W + m.
+    Shapes: memory, gradient, value (rows, columns); the columns x columns Gram matrix is never formed.
+    """
+    return momentum * memory - erase * (memory @ gradient.mT) @ gradient - lr * value
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum: the value-less linear memory, or a linear memory with an inner objective of your own.
+
+    Source: Eq. 33-34; with `objective` Eq. 35-37. Differs from paper: nothing.
+    Equal to torch.optim.SGD(lr, momentum) at a constant lr (torch's buffer is -m/lr, so a new lr there rescales the past as well).
+    Units: lr is weight change per unit of gradient; a constant gradient moves the weights by lr / (1 - momentum) per step.
+    `objective(memory, gradient)` returns the scalar the memory descends; None is <memory, gradient>. It is not in the state_dict.
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    """
+
+    def __init__(self, params: Any, *, lr: float = 1e-3, momentum: float = 0.9, objective: Objective | None = None) -> None:
+        super().__init__(check_parameters(params), {"lr": lr, "momentum": momentum})
+        check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE)
+        self.objective = objective
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = evaluate(closure)
+        for group, parameter, gradient in check_gradients(self):
+            state, rates = self.state[parameter], {"lr": group["lr"], "momentum": group["momentum"]}
+            memory = state.get("memory", torch.zeros_like(parameter))
+            if self.objective is None:
+                state["memory"] = momentum_step(memory, gradient, **rates)
+            else:
+                state["memory"] = inner_step(memory, gradient, self.objective, **rates)
+            parameter.add_(state["memory"])
+        return loss
+
+
+class PreconditionedMomentum(Optimizer):
+    """Momentum whose memory maps each gradient to a value P G that carries information on the curvature.
+
+    Source: Eq. 46-47. Without `preconditioner`, P is diagonal: 1 / (sqrt(v) + eps) with v <- decay v + (1 - decay) G^2
+    (appendix B, Eq. 105), which makes it torch.optim.RMSprop(lr, momentum, alpha=decay).
+    Differs from paper: the paper leaves P open; appendix B prints v without decay.
+    Units: lr is weight change per step in the default form, weight change per unit of P G with a preconditioner of your own.
+    `preconditioner(gradient)` returns P G in the gradient's shape, e.g. lambda g: inverse_hessian @ g; it is not in the state_dict.
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        decay: float = 0.99,
+        eps: float = 1e-8,
+        preconditioner: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(check_parameters(params), {"lr": lr, "momentum": momentum, "decay": decay, "eps": eps})
+        check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE, decay=BELOW_ONE, eps=POSITIVE)
+        self.preconditioner = preconditioner
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = evaluate(closure)
+        for group, parameter, gradient in check_gradients(self):
+            state = self.state[parameter]
+            if self.preconditioner is None:
+                second = state.get("second", torch.zeros_like(parameter)) * group["decay"] + (1 - group["decay"]) * gradient.square()
+                state["second"], value = second, gradient / (second.sqrt() + group["eps"])
+            else:
+                value = self.preconditioner(gradient)
+            memory = state.get("memory", torch.zeros_like(parameter))
+            state["memory"] = momentum_step(memory, value, lr=group["lr"], momentum=group["momentum"])
+            parameter.add_(state["memory"])
+        return loss
+
+
+class DeltaMomentum(Optimizer):
+    """Momentum that first forgets what it remembers along the gradient that has just come, then writes it.
+
+    Source: Eq. 48-49 with P the identity. erase = 0 is `Momentum`; for a vector, erase = momentum replaces the past along G.
+    Differs from paper: see `delta_momentum_step`; and the erase term uses G / ||G||, so that `erase` means the same at every
+    gradient scale and the memory never diverges (the eigenvalues of its transition lie in [momentum - erase, momentum]).
+    Units: lr is weight change per unit of gradient; erase is a fraction in [0, 1].
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    """
+
+    def __init__(self, params: Any, *, lr: float = 1e-3, momentum: float = 0.9, erase: float = 0.3) -> None:
+        super().__init__(check_parameters(params), {"lr": lr, "momentum": momentum, "erase": erase})
+        check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE, erase=FRACTION)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = evaluate(closure)
+        for group, parameter, gradient in check_gradients(self):
+            state, matrix = self.state[parameter], as_matrix(gradient)
+            unit = matrix / matrix.norm().clamp(min=floor(matrix.dtype))
+            memory = state.get("memory", torch.zeros_like(parameter))
+            rates = {"lr": group["lr"], "momentum": group["momentum"], "erase": group["erase"]}
+            state["memory"] = delta_momentum_step(as_matrix(memory), unit, matrix, **rates).view_as(parameter)
+            parameter.add_(state["memory"])
+        return loss
