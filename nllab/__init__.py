@@ -11,6 +11,8 @@ _HOME = {
     "Level": "levels",
     "Schedule": "levels",
     "NllabError": "errors",
+    "MemoryState": "memory",
+    "SelfModifyingTitans": "memory",
     "DeepMomentum": "optim.deep_momentum",
     "DeltaGradientDescent": "optim.delta_gradient_descent",
     "DeltaMomentum": "optim.momentum",
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from nllab.errors import NllabError as NllabError
     from nllab.levels import Level as Level
     from nllab.levels import Schedule as Schedule
+    from nllab.memory import MemoryState as MemoryState
+    from nllab.memory import SelfModifyingTitans as SelfModifyingTitans
     from nllab.optim.deep_momentum import DeepMomentum as DeepMomentum
     from nllab.optim.delta_gradient_descent import DeltaGradientDescent as DeltaGradientDescent
     from nllab.optim.m3 import M3 as M3

@@ -1,0 +1,310 @@
+"""Write rules: how a matrix, or a small residual MLP, takes in a run of key-value pairs.
+
+Every rule here is one recurrence over tokens,
+
+    M_t = M_{t-1} (α_t I - ε_t k_t k_tᵀ) + S_t,    S_t = β S_{t-1} + d_t k_tᵀ,
+
+with retention α, erase ε, momentum β and drive d = -η ∂L/∂(output of the memory). What the rules differ in is ε, β and the state at which
+the gradient is taken. Inside a chunk of C tokens the recurrence has a closed form: a matrix of C x C numbers, the same for every memory that
+shares its keys, one triangular solve, and no loop over tokens. γ, the product of the retentions, is handled through its logarithm and is
+never divided by. `nllab.memory.reference` holds the same functions token by token.
+
+Source: Behrouz et al. 2025, "Nested Learning", arXiv 2512.24695, Eq. 88-93. Axes: ... any leading axes (batch, heads), T tokens, C chunk,
+Dk Dv widths of key and value, E hidden width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nllab.errors import SettingError, ShapeError, unknown
+
+Objective = Literal["l2", "dot"]
+OBJECTIVES = ("l2", "dot")
+
+
+class MLPWeights(NamedTuple):
+    """Fast weights of the residual memory z + down σ(up z) (Eq. 89: W₂ = up, W₁ = down): up (..., E, Dk), down (..., Dv, E)."""
+
+    up: Tensor
+    down: Tensor
+
+
+class Span(NamedTuple):
+    """What a run of tokens does to every matrix that shares its keys and rates, worked out once."""
+
+    key: Tensor  # (..., C, Dk)
+    total: Tensor  # log γ_t (..., C)
+    before: Tensor  # log γ_{t-1} (..., C)
+    kept: Tensor  # γ_C (..., 1, 1)
+    kept_since: Tensor  # γ_C / γ_t (..., C, 1)
+    overlap: Tensor | None  # ε_t k_t·k_i (..., C, C); None where nothing is erased
+    rate: Tensor | None  # ε_t (..., C, 1)
+    erased: Tensor | None  # ε_t γ_{t-1} (..., C, 1)
+    coupling: Tensor | None  # L: overlap γ_{t-1}/γ_i for i < t (..., C, C); on and above the diagonal it holds anything
+
+
+def span(key: Tensor, log_retention: Tensor, erase: Tensor | None) -> Span:
+    """Prepare a run of tokens: key (..., C, Dk), log_retention and erase (..., C); erase None erases nothing."""
+    total = log_retention.cumsum(-1)
+    before = total - log_retention
+    end = total[..., -1:]
+    kept, kept_since = end.exp().unsqueeze(-1), (end - total).exp().unsqueeze(-1)
+    if erase is None:
+        return Span(key, total, before, kept, kept_since, None, None, None, None)
+    rate = erase.unsqueeze(-1)
+    overlap = rate * (key @ key.mT)
+    # Differences above the diagonal are positive and could overflow.
+    decay = (before.unsqueeze(-1) - total.unsqueeze(-2)).tril(-1).exp()
+    return Span(key, total, before, kept, kept_since, overlap, rate, rate * before.exp().unsqueeze(-1), overlap * decay)
+
+
+def settle(tokens: Span, change: Tensor) -> Tensor:
+    """Solve (I + L) W = change, (..., C, Dv): W_t is what token t takes away, once the tokens before it have acted."""
+    if tokens.coupling is None:
+        return change
+    return torch.linalg.solve_triangular(tokens.coupling, change, upper=False, unitriangular=True)
+
+
+def take_away(tokens: Span, state: Tensor, taken: Tensor) -> Tensor:
+    """The state after the run: γ_C M - Wᵀ diag(γ_C / γ) K."""
+    return tokens.kept * state - (tokens.kept_since * taken).mT @ tokens.key
+
+
+def advance(tokens: Span, state: Tensor, drive: Tensor) -> Tensor:
+    """One run of tokens without momentum: state (..., Dv, Dk), drive (..., C, Dv)."""
+    change = -drive if tokens.erased is None else tokens.erased * (tokens.key @ state.mT) - drive
+    return take_away(tokens, state, settle(tokens, change))
+
+
+def advance_with_momentum(tokens: Span, state: Tensor, velocity: Tensor, drive: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    """One run of tokens with momentum: state and velocity S (..., Dv, Dk), drive (..., C, Dv)."""
+    size = drive.shape[-2]
+    steps = torch.arange(size + 1, device=drive.device)
+    powers = torch.as_tensor(momentum, dtype=drive.dtype, device=drive.device) ** steps
+    # Γ[t, s] = γ_t / γ_s for s ≤ t; Γ times the powers of β says how much of each drive, and of S, has reached M by token t.
+    gamma = (tokens.total.unsqueeze(-1) - tokens.total.unsqueeze(-2)).tril().exp().tril()
+    from_drive = gamma @ powers[(steps[:size, None] - steps[:size]).clamp_min(0)].tril()
+    from_velocity = gamma @ powers[1:].unsqueeze(-1)
+    reached = from_drive[..., -1:, :].mT * drive
+    if tokens.overlap is not None and tokens.rate is not None and tokens.erased is not None:
+        drive_before, velocity_before = (F.pad(weight[..., :-1, :], (0, 0, 1, 0)) for weight in (from_drive, from_velocity))
+        change = tokens.erased * (tokens.key @ state.mT) + tokens.rate * velocity_before * (tokens.key @ velocity.mT)
+        change = change + (tokens.overlap * drive_before) @ drive
+        reached = reached - tokens.kept_since * settle(tokens, change)
+    state = tokens.kept * state + from_velocity[..., -1:, :] * velocity + reached.mT @ tokens.key
+    faded = powers[:size].flip(0).unsqueeze(-1) * drive
+    return state, powers[size] * velocity + faded.mT @ tokens.key
+
+
+def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Tensor:
+    """Read a residual MLP memory: z + down σ(up z), σ = SiLU; query (..., T, Dk), returns (..., T, Dv).
+
+    Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of one number).
+    """
+    output = F.silu(query @ weights.up.mT) @ weights.down.mT
+    return query + output if residual else output
+
+
+def hebbian_write(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Tensor | float = 1.0,
+    retention: Tensor | float = 1.0,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 64,
+) -> tuple[Tensor | None, Tensor]:
+    """Add every value at its key: M_t = α_t M_{t-1} + η_t v_t k_tᵀ. With a query it is (gated) linear attention.
+
+    Shapes: state (..., Dv, Dk) · key, query (..., T, Dk) · value (..., T, Dv) · inner_lr, retention (..., T) or a number.
+        returns reads M_t q_t (..., T, Dv), or None without a query, and the state after the last token
+    Units: inner_lr per token; retention in [0, 1], 1 keeps everything. chunk_size changes the time, not the result.
+    Raises: ShapeError where the shapes disagree, SettingError for a chunk_size below 1.
+    Source: Eq. 64, and Eq. 92 without the erase (dot-product objective).
+    Differs from paper: the sign; as printed, Eq. 92 descends towards -v.
+    """
+    key, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size)
+    return _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, erases=False)
+
+
+def delta_write(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Tensor | float = 1.0,
+    retention: Tensor | float = 1.0,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 64,
+) -> tuple[Tensor | None, Tensor]:
+    """Replace what each key holds: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, the gated delta rule (DeltaNet at α = 1).
+
+    Keys should have norm 1. Shapes, units, errors as in `hebbian_write`; chunk_size changes the time, not the result.
+    Source: Eq. 65, and Eq. 92 (DGD with the dot-product objective, which is the same thing).
+    Differs from paper: the sign of the value in Eq. 92; as printed its fixed point is M k = -v.
+    """
+    key, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size)
+    return _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, erases=True)
+
+
+def dgd_write(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Tensor | float = 1.0,
+    retention: Tensor | float = 1.0,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 16,
+    objective: Objective = "l2",
+    erase: bool = True,
+    momentum: float = 0.0,
+) -> tuple[Tensor | None, Tensor]:
+    """Delta gradient descent with retention: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t).
+
+    B is the state at the start of the chunk: the gradient is taken there and reads see it (Eq. 90), so chunk_size is part of the model.
+    The erase acts at every token. Keys should have norm 1 (Eq. 57 is exact only then).
+
+    Shapes, units, errors as in `hebbian_write`, but the reads are B q_t; S starts at 0 (`SelfModifyingTitans` carries it in its state).
+    Source: Eq. 88, 90, 92, 93. objective "l2" is Eq. 93, "dot" Eq. 92.
+    Differs from paper: the sign of Eq. 92; the boundary is that of the chunk before (the printed index C ceil(t/C) would read the future);
+        momentum is in no equation of the paper, its form is that of Titans. The L2 gradient has no factor 2, as in Eq. 93, so that a
+        repeated pair settles at M k = v/2.
+    """
+    key, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size)
+    if objective not in OBJECTIVES:
+        raise unknown("objective", objective, OBJECTIVES)
+    velocity, reads = torch.zeros_like(state), []
+    for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
+        reads.append(q @ state.mT if q is not None else None)
+        drive = rate.unsqueeze(-1) * (v - k @ state.mT if objective == "l2" else v)
+        tokens = span(k, _log(keep), rate if erase else None)
+        if momentum:
+            state, velocity = advance_with_momentum(tokens, state, velocity, drive, momentum)
+        else:
+            state = advance(tokens, state, drive)
+    return _joined(reads), state
+
+
+def titans_write(
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Tensor | float = 1.0,
+    retention: Tensor | float = 1.0,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 16,
+    momentum: float = 0.9,
+) -> tuple[Tensor | None, Tensor]:
+    """Titans: gradient descent with momentum, M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ; no erase.
+
+    Shapes, units, errors as in `dgd_write`.
+    Source: Eq. 76-78 and Titans (Behrouz et al. 2025, arXiv 2501.00663).
+    Differs from paper: α is what is kept, as in Eq. 88 (Titans' own α is what is forgotten); β is a constant.
+    """
+    return dgd_write(
+        state, key, value, inner_lr, retention, query=query, chunk_size=chunk_size, objective="l2", erase=False, momentum=momentum
+    )
+
+
+def mlp_dgd_write(
+    state: MLPWeights,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Tensor | float = 1.0,
+    retention: Tensor | float = 1.0,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 16,
+    objective: Objective = "l2",
+    erase: bool = True,
+    residual: bool = True,
+) -> tuple[Tensor | None, MLPWeights]:
+    """Delta gradient descent on the residual MLP memory of Eq. 89: the erase acts on `up`, whose input is the key; `down` only decays.
+
+    Shapes: up (..., E, Dk) · down (..., Dv, E) · key, query (..., T, Dk) · value (..., T, Dv) · inner_lr, retention (..., T) or a number.
+    Source: Eq. 88-90.
+    Differs from paper: M (α I - η k kᵀ) is defined for a matrix that acts on k; on an MLP it is applied to the matrix that does, and the
+        other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
+    """
+    key, inner_lr, retention = _check_write(state.down @ state.up, key, value, query, inner_lr, retention, chunk_size)
+    if objective not in OBJECTIVES:
+        raise unknown("objective", objective, OBJECTIVES)
+    reads = []
+    for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
+        reads.append(mlp_read(state, q, residual=residual) if q is not None else None)
+        hidden, slope = silu_with_slope(k @ state.up.mT)
+        error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
+        step = -rate.unsqueeze(-1) * error
+        up = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
+        down = advance(span(hidden, _log(keep), None), state.down, step)
+        state = MLPWeights(up, down)
+    return _joined(reads), state
+
+
+def silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(z) = z s(z) and σ'(z) = s(z) + σ(z) (1 - s(z)), s the logistic function."""
+    gate = z.sigmoid()
+    value = z * gate
+    return value, torch.addcmul(gate, value, 1 - gate)
+
+
+def _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, *, erases):
+    """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just written."""
+    reads = []
+    for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
+        tokens = span(k, _log(keep), rate if erases else None)
+        change = -rate.unsqueeze(-1) * v
+        if tokens.erased is not None:
+            change = change + tokens.erased * (k @ state.mT)
+        taken = settle(tokens, change)
+        if q is not None:
+            since = (tokens.total.unsqueeze(-1) - tokens.total.unsqueeze(-2)).tril().exp().tril()
+            reads.append(tokens.total.exp().unsqueeze(-1) * (q @ state.mT) - (since * (q @ k.mT)) @ taken)
+        state = take_away(tokens, state, taken)
+    return _joined(reads), state
+
+
+def _log(retention: Tensor) -> Tensor:
+    return retention.clamp_min(torch.finfo(retention.dtype).tiny).log()
+
+
+def _joined(reads: list) -> Tensor | None:
+    return None if not reads or reads[0] is None else torch.cat(reads, dim=-2)
+
+
+def _chunks(key, value, query, inner_lr, retention, chunk_size):
+    # split, not slices: the backward of n slices would write n tensors of full length.
+    keys, values = key.split(chunk_size, -2), value.split(chunk_size, -2)
+    queries = query.split(chunk_size, -2) if query is not None else [None] * len(keys)
+    return zip(keys, values, queries, inner_lr.split(chunk_size, -1), retention.split(chunk_size, -1), strict=True)
+
+
+def check_whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+
+
+def _check_write(state, key, value, query, inner_lr, retention, chunk_size):
+    check_whole("chunk_size", chunk_size)
+    lead, (out, width) = state.shape[:-2], state.shape[-2:]
+    if key.dim() != state.dim() or key.shape[:-2] != lead or key.shape[-1] != width or key.shape[-2] < 1:
+        raise ShapeError(f"key is {tuple(key.shape)}; with a state of {tuple(state.shape)} it must be {(*lead, 'T', width)}, T 1 or more.")
+    tokens = key.shape[-2]
+    for name, tensor, last in (("value", value, out), ("query", query, width)):
+        if tensor is not None and tuple(tensor.shape) != (*lead, tokens, last):
+            raise ShapeError(f"{name} is {tuple(tensor.shape)}; with this state and key it must be {(*lead, tokens, last)}.")
+    rates = []
+    for name, rate in (("inner_lr", inner_lr), ("retention", retention)):
+        rate = torch.as_tensor(rate, dtype=state.dtype, device=state.device)
+        if rate.dim() and tuple(rate.shape) != (*lead, tokens):
+            raise ShapeError(f"{name} is {tuple(rate.shape)}; it must be a number or {(*lead, tokens)}, one per token.")
+        rates.append(rate.expand(*lead, tokens))
+    return key, *rates
