@@ -1,0 +1,28 @@
+"""The streams by name. `build` makes one; the names are known without loading torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from nllab.errors import unknown
+
+if TYPE_CHECKING:
+    from nllab.streams.stream import Stream
+
+HOME = {
+    "digits-ab": ("digits", "digits_ab"),
+    "digits-5x2": ("digits", "digits_5x2"),
+    "permuted-digits": ("digits", "permuted_digits"),
+}
+
+
+def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False) -> Stream:
+    """The stream of this name. `seed` draws what is random in it, `split` cuts train from test, `hold_out` fills the validation parts.
+
+    Raises SettingError for a name that is not known.
+    """
+    if name not in HOME:
+        raise unknown("stream", name, HOME)
+    module, function = HOME[name]
+    return getattr(importlib.import_module(f"nllab.streams.{module}"), function)(seed, split, hold_out)

@@ -1,0 +1,153 @@
+"""One frozen, validated value that says everything about a run: what is learned, by what, how. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlencode
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nllab.errors import SettingError, unknown
+from nllab.streams import HOME as STREAMS
+
+# Learning rates a plain optimizer takes where none is given; each was the best of a small grid on digits-ab's task A alone (LOG.md).
+LEARNING_RATES = {
+    "sgd": 0.05,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "muon": 0.02,
+    "m3": 0.02,
+    "dgd": 0.05,
+    "delta-momentum": 0.02,
+    "deep-momentum": 0.02,
+}
+PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
+OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
+
+# What differs from the defaults below, by preset. A preset is named after its stream.
+PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS}
+
+Period = Annotated[int, Field(ge=1, le=100_000)]
+Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class Experiment(BaseModel):
+    """Everything that decides what a run does. Two equal experiments give equal runs, bit for bit, on one CPU thread.
+
+    Raises SettingError that names the key, the value and what was expected.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stream: str = Field("digits-ab", description="what is learned, task after task")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="draws the initial weights, the order of samples and what is random in the stream")
+    split: int = Field(0, ge=0, le=2**31 - 1, description="draws the cut between training and test samples")
+    evaluate_on: Literal["test", "validation"] = Field("test", description="validation holds out a tenth of the training part and scores on it")
+    passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
+    batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
+    loss: Literal["squared_error", "cross_entropy"] = Field("squared_error", description="the same on both sides of the toggle")
+    model: Literal["cms", "mlp"] = Field("cms", description="cms: residual memory levels; mlp: the same width without them")
+    dim: int = Field(256, ge=1, le=4096, description="width")
+    hidden: int = Field(256, ge=1, le=8192, description="width inside a memory level")
+    periods: tuple[Period, ...] = Field((1, 4, 16), min_length=1, max_length=8, description="steps between writes of each memory level, fast to slow")
+    input_period: Period = Field(1, description="steps between writes of the input level")
+    head_period: Period = Field(1, description="steps between writes of the output layer")
+    optimizer: str = Field("deep", description="who writes at the start")
+    off_optimizer: str = Field("adam", description="who writes while the deep optimizer is switched off")
+    learning_rate: Rate | None = Field(None, description="of the plain optimizer; empty takes its usual one")
+    rate: Rate = Field(1.0, description="of the deep optimizer; 1 is the exact minimizer for squared error")
+    retention: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write")
+    observe: bool = Field(True, description="whether the deep optimizer's memory watches while it is switched off")
+    frozen: bool = Field(False, description="the twin: every level but the head stays at its initial values")
+    evaluate_every: int = Field(10, ge=1, le=100_000, description="steps between two measurements of the accuracy on every task")
+
+    def __init__(self, **settings: Any) -> None:
+        strange = [key for key in settings if key not in type(self).model_fields]
+        if strange:
+            raise unknown("setting", strange[0], type(self).model_fields)
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise SettingError(_readable(error)) from None
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        if self.stream not in STREAMS:
+            raise unknown("stream", self.stream, STREAMS)
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.off_optimizer not in PLAIN_OPTIMIZERS:
+            raise unknown("off_optimizer", self.off_optimizer, PLAIN_OPTIMIZERS)
+        if list(self.periods) != sorted(self.periods):
+            raise SettingError(f"periods is {self.periods}; memory levels go from fast to slow, so their periods must not fall.")
+        return self
+
+    @property
+    def plain(self) -> str:
+        """The plain optimizer: who writes whenever the deep one does not."""
+        return self.off_optimizer if self.optimizer == "deep" else self.optimizer
+
+    @property
+    def plain_learning_rate(self) -> float:
+        return LEARNING_RATES[self.plain] if self.learning_rate is None else self.learning_rate
+
+    def but(self, **changes: Any) -> Experiment:
+        """The same experiment with some settings changed, validated."""
+        return Experiment(**{**self.model_dump(), **changes})
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Experiment:
+        """The settings known by this name, changed where asked. Raises SettingError for a name that is not known."""
+        if name not in PRESETS:
+            raise unknown("preset", name, PRESETS)
+        return cls(**{"stream": name, **PRESETS[name], **changes})
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Experiment:
+        try:
+            settings = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SettingError(f"This is not an experiment in JSON: {error}.") from None
+        if not isinstance(settings, dict):
+            raise SettingError(f"An experiment in JSON is an object of settings, not {type(settings).__name__}.")
+        return cls(**settings)
+
+    def to_query(self) -> str:
+        """What differs from the defaults, as the part of an address behind its question mark."""
+        return urlencode({key: _spelled(value) for key, value in self.model_dump().items() if value != Experiment.model_fields[key].default})
+
+    @classmethod
+    def from_query(cls, query: str | Mapping[str, str]) -> Experiment:
+        """The experiment of an address or of its parsed query. Raises SettingError for what cannot be used."""
+        pairs = dict(parse_qsl(query.lstrip("?"))) if isinstance(query, str) else dict(query)
+        return cls(**{key: read_setting(key, value) for key, value in pairs.items()})
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read_setting(key: str, text: str) -> Any:
+    """The value that a person means by `key=text`: lists by commas, nothing for None. The experiment itself checks it."""
+    if key not in Experiment.model_fields:
+        raise unknown("setting", key, Experiment.model_fields)
+    if key == "periods":
+        return tuple(part.strip() for part in text.split(","))
+    return None if key == "learning_rate" and text.lower() in ("", "none") else text
+
+
+def _readable(error: ValidationError) -> str:
+    sentences = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        name = problem["loc"][0] if problem["loc"] else key
+        about = Experiment.model_fields[str(name)].description if str(name) in Experiment.model_fields else ""
+        sentences.append(f"{key} is {problem['input']!r}: {problem['msg'].lower()}" + (f" ({about})." if about else "."))
+    return " ".join(sentences)

@@ -1,0 +1,104 @@
+"""What a stream is: tasks with training, validation and test parts, and the order in which a learner meets them.
+
+The learner sees batches alone: no task identity, no boundary signal. One output layer serves all tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from nllab.errors import DataError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Inputs (N, D) float32 and class labels (N,) int64."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Tensor) -> Part:
+        return Part(self.inputs[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its name on every axis, what it teaches in words, and its three parts (validation may be empty)."""
+
+    name: str
+    about: str
+    train: Part
+    validation: Part
+    test: Part
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            if not len(getattr(self, part)):
+                raise DataError(f"Task {self.name!r} has an empty {part} part; every task needs at least one sample in it.")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks and the plan of visits; plan[i] is the index of the task that experience i teaches."""
+
+    name: str
+    about: str
+    tasks: tuple[Task, ...]
+    plan: tuple[int, ...]
+    classes: int
+    image_shape: tuple[int, int] | None = None
+
+    @property
+    def features(self) -> int:
+        return self.tasks[0].train.inputs.shape[1]
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled image set cut into parts that share no sample; inputs are flat rows of pixels, already normalised."""
+
+    train: Part
+    validation: Part
+    test: Part
+    classes: int
+    image_shape: tuple[int, int] = field(default=(8, 8))
+
+
+def class_incremental(images: Images, groups: tuple[tuple[int, ...], ...], *, name: str, about: str, plan: tuple[int, ...] | None = None) -> Stream:
+    """Tasks that bring new classes: task i holds the samples whose label is in groups[i]."""
+
+    def of(part: Part, group: tuple[int, ...]) -> Part:
+        return part[torch.isin(part.labels, torch.tensor(group))]
+
+    tasks = tuple(
+        Task(letter(i), "digits " + ", ".join(map(str, group)), *(of(part, group) for part in (images.train, images.validation, images.test)))
+        for i, group in enumerate(groups)
+    )
+    return Stream(name, about, tasks, plan or tuple(range(len(tasks))), images.classes, images.image_shape)
+
+
+def permuted(images: Images, count: int, seed: int, *, name: str, about: str) -> Stream:
+    """Tasks that share all classes and differ in the order of the pixels; the first keeps the order of the images."""
+    generator = torch.Generator().manual_seed(seed)
+    tasks = []
+    for i in range(count):
+        order = torch.arange(images.train.inputs.shape[1]) if i == 0 else torch.randperm(images.train.inputs.shape[1], generator=generator)
+        parts = (replace(part, inputs=part.inputs[:, order]) for part in (images.train, images.validation, images.test))
+        tasks.append(Task(letter(i), "the images as they are" if i == 0 else f"the images under pixel order {i}", *parts))
+    return Stream(name, about, tuple(tasks), tuple(range(count)), images.classes, images.image_shape)
+
+
+def letter(index: int) -> str:
+    """The name of task `index`: A, B, ... Z, then A2, B2, ..."""
+    turn, rest = divmod(index, 26)
+    return chr(ord("A") + rest) + (str(turn + 1) if turn else "")
