@@ -1,16 +1,39 @@
 """The continuum memory system (CMS): a chain of MLP blocks, each of which learns at its own speed.
 
-Every block always runs forward; only its writes are gated (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74).
-Axis letters: B batch, T tokens, D width.
+Every block always runs forward; only its writes are gated (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74). There are two clocks:
+*steps*: the parameters themselves are written by an optimizer that follows `levels()`; nothing here looks at the clock.
+*tokens*: each sequence starts from the parameters and carries its own fast weights, written inside the sequence with the gradient of the
+task's loss. `start` makes them, `forward(x, state)` reads them, `write` moves the clock; the model that knows the loss drives the three.
+A fast weight is one flat row per sequence, (B, P), P the parameters of its block. Axis letters: B batch, T tokens, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from itertools import pairwise
+from math import prod
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
-from nllab.errors import SettingError
+from nllab.errors import SettingError, ShapeError, unknown
+from nllab.levels import Level, check_period
+
+VARIANTS = ("sequential", "nested", "independent")
+
+
+def check_sequence(name: str, x: Tensor, dim: int) -> None:
+    """Raise ShapeError unless x is (B, T, dim) with B, T >= 1, of floating point, and finite."""
+    if x.ndim != 3 or x.shape[-1] != dim or 0 in x.shape:
+        raise ShapeError(f"{name}: x has shape {tuple(x.shape)}; expected (B, T, {dim}) with B and T at least 1.")
+    if not x.is_floating_point():
+        raise ShapeError(f"{name}: x has dtype {x.dtype}; expected floating point.")
+    if not torch.isfinite(x).all():
+        raise ShapeError(f"{name}: x holds NaN or infinity; expected finite numbers.")
 
 
 class MLPBlock(nn.Module):
@@ -35,3 +58,179 @@ class MLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.down(torch.relu(self.up(F.layer_norm(x, x.shape[-1:]))))
+
+
+def read(block: nn.Module, fast_weights: Tensor, x: Tensor) -> Tensor:
+    """Run `block` on each sequence with that sequence's own weights: fast_weights (B, P), x (B, T, D) -> (B, T, D).
+
+    Any block runs through `vmap`; for `MLPBlock` the same is written out in batched products, which costs a third as much.
+    """
+    shapes = {name: p.shape for name, p in block.named_parameters()}
+
+    def unflatten(flat: Tensor) -> dict[str, Tensor]:
+        pieces = flat.split([prod(s) for s in shapes.values()], -1)
+        return {name: piece.view(flat.shape[:-1] + s) for (name, s), piece in zip(shapes.items(), pieces, strict=True)}
+
+    if not isinstance(block, MLPBlock):
+        return vmap(lambda flat, row: functional_call(block, unflatten(flat), (row,)))(fast_weights, x)
+    w = unflatten(fast_weights)
+    hidden = torch.baddbmm(w["up.bias"].unsqueeze(1), F.layer_norm(x, x.shape[-1:]), w["up.weight"].mT).relu()
+    return x + torch.baddbmm(w["down.bias"].unsqueeze(1), hidden, w["down.weight"].mT)
+
+
+class CMSState(NamedTuple):
+    """A CMS inside a sequence: per level its fast weights (B, P) and the gradients summed since its last write; tokens seen so far."""
+
+    fast_weights: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    position: int
+
+
+class ContinuumMemory(nn.Module):
+    """A chain (or weighted sum) of MLP blocks ordered from fast to slow, each with its own period.
+
+    levels: periods from fast to slow, (1, 8, 64), or names with periods, {"fast": 1, "slow": 64}: steps or tokens between two writes. The
+      last chunk of a sequence may be short: it writes nothing, and its gradients wait in the state.
+    variant: "sequential" (Eq. 73) chains the blocks; "nested" (Eq. 72) chains them and, when a level writes, the next faster one
+      starts anew from its initial state; "independent" (Eq. 74) adds the blocks' outputs with learned weights.
+    hidden: width inside each block, 2 * dim if None.
+    inner_lr: initial rate of the writes on the clock of tokens, one learned number a level; None leaves out that clock; 0 never writes.
+    blocks: modules (D,) -> (D,) to use instead of fresh `MLPBlock`s, one a level, copied: the pretrained MLPs of section 7.3.
+
+    Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74 (paper symbols: C = period, θ = weights, η = inner_lr).
+    Differs from paper: the sum of Eq. 71 has C terms, not the C+1 of its printed bounds; η is one learned number a level, constant over
+    tokens; in the nested variant the initial state is learned by the outer loop through all writes (clock of tokens) or follows the
+    weights it started (`restart`, clock of steps), not by one more optimizer inside the sequence.
+
+    Shapes: x (B, T, dim) · state as made by `start(B)`, or None for the parameters themselves · returns (B, T, dim).
+    Raises: SettingError for no levels, periods that do not grow (nested: that do not divide one another) or an unknown variant;
+      ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and batch.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        levels: Sequence[int] | Mapping[str, int],
+        *,
+        variant: str = "sequential",
+        hidden: int | None = None,
+        inner_lr: float | None = None,
+        blocks: Sequence[nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(levels, int | str) or not levels:
+            raise SettingError(f"ContinuumMemory: levels is {levels!r}; give periods from fast to slow such as (1, 8, 64).")
+        if variant not in VARIANTS:
+            raise unknown("variant", variant, VARIANTS)
+        named = levels if isinstance(levels, Mapping) else dict(zip(level_names(len(levels)), levels, strict=True))
+        self.periods = {name: check_period(name, period) for name, period in named.items()}
+        for fast, slow in pairwise(self.periods.values()):
+            if fast > slow or (variant == "nested" and slow % fast):
+                rule = "each dividing the next" if variant == "nested" else "from fast to slow"
+                raise SettingError(f"ContinuumMemory: {variant} levels have periods {tuple(self.periods.values())}; expected them {rule}.")
+        if inner_lr is not None and not 0 <= inner_lr < float("inf"):
+            raise SettingError(f"ContinuumMemory: inner_lr is {inner_lr!r}; expected a finite number, 0 or more, or None.")
+        if blocks is not None and len(blocks) != len(self.periods):
+            raise SettingError(f"ContinuumMemory: {len(blocks)} blocks for {len(self.periods)} levels; expected one a level.")
+        self.dim, self.variant = dim, variant
+        made = (
+            [deepcopy(b) for b in blocks]
+            if blocks is not None
+            else [MLPBlock(dim, 2 * dim if hidden is None else hidden) for _ in self.periods]
+        )
+        self.blocks = nn.ModuleDict(dict(zip(self.periods, made, strict=True)))
+        count = len(self.periods)
+        self.mix = nn.Parameter(torch.full((count,), 1 / count)) if variant == "independent" else None
+        self.inner_lr = None if inner_lr is None else nn.Parameter(torch.full((count,), float(inner_lr)))
+        if variant == "nested":
+            for name in list(self.periods)[:-1]:
+                self.register_buffer(f"initial_{name}", self.flat(name).detach().clone())
+
+    def levels(self, prefix: str = "") -> tuple[Level, ...]:
+        """Its levels from fast to slow for the clock of steps; mixing weights and inner rates learn with the slowest."""
+        slowest = list(self.periods)[-1]
+        own = {slowest: (f"{prefix}mix", f"{prefix}inner_lr")}
+        return tuple(Level(name, (f"{prefix}blocks.{name}", *own.get(name, ())), period) for name, period in self.periods.items())
+
+    def forward(self, x: Tensor, state: CMSState | None = None) -> Tensor:
+        check_sequence("ContinuumMemory", x, self.dim)
+        if state is not None:
+            self.check_state(state, len(x))
+        return self.read(x, state)
+
+    def read(self, x: Tensor, state: CMSState | None = None) -> Tensor:
+        """`forward` for callers that have checked their input."""
+        outputs = []
+        for name, block in self.blocks.items():
+            y = block(x) if state is None else read(block, state.fast_weights[name], x)
+            outputs.append(y)
+            x = x if self.mix is not None else y
+        return x if self.mix is None else torch.einsum("l,l...->...", self.mix, torch.stack(outputs))
+
+    @property
+    def writes_tokens(self) -> bool:
+        """Whether the clock of tokens runs: some level has a rate other than 0."""
+        return self.inner_lr is not None and bool((self.inner_lr != 0).any())
+
+    def flat(self, name: str) -> Tensor:
+        """All parameters of a level in one row (P,)."""
+        return torch.cat([p.flatten() for p in self.blocks[name].parameters()])
+
+    def start(self, batch: int) -> CMSState:
+        """Fresh fast weights: every sequence begins with the parameters, and outer gradients reach them through all later writes."""
+        return CMSState({name: self.flat(name).expand(batch, -1) for name in self.periods}, {}, 0)
+
+    def tokens_to_write(self, position: int) -> int:
+        """Tokens from `position` to the next write of any level."""
+        return min(period - position % period for period in self.periods.values())
+
+    def write(self, state: CMSState, gradients: Mapping[str, Tensor], tokens: int) -> CMSState:
+        """Count `tokens` tokens whose loss has these gradients (B, P) per level; levels whose period ends write the sum (Eq. 71).
+
+        Raises: SettingError without inner_lr, or if `tokens` would run past the next write; ShapeError for a foreign state or gradient.
+        """
+        if self.inner_lr is None:
+            raise SettingError("ContinuumMemory: inner_lr is None, so nothing is written inside a sequence; give a rate such as 0.01.")
+        if not 1 <= tokens <= self.tokens_to_write(state.position):
+            raise SettingError(
+                f"ContinuumMemory: tokens is {tokens}; expected 1 to {self.tokens_to_write(state.position)}, the next write."
+            )
+        batch = len(next(iter(state.fast_weights.values())))
+        self.check_state(state, batch)
+        self.check_state(CMSState(dict(gradients), {}, 0), batch)
+        position = state.position + tokens
+        due = {name for name, period in self.periods.items() if position % period == 0}
+        sums = {name: state.gradients[name] + g if name in state.gradients else g for name, g in gradients.items()}
+        restarts = {fast for fast, slow in pairwise(self.periods) if self.variant == "nested" and slow in due}
+        fast_weights = dict(state.fast_weights)
+        for i, name in enumerate(self.periods):
+            if name in restarts:
+                fast_weights[name] = self.flat(name).expand(batch, -1)
+            elif name in due:
+                fast_weights[name] = fast_weights[name] - self.inner_lr[i] * sums[name]
+        return CMSState(fast_weights, {name: g for name, g in sums.items() if name not in due}, position)
+
+    @torch.no_grad()
+    def restart(self, step: int, *, meta_rate: float = 0.0) -> tuple[str, ...]:
+        """Nested variant on the clock of steps, after the write at `step`: levels whose next slower one wrote start anew; returns them.
+
+        The initial state first moves by `meta_rate` towards the weights it led to (a first-order way to learn it; 0 keeps it).
+        """
+        due = [fast for fast, slow in pairwise(self.periods) if self.variant == "nested" and step > 0 and step % self.periods[slow] == 0]
+        for name in due:
+            initial = self.get_buffer(f"initial_{name}")
+            initial.lerp_(self.flat(name), meta_rate)
+            nn.utils.vector_to_parameters(initial, self.blocks[name].parameters())
+        return tuple(due)
+
+    def check_state(self, state: CMSState, batch: int) -> None:
+        expected = {name: (batch, sum(p.numel() for p in block.parameters())) for name, block in self.blocks.items()}
+        found = {name: tuple(w.shape) for name, w in state.fast_weights.items()}
+        if found != expected:
+            raise ShapeError(f"ContinuumMemory: state or gradients have (B, P) {found}; expected {expected}.")
+
+
+def level_names(count: int) -> tuple[str, ...]:
+    """Names of `count` levels from fast to slow."""
+    middle = ("medium",) if count == 3 else tuple(f"medium-{i}" for i in range(1, count - 1))
+    return ("memory",) if count == 1 else ("fast", *middle, "slow")

@@ -1,0 +1,381 @@
+"""HOPE: a self-modifying memory followed by a continuum memory system, and the complete models built of such blocks.
+
+    o = x + mixer(norm(x)),    y = CMS(o)                                                                       (Eq. 94-97)
+
+The mixer is all that sets HOPE, Hope-Attention and the models they are compared with apart: `SelfModifyingTitans` makes it HOPE, softmax
+attention Hope-Attention, and with a CMS of one level Hope-Attention is an ordinary Transformer (`MIXERS` lists them all).
+
+The clock of tokens. A language model knows its loss while it reads: the next token. It reads up to the next write of any level, takes the
+gradient of the summed loss of just these tokens with respect to the fast weights that read them, writes, and reads on with what was written
+(online: later losses are computed after earlier writes). The last of these losses needs the first token of the next segment, which a model
+may know when it predicts the one after: nothing leaks. Inner gradients stay inside their segment (the mixer's state at its start is given);
+outer gradients go through all writes. Axis letters: B batch, T tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nllab.errors import SettingError, ShapeError, unknown
+from nllab.levels import Level
+from nllab.memory.titans import SelfModifyingTitans
+from nllab.models.cms import CMSState, ContinuumMemory, check_sequence, level_names
+from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
+
+# Name -> class and its own settings: HOPE, Hope-Attention and what they are compared with.
+MIXERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "self-modifying": (SelfModifyingTitans, {}),
+    "titans": (SelfModifyingTitans, {"adaptive": (), "erase": False, "momentum": 0.9}),
+    "attention": (CausalAttention, {}),
+    "linear": (LinearAttention, {}),
+    "delta": (LinearAttention, {"delta": True}),
+    "lstm": (LSTM, {}),
+    "window": (Window, {}),
+}
+
+
+class Block(nn.Module):
+    """One block, y = CMS(x + mixer(norm(x))): any mixer `y, state = mixer(x, state)` and a continuum memory system.
+
+    Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 94-97.
+    Differs from paper: the norm (layer norm without weights) and the residual are ours; the paper omits both from its formulas.
+
+    Shapes: x (B, T, D) · returns (B, T, D). Raises: ShapeError for another rank, width, dtype, T = 0 or NaN.
+    """
+
+    def __init__(self, mixer: nn.Module, memory: ContinuumMemory) -> None:
+        super().__init__()
+        self.mixer, self.memory, self.dim = mixer, memory, memory.dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_sequence("Block", x, self.dim)
+        return self.stream(x)[0]
+
+    def stream(self, x: Tensor, state: Any = None, memory: CMSState | None = None) -> tuple[Tensor, Any]:
+        """The same from a mixer state (None: fresh), with fast weights in the CMS (None: its parameters); returns the new mixer state."""
+        y, state = self.mixer(F.layer_norm(x, x.shape[-1:]), state)
+        return self.memory.read(x + y, memory), state
+
+
+def Hope(
+    dim: int,
+    levels: Sequence[int] | Mapping[str, int] = (1, 8, 64),
+    *,
+    mixer: str = "self-modifying",
+    variant: str = "sequential",
+    hidden: int | None = None,
+    inner_lr: float | None = None,
+    **mixer_settings: Any,
+) -> Block:
+    """A HOPE block: self-modifying Titans, then a CMS. `levels`, `variant`, `hidden`, `inner_lr` are those of `ContinuumMemory`,
+    all other settings those of the mixer (`SelfModifyingTitans`: heads, chunk_size, ...).
+
+    Source: Eq. 94-97, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block` and `SelfModifyingTitans`.
+    Raises: SettingError for an unknown mixer or one of its settings.
+    """
+    if mixer not in MIXERS:
+        raise unknown("mixer", mixer, MIXERS)
+    make, settings = MIXERS[mixer]
+    memory = ContinuumMemory(dim, levels, variant=variant, hidden=hidden, inner_lr=inner_lr)
+    try:
+        return Block(make(dim, **{**settings, **mixer_settings}), memory)
+    except TypeError as error:
+        raise SettingError(f"Mixer {mixer!r} does not take these settings: {', '.join(mixer_settings)} ({error}).") from error
+
+
+def HopeAttention(dim: int, levels: Sequence[int] | Mapping[str, int] = (1, 8, 64), *, heads: int = 1, **settings: Any) -> Block:
+    """Hope-Attention: the HOPE block with softmax attention in place of self-modifying Titans; settings as in `Hope`.
+
+    Source: section 7.3 and Table 1, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block`; rotary positions are ours.
+    """
+    return Hope(dim, levels, mixer="attention", heads=heads, **settings)
+
+
+class ModelState(NamedTuple):
+    """A model inside a sequence: per block the mixer's state and, on the clock of tokens, the CMS's; and the tokens read since the last
+    write, which the next call reads again because their loss needs its first token."""
+
+    mixers: tuple[Any, ...]
+    memories: tuple[CMSState | None, ...]
+    pending: Tensor
+
+
+class LanguageModel(nn.Module):
+    """Tokens to scores: embedding, blocks, norm, linear head. Build it with `HopeLM` or `peer`.
+
+    outputs: scores per token, if other than the vocabulary (then there is no next-token loss and no clock of tokens).
+    The clock of tokens runs where a block's CMS has a rate `inner_lr` other than 0. Writes after T tokens with known next token:
+    floor(T / period). It needs memory for all T tokens when training; hand on `detach(state)` between pieces to truncate.
+
+    Shapes: tokens (B, T) integer · returns (B, T, V).
+    Raises: ShapeError for another rank or dtype, T = 0, or tokens outside the vocabulary; SettingError for a state of another model.
+    """
+
+    def __init__(self, vocabulary: int, blocks: Sequence[Block], *, outputs: int | None = None) -> None:
+        super().__init__()
+        if vocabulary < 1 or not blocks or (outputs is not None and outputs < 1):
+            raise SettingError(
+                f"LanguageModel: vocabulary {vocabulary}, {len(blocks)} blocks, outputs {outputs}; expected 1 or more of each."
+            )
+        if outputs not in (None, vocabulary) and any(b.memory.inner_lr is not None for b in blocks):
+            raise SettingError(
+                f"LanguageModel: outputs is {outputs}, vocabulary {vocabulary}; the clock of tokens needs next-token scores."
+            )
+        dim = blocks[0].dim
+        self.embed = nn.Embedding(vocabulary, dim)
+        self.blocks = cast(Sequence[Block], nn.ModuleList(blocks))
+        self.head = nn.Linear(dim, outputs or vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.stream(tokens)[0]
+
+    def levels(self) -> tuple[Level, ...]:
+        """Its levels for the clock of steps, in the order of the data flow; levels of the same name in several blocks write together."""
+        return model_levels(self.blocks)
+
+    def stream(self, tokens: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
+        """Scores for `tokens`, read on from `state` (None: a fresh start), and the state after them; any cutting gives the same scores."""
+        self.check(tokens, state)
+        learns = any(block.memory.writes_tokens for block in self.blocks) if state is None else state.memories[0] is not None
+        if learns:
+            return self.learn(tokens, state)
+        none = (None,) * len(self.blocks)
+        scores, mixers = self.read(tokens, none if state is None else state.mixers, none)
+        return scores, ModelState(mixers, none, tokens[:, :0])
+
+    def read(self, tokens: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None]) -> tuple[Tensor, tuple[Any, ...]]:
+        x, after = self.embed(tokens), []
+        for block, mixer, memory in zip(self.blocks, mixers, memories, strict=True):
+            x, mixer = block.stream(x, mixer, memory)
+            after.append(mixer)
+        return self.head(F.layer_norm(x, x.shape[-1:])), tuple(after)
+
+    def learn(self, tokens: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
+        """`stream` on the clock of tokens: read a segment, write, read on; also where outer gradients are switched off."""
+        outer = torch.is_grad_enabled()
+        # Fused attention kernels have no second derivative.
+        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if outer else nullcontext():
+            if state is None:
+                state = ModelState((None,) * len(self.blocks), tuple(b.memory.start(len(tokens)) for b in self.blocks), tokens[:, :0])
+            mixers, memories = state.mixers, [memory for memory in state.memories if memory is not None]
+            tokens, already = torch.cat([state.pending, tokens], 1), state.pending.shape[1]
+            scores, anchor = [], None
+            while True:
+                size = min(block.memory.tokens_to_write(memory.position) for block, memory in zip(self.blocks, memories, strict=True))
+                segment, rest = tokens[:, :size], tokens[:, size:]
+                reading = [m._replace(fast_weights={n: fresh(w, anchor, outer) for n, w in m.fast_weights.items()}) for m in memories]
+                y, after = self.read(segment, mixers, reading)
+                scores.append(y)
+                if not rest.shape[1]:
+                    break
+                loss = F.cross_entropy(y.flatten(0, 1), tokens[:, 1 : size + 1].flatten(), reduction="sum")
+                weights = [w for m in reading for w in m.fast_weights.values()]
+                gradients = iter(torch.autograd.grad(loss, weights, create_graph=outer))
+                memories = [
+                    block.memory.write(m, {name: next(gradients) for name in m.fast_weights}, size)
+                    for block, m in zip(self.blocks, memories, strict=True)
+                ]
+                mixers, tokens = after, rest
+                if not outer:
+                    mixers, memories, scores[-1] = detach(mixers), detach(memories), y.detach()
+                anchor = weights[0]
+            answer = torch.cat(scores, 1)[:, already:]
+        return answer if outer else answer.detach(), ModelState(mixers, tuple(memories), segment)
+
+    def check(self, tokens: Tensor, state: ModelState | None) -> None:
+        if tokens.ndim != 2 or 0 in tokens.shape or tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise ShapeError(f"LanguageModel: tokens have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; expected (B, T) integers.")
+        if tokens.device != self.embed.weight.device:
+            raise ShapeError(f"LanguageModel: tokens are on {tokens.device}, the model on {self.embed.weight.device}; move one of them.")
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= self.embed.num_embeddings:
+            raise ShapeError(f"LanguageModel: tokens run from {low} to {high}; expected 0 to {self.embed.num_embeddings - 1}.")
+        if state is None:
+            return
+        if not isinstance(state, ModelState) or len(state.mixers) != len(self.blocks):
+            raise SettingError(f"LanguageModel: state is not one of this model with {len(self.blocks)} blocks.")
+        if len(state.pending) != len(tokens):
+            raise ShapeError(f"LanguageModel: state holds {len(state.pending)} sequences, tokens {len(tokens)}; expected as many.")
+
+
+class After(torch.autograd.Function):
+    """`weights` unchanged, but behind `anchor` in the graph.
+
+    An inner gradient asks for these weights only; autograd walks back no further than the nearest of them, so that a slow level, unwritten
+    since the start, must not look as old as it is: else every segment would walk over all segments before it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, anchor: Tensor | None) -> Tensor:  # type: ignore[override]
+        return weights.view_as(weights)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient, None
+
+
+def fresh(weights: Tensor, anchor: Tensor | None, outer: bool) -> Tensor:
+    """The same fast weights as this segment's own variable of the inner gradient."""
+    if outer and weights.requires_grad:
+        return After.apply(weights, anchor)  # type: ignore[return-value]
+    return weights.detach().requires_grad_()
+
+
+def detach(state: Any) -> Any:
+    """A state (tensors in tuples, lists and dicts) without its past: outer gradients stop here."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, dict):
+        return {key: detach(value) for key, value in state.items()}
+    if isinstance(state, tuple | list):
+        values = [detach(value) for value in state]
+        return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
+    return state
+
+
+def next_token_loss(scores: Tensor, tokens: Tensor) -> Tensor:
+    """Mean cross-entropy (nats per token) of scores (B, T, V) against the tokens (B, T) that follow; the last score has no target."""
+    return F.cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def HopeLM(
+    vocabulary: int,
+    dim: int = 64,
+    layers: int = 2,
+    *,
+    levels: Sequence[int] | Mapping[str, int] = (1, 8, 64),
+    outputs: int | None = None,
+    **block_settings: Any,
+) -> LanguageModel:
+    """A language model of HOPE blocks; `mixer="attention"` makes it Hope-Attention. Block settings as in `Hope`.
+
+    Source: Eq. 94-97. Differs from paper: see `Block` and `SelfModifyingTitans`; head and embedding are not tied.
+    """
+    if layers < 1:
+        raise SettingError(f"HopeLM: layers is {layers!r}; expected 1 or more.")
+    return LanguageModel(vocabulary, [Hope(dim, levels, **block_settings) for _ in range(layers)], outputs=outputs)
+
+
+def peer(mixer: str, vocabulary: int, dim: int = 64, layers: int = 2, *, parameters: int, **settings: Any) -> LanguageModel:
+    """A language model with an ordinary MLP in each block (a CMS of one level), its hidden width chosen to hold `parameters` in all.
+
+    mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window" (an MLP), or any other
+    of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its MLPs have a single hidden unit.
+    """
+
+    def size(hidden: int) -> int:
+        with torch.device("meta"):
+            model = HopeLM(vocabulary, dim, layers, levels=(1,), mixer=mixer, hidden=hidden, **settings)
+        return sum(p.numel() for p in model.parameters())
+
+    least, unit = size(1), size(2) - size(1)
+    if parameters < least:
+        raise SettingError(f"peer {mixer!r}: parameters is {parameters}; at width {dim} it has at least {least}.")
+    return HopeLM(vocabulary, dim, layers, levels=(1,), mixer=mixer, hidden=1 + round((parameters - least) / unit), **settings)
+
+
+def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_lr: float | None = 0.0) -> LanguageModel:
+    """Level stacking: the MLPs of a pretrained model become levels of a CMS, the first layers' the fastest; everything else is copied.
+
+    The model's layers are cut into as many runs as there are periods (fast to slow). With inner_lr 0 the result is the pretrained model,
+    bit for bit; above 0 its MLPs learn inside each sequence; and `levels()` gives its levels for the clock of steps.
+
+    Source: section 7.3, Behrouz et al. 2025, arXiv 2512.24695: θ_0 of level i = the pretrained MLP i.
+    Differs from paper: which MLP goes to which level is not said there. For modules of other models see `ContinuumMemory(blocks=...)`.
+    Raises: SettingError for more periods than layers, or layers that already hold several levels.
+    """
+    layers = len(model.blocks)
+    if not 1 <= len(periods) <= layers:
+        raise SettingError(f"from_pretrained_mlps: {len(periods)} periods for {layers} layers; expected 1 to {layers}.")
+    names, blocks = level_names(len(periods)), []
+    for i, block in enumerate(model.blocks):
+        if len(block.memory.blocks) != 1:
+            raise SettingError(f"from_pretrained_mlps: layer {i} holds {len(block.memory.blocks)} levels; expected one MLP a layer.")
+        level = i * len(periods) // layers
+        mlps = list(block.memory.blocks.values())
+        blocks.append(
+            Block(deepcopy(block.mixer), ContinuumMemory(block.dim, {names[level]: periods[level]}, inner_lr=inner_lr, blocks=mlps))
+        )
+    stacked = LanguageModel(model.embed.num_embeddings, blocks, outputs=model.head.out_features)
+    stacked.embed, stacked.head = deepcopy(model.embed), deepcopy(model.head)
+    return stacked.train(model.training)
+
+
+class HopeClassifier(nn.Module):
+    """Images to class scores: patches in reading order become tokens, HOPE blocks read them, their mean is classified.
+
+    shape: (height, width) or (channels, height, width). patch: (height, width) of a patch; None takes one row of the image.
+    Positions are learned, as attention and CMS have no order of their own; the head starts at zero. Block settings as in `Hope`; the clock
+    of tokens is not there, since labels are not known inside an image.
+
+    Source: Eq. 94-97 for the blocks. Differs from paper: it has no image model of this kind.
+    Shapes: images (B, ...) with the elements of `shape` in any folding · returns (B, classes).
+    Raises: SettingError for a shape that patches do not tile, or inner_lr; ShapeError for other images, or NaN.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: int,
+        dim: int = 64,
+        layers: int = 1,
+        *,
+        patch: tuple[int, int] | None = None,
+        levels: Sequence[int] | Mapping[str, int] = (1, 8, 64),
+        **block_settings: Any,
+    ) -> None:
+        super().__init__()
+        if len(shape) not in (2, 3) or min(shape) < 1 or classes < 1 or layers < 1:
+            raise SettingError(
+                f"HopeClassifier: shape {tuple(shape)}, classes {classes}, layers {layers}; expected (H, W) or (C, H, W), 1 or more."
+            )
+        channels, height, width = shape if len(shape) == 3 else (1, *shape)
+        ph, pw = patch or (1, width)
+        if height % ph or width % pw:
+            raise SettingError(f"HopeClassifier: patches of {(ph, pw)} do not tile an image of {(height, width)}.")
+        if block_settings.get("inner_lr") is not None:
+            raise SettingError("HopeClassifier: inner_lr needs the loss of each token, which an image does not have; leave it out.")
+        self.grid = (channels, height // ph, ph, width // pw, pw)
+        self.embed = nn.Linear(channels * ph * pw, dim)
+        self.place = nn.Parameter(torch.zeros(height // ph * (width // pw), dim))
+        self.blocks = cast(Sequence[Block], nn.ModuleList(Hope(dim, levels, **block_settings) for _ in range(layers)))
+        self.head = nn.Linear(dim, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        channels, rows, ph, columns, pw = self.grid
+        if images.ndim < 2 or not len(images) or images[0].numel() != channels * rows * ph * columns * pw:
+            raise ShapeError(
+                f"HopeClassifier: images have shape {tuple(images.shape)}; expected (B, {channels}, {rows * ph}, {columns * pw})."
+            )
+        if not images.is_floating_point() or not torch.isfinite(images).all():
+            raise ShapeError(f"HopeClassifier: images of dtype {images.dtype} hold something other than finite floating-point numbers.")
+        patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        x = self.embed(patches) + self.place
+        for block in self.blocks:
+            x, _ = block.stream(x)
+        return self.head(F.layer_norm(x, x.shape[-1:]).mean(1))
+
+    def levels(self) -> tuple[Level, ...]:
+        """As in `LanguageModel.levels`."""
+        return model_levels(self.blocks, "place")
+
+
+def model_levels(blocks: Sequence[Block], *inputs: str) -> tuple[Level, ...]:
+    """Input, mixers, memories from fast to slow, head: what every model of blocks is made of."""
+    memories: dict[str, Level] = {}
+    for i, block in enumerate(blocks):
+        for level in block.memory.levels(f"blocks.{i}.memory."):
+            known = memories.get(level.name)
+            memories[level.name] = Level(level.name, (*known.modules, *level.modules) if known else level.modules, level.period)
+    ordered = sorted(memories.values(), key=lambda level: level.period)
+    return (Level("input", ("embed", *inputs)), Level("mixer", "blocks.*.mixer"), *ordered, Level("head", "head"))
