@@ -11,6 +11,15 @@ _HOME = {
     "Level": "levels",
     "Schedule": "levels",
     "NllabError": "errors",
+    "Experiment": "experiment",
+    "Trainer": "trainer",
+    "train": "trainer",
+    "replay": "trainer",
+    "Run": "runs",
+    "load_run": "runs",
+    "LiveRun": "live",
+    "DeepOptimizer": "optim.deep",
+    "CMSClassifier": "models.classifier",
     "MemoryState": "memory",
     "SelfModifyingTitans": "memory",
     "DeepMomentum": "optim.deep_momentum",
@@ -27,7 +36,16 @@ __all__ = sorted([*_HOME, "__version__"])
 
 if TYPE_CHECKING:
     from nllab.errors import NllabError as NllabError
+    from nllab.experiment import Experiment as Experiment
     from nllab.levels import Level as Level
+    from nllab.live import LiveRun as LiveRun
+    from nllab.models.classifier import CMSClassifier as CMSClassifier
+    from nllab.optim.deep import DeepOptimizer as DeepOptimizer
+    from nllab.runs import Run as Run
+    from nllab.runs import load_run as load_run
+    from nllab.trainer import Trainer as Trainer
+    from nllab.trainer import replay as replay
+    from nllab.trainer import train as train
     from nllab.levels import Schedule as Schedule
     from nllab.memory import MemoryState as MemoryState
     from nllab.memory import SelfModifyingTitans as SelfModifyingTitans

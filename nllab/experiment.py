@@ -44,14 +44,18 @@ class Experiment(BaseModel):
     stream: str = Field("digits-ab", description="what is learned, task after task")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="draws the initial weights, the order of samples and what is random in the stream")
     split: int = Field(0, ge=0, le=2**31 - 1, description="draws the cut between training and test samples")
-    evaluate_on: Literal["test", "validation"] = Field("test", description="validation holds out a tenth of the training part and scores on it")
+    evaluate_on: Literal["test", "validation"] = Field(
+        "test", description="validation holds out a tenth of the training part and scores on it"
+    )
     passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
     loss: Literal["squared_error", "cross_entropy"] = Field("squared_error", description="the same on both sides of the toggle")
     model: Literal["cms", "mlp"] = Field("cms", description="cms: residual memory levels; mlp: the same width without them")
     dim: int = Field(256, ge=1, le=4096, description="width")
     hidden: int = Field(256, ge=1, le=8192, description="width inside a memory level")
-    periods: tuple[Period, ...] = Field((1, 4, 16), min_length=1, max_length=8, description="steps between writes of each memory level, fast to slow")
+    periods: tuple[Period, ...] = Field(
+        (1, 4, 16), min_length=1, max_length=8, description="steps between writes of each memory level, fast to slow"
+    )
     input_period: Period = Field(1, description="steps between writes of the input level")
     head_period: Period = Field(1, description="steps between writes of the output layer")
     optimizer: str = Field("deep", description="who writes at the start")
@@ -119,7 +123,9 @@ class Experiment(BaseModel):
 
     def to_query(self) -> str:
         """What differs from the defaults, as the part of an address behind its question mark."""
-        return urlencode({key: _spelled(value) for key, value in self.model_dump().items() if value != Experiment.model_fields[key].default})
+        return urlencode(
+            {key: _spelled(value) for key, value in self.model_dump().items() if value != Experiment.model_fields[key].default}
+        )
 
     @classmethod
     def from_query(cls, query: str | Mapping[str, str]) -> Experiment:

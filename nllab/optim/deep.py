@@ -168,6 +168,10 @@ class DeepOptimizer(torch.optim.Optimizer):
         for rows in self._rows.values():
             rows.clear()
 
+    def skip(self) -> None:
+        """Let this batch pass unseen: neither weights nor memory change."""
+        self._forget_batch()
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         loss = None

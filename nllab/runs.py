@@ -1,0 +1,185 @@
+"""A run: its experiment plus everything that happened, in memory and on disk. No torch.
+
+A run is a list of rows, one dict for each thing that happened, in order. Every row has `kind` and `step`:
+    untrained   accuracy of every task before the first step
+    switch      experience, task, about: a task's batches begin to arrive with this step
+    command     name, value: somebody asked for a change, in force from this step on
+    step        task, optimizer (who wrote), loss, online_accuracy (on this batch, before it was learned), levels, and on some
+                steps accuracy of every task; levels[name] = wrote, writes, update_norm, drift, drift_since_switch, gradient_norm
+    experience  accuracy of every task once an experience is over: a row of the accuracy matrix
+    end         reason ("finished" or "diverged") and text
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nllab import metrics
+from nllab.errors import RunFormatError
+from nllab.experiment import Experiment
+
+Row = dict[str, Any]
+FORMAT = 1
+ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
+
+# Metric -> (unit, what it means); axis titles, glossary and tables come from here.
+METRICS: dict[str, tuple[str, str]] = {
+    "loss": ("", "loss on the batch, before learning it"),
+    "online_accuracy": ("fraction", "share of the batch that was right before learning it"),
+    "accuracy": ("fraction", "share of a task's test samples that are right"),
+    "wrote": ("", "1 where the level's weights changed in this step"),
+    "writes": ("writes", "how often the level's weights have changed so far, counted from the weights themselves"),
+    "update_norm": ("", "size of the change of the level's weights in this step"),
+    "drift": ("", "distance of the level's weights from their initial values, relative to the size of those"),
+    "drift_since_switch": ("", "the same distance from the weights at the last switch of the task"),
+    "gradient_norm": ("", "size of the level's gradient on this batch"),
+}
+
+
+@dataclass
+class Run:
+    experiment: Experiment
+    tasks: tuple[str, ...]
+    levels: dict[str, int]  # name -> period at the start, in the order of the data flow
+    rows: list[Row] = field(default_factory=list)
+    bytes_kept: int | None = None
+
+    @classmethod
+    def begin(cls, experiment: Experiment, tasks: Iterable[str], levels: Mapping[str, int]) -> Run:
+        return cls(experiment, tuple(tasks), dict(levels))
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        self.rows.extend(rows)
+
+    def of_kind(self, kind: str) -> list[Row]:
+        return [row for row in self.rows if row["kind"] == kind]
+
+    @property
+    def steps(self) -> int:
+        return max((row["step"] for row in self.rows if row["kind"] == "step"), default=0)
+
+    @property
+    def commands(self) -> list[tuple[int, str, Any]]:
+        """(step from which it was in force, name, value), in order: with the experiment all that replaying needs."""
+        return [(row["step"], row["name"], row["value"]) for row in self.of_kind("command")]
+
+    @property
+    def visits(self) -> tuple[int, ...]:
+        """The task that each finished experience taught."""
+        return tuple(self.tasks.index(row["task"]) for row in self.of_kind("experience"))
+
+    @property
+    def accuracy_matrix(self) -> np.ndarray:
+        """accuracy_matrix[i, j]: accuracy on task j after experience i, (experiences, tasks)."""
+        rows = [[row["accuracy"][task] for task in self.tasks] for row in self.of_kind("experience")]
+        return np.array(rows, dtype=float).reshape(-1, len(self.tasks))
+
+    @property
+    def update_counts(self) -> dict[str, int]:
+        """How often each level's weights changed, counted from the weights."""
+        last = next((row for row in reversed(self.rows) if row["kind"] == "step"), None)
+        return {name: level["writes"] for name, level in last["levels"].items()} if last else dict.fromkeys(self.levels, 0)
+
+    @property
+    def online_accuracy(self) -> list[float]:
+        """Mean online accuracy over the first 20 batches of each experience."""
+        starts = [row["step"] for row in self.of_kind("switch")]
+        steps = self.of_kind("step")
+        ends = [*starts[1:], math.inf]
+        found = []
+        for start, end in zip(starts, ends, strict=True):
+            values = [row["online_accuracy"] for row in steps if start <= row["step"] < min(end, start + ONLINE_BATCHES)]
+            found.append(float(np.mean(values)) if values else float("nan"))
+        return found
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The scores of metrics.py, update counts and how it ended; None where a score is undefined."""
+        matrix, visits = self.accuracy_matrix, self.visits
+        scores: dict[str, float] = {}
+        if len(matrix):
+            untrained = self.of_kind("untrained")
+            scores = {
+                "average_accuracy": metrics.average_accuracy(matrix, visits),
+                "forgetting": metrics.forgetting(matrix, visits),
+                "backward_transfer": metrics.backward_transfer(matrix, visits),
+                "forward_transfer": metrics.forward_transfer(matrix, visits, [untrained[0]["accuracy"][t] for t in self.tasks])
+                if untrained
+                else float("nan"),
+                **metrics.two_tasks(matrix, visits),
+            }
+        ends = self.of_kind("end")
+        return {
+            "steps": self.steps,
+            **{name: None if math.isnan(value) else value for name, value in scores.items()},
+            "accuracy_matrix": matrix.tolist(),
+            "visits": [self.tasks[task] for task in visits],
+            "online_accuracy": self.online_accuracy,
+            "update_counts": self.update_counts,
+            "bytes_kept": self.bytes_kept,
+            "end": ends[-1]["reason"] if ends else None,
+        }
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """All numbers as one tidy table: step, task, metric, subject (a level or a task; empty for the whole model), value."""
+        table = []
+        for row in self.rows:
+            task = row.get("task", "")
+            for name, value in row.get("accuracy", {}).items():
+                table.append((row["step"], task, "accuracy", name, value))
+            if row["kind"] == "step":
+                table += [(row["step"], task, metric, "", row[metric]) for metric in ("loss", "online_accuracy")]
+                table += [(row["step"], task, m, level, float(v)) for level, found in row["levels"].items() for m, v in found.items()]
+        return pd.DataFrame(table, columns=["step", "task", "metric", "subject", "value"])
+
+    def save(self, path: str | Path) -> Path:
+        """Write experiment.json, rows.jsonl and summary.json into the folder `path`, which is made if need be."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        head = {"format": FORMAT, "tasks": self.tasks, "levels": self.levels, "bytes_kept": self.bytes_kept}
+        (folder / "experiment.json").write_text(self.experiment.to_json() + "\n", encoding="utf-8")
+        lines = [json.dumps(row, separators=(",", ":")) for row in [head, *self.rows]]
+        (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / "summary.json").write_text(json.dumps(without_nan(self.summary), indent=2) + "\n", encoding="utf-8")
+        return folder
+
+
+def without_nan(value: Any) -> Any:
+    """The same value with None where a float is not finite, since JSON has no word for those."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return value
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run that `Run.save` wrote. A half-written last line is left out. Raises RunFormatError for anything else that is off."""
+    folder = Path(path)
+    try:
+        experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFormatError(f"{folder} is not a run: {error}. A run is a folder with experiment.json and rows.jsonl.") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise RunFormatError(f"{folder / 'rows.jsonl'}: line {number} is damaged; save the run again.") from None
+    head = rows[0] if rows and isinstance(rows[0], dict) else {}
+    if head.get("format") != FORMAT:
+        raise RunFormatError(f"{folder} has format {head.get('format')!r}; this version reads format {FORMAT}. Run the experiment again.")
+    return Run(experiment, tuple(head["tasks"]), head["levels"], rows[1:], head["bytes_kept"])

@@ -1,0 +1,394 @@
+"""The only room where model, optimizers and stream meet: one step at a time, commands while it runs.
+
+A trainer is driven from outside and tells what happened in rows (runs.py says what they hold); it never knows who watches.
+Same experiment, same commands at the same steps, same rows: bit for bit on one CPU thread.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nllab import probes
+from nllab.errors import SettingError, unknown
+from nllab.experiment import LEARNING_RATES, OPTIMIZERS, Experiment
+from nllab.levels import Level, Schedule
+from nllab.models.classifier import CMSClassifier
+from nllab.optim.deep import DeepOptimizer
+from nllab.optim.leveled import Leveled, members_of
+from nllab.runs import Row, Run
+from nllab.streams import build
+from nllab.streams.stream import Part, Stream
+
+_SEEDING = threading.Lock()  # torch draws initial weights from one generator for all threads
+
+
+def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tuple[Level, ...]]:
+    """The experiment's model and its levels, drawn from the experiment's seed; torch's own generator is left as it was."""
+    with _SEEDING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        if experiment.model == "mlp":
+            model: nn.Module = nn.Sequential(
+                nn.Linear(stream.features, experiment.dim), nn.ReLU(), nn.Linear(experiment.dim, stream.classes)
+            )
+            return model, (Level("input", "0", experiment.input_period), Level("head", "2", experiment.head_period))
+        cms = CMSClassifier(stream.features, stream.classes, dim=experiment.dim, hidden=experiment.hidden, memories=len(experiment.periods))
+        return cms, cms.levels(experiment.periods, input_period=experiment.input_period, head_period=experiment.head_period)
+
+
+def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+    """One of the lab's optimizers by the name it has in an experiment."""
+    from nllab.optim.deep_momentum import DeepMomentum
+    from nllab.optim.delta_gradient_descent import DeltaGradientDescent
+    from nllab.optim.m3 import M3
+    from nllab.optim.momentum import DeltaMomentum
+    from nllab.optim.muon import Muon
+
+    match name:
+        case "sgd":
+            return torch.optim.SGD(parameters, learning_rate)
+        case "adam":
+            return torch.optim.Adam(parameters, learning_rate)
+        case "adamw":
+            return torch.optim.AdamW(parameters, learning_rate)
+        case "muon":
+            return Muon(parameters, lr=learning_rate)
+        case "m3":
+            return M3(parameters, lr=learning_rate)
+        case "dgd":
+            return DeltaGradientDescent(model, lr=learning_rate)
+        case "delta-momentum":
+            return DeltaMomentum(parameters, lr=learning_rate)
+        case "deep-momentum":
+            return DeepMomentum(parameters, lr=learning_rate)
+    raise unknown("optimizer", name, LEARNING_RATES)
+
+
+def loss_of(scores: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """Mean over the batch of cross-entropy, or of half the squared distance to the one-hot label. scores (B, classes), labels (B)."""
+    if kind == "cross_entropy":
+        return F.cross_entropy(scores, labels)
+    return 0.5 * (scores - F.one_hot(labels, scores.shape[1]).to(scores.dtype)).square().sum(1).mean()
+
+
+class Trainer:
+    """Trains the model of an experiment on its stream, one `step()` at a time.
+
+    model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep optimizer;
+    it may offer `levels(periods, input_period=..., head_period=...)`, otherwise all of it is one level of period 1. An optimizer is
+    used as it is, over the parameters that it was given, in place of the plain one.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        model: nn.Module | None = None,
+        stream: Stream | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.stream = stream or build(
+            experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=experiment.evaluate_on == "validation"
+        )
+        if model is None:
+            self.model, self.levels = build_model(experiment, self.stream)
+        else:
+            self.model, self.levels = model, _levels_of(model, experiment)
+        if experiment.frozen:
+            head = [level for level in self.levels if level.name == "head"]
+            if not head:
+                raise SettingError(
+                    "frozen=true keeps all but the level 'head' at its initial values, and this model has no level of that name."
+                )
+            for name, p in self.model.named_parameters():
+                p.requires_grad_(head[0].matches(name))
+        members = members_of(self.model, self.levels)
+        schedule = Schedule.of(self.levels)
+        self.deep = DeepOptimizer(self.model, levels=self.levels, rate=experiment.rate, retention=experiment.retention)
+        self.plain_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
+        self.own_optimizer = optimizer is not None
+        self.plain = Leveled(members, schedule, lambda parameters: optimizer or self._make_plain(parameters))
+        self.acting = experiment.optimizer  # who writes
+        self.movements = {name: probes.Movement(parameters) for name, parameters in members.items()}
+        self.generator = torch.Generator().manual_seed(experiment.seed)
+        self.steps = 0
+        self.plan = list(self.stream.plan)
+        self.experience = 0
+        self.waiting: list[tuple[str, Any]] = []
+        self._batches: list[Tensor] = []
+        self._experience_steps = 0
+        self._opened = self._untrained_told = self.diverged = False
+
+    def _make_plain(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return plain_optimizer(self.plain_name, self.model, parameters, self.learning_rate)
+
+    @property
+    def done(self) -> bool:
+        """Whether the plan is over (a command `teach` opens it again) or the loss was no longer finite."""
+        return self.diverged or (self.experience >= len(self.plan) and not any(name == "teach" for name, _ in self.waiting))
+
+    @property
+    def task(self) -> int:
+        """Index of the task whose batches arrive now, or of the last one when the plan is over."""
+        return self.plan[min(self.experience, len(self.plan) - 1)]
+
+    @property
+    def steps_per_pass(self) -> int:
+        return math.ceil(len(self.stream.tasks[self.task].train) / self.experiment.batch_size)
+
+    def command(self, name: str, value: Any) -> None:
+        """Ask for a change at the next step; raises SettingError at once for what cannot be done, and nothing changes then.
+
+        optimizer: one of OPTIMIZERS, who writes from now on ("deep" is the toggle switched on, anything else the plain side).
+        teach: the name of a task; the rest of the plan is replaced by one experience of it.
+        period: [level, steps] · learning_rate, rate: number · retention: number in [0, 1].
+        """
+        self.waiting.append((name, self.check(name, value)))
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value of a command as it will be recorded; raises SettingError for what cannot be done. Changes nothing."""
+        match name:
+            case "optimizer":
+                if value not in OPTIMIZERS:
+                    raise unknown("optimizer", value, OPTIMIZERS)
+                if self.own_optimizer and value not in ("deep", self.plain_name):
+                    raise SettingError(
+                        f"This run trains with an optimizer of your own; switch between 'deep' and {self.plain_name!r} (yours)."
+                    )
+            case "teach":
+                if value not in self.stream.task_names:
+                    raise unknown("task", value, self.stream.task_names)
+            case "period":
+                level, period = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, None)
+                self.plain.schedule.with_period(level, period)  # type: ignore[arg-type]
+                return [level, period]
+            case "learning_rate" | "rate":
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                    raise SettingError(f"{name} is {value!r}; it must be a finite number, 0 or more.")
+            case "retention":
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                    raise SettingError(f"retention is {value!r}; it lies in [0, 1], and 1 keeps everything.")
+            case _:
+                raise unknown("command", name, ("optimizer", "teach", "period", "learning_rate", "rate", "retention"))
+        return value
+
+    def _obey(self) -> list[Row]:
+        rows: list[Row] = []
+        for name, value in self.waiting:
+            match name:
+                case "optimizer":
+                    if value not in ("deep", self.plain_name):
+                        self.plain_name = value
+                        self.learning_rate = LEARNING_RATES[value]
+                        self.plain.optimizer = self._make_plain(self.plain.parameters)
+                    self.acting = value
+                case "teach":
+                    rows += self._close_experience()
+                    self.plan = [*self.plan[: self.experience], self.stream.task_names.index(value)]
+                case "period":
+                    level, period = value
+                    self.plain.schedule = self.plain.schedule.with_period(level, period)
+                    next(g for g in self.deep.param_groups if g["level"] == level)["period"] = period
+                case "learning_rate":
+                    self.learning_rate = value
+                    for group in self.plain.optimizer.param_groups:
+                        group["lr"] = value
+                case _:
+                    for group in self.deep.param_groups:
+                        group[name] = value
+            rows.append({"kind": "command", "step": self.steps + 1, "name": name, "value": value})
+        self.waiting = []
+        return rows
+
+    def step(self) -> list[Row]:
+        """Train on one batch and say what happened; an empty list once the plan is over."""
+        if self.done:
+            return []
+        rows = self._begin()
+        rows += self._obey()
+        if not self._opened:
+            rows += self._open_experience()
+        batch = self._next_batch()
+        self.plain.zero_grad()
+        scores = self.model(batch.inputs)
+        loss = loss_of(scores, batch.labels, self.experiment.loss)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            self.diverged = True
+            return [*rows, {"kind": "end", "step": self.steps, "reason": "diverged", "text": self._why_diverged(value)}]
+        loss.backward()
+        gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
+        if not all(map(math.isfinite, gradient_norms.values())):
+            self.diverged = True
+            return [*rows, {"kind": "end", "step": self.steps, "reason": "diverged", "text": self._why_diverged(value)}]
+        self.deep.acting = self.acting == "deep"
+        if self.deep.acting or self.experiment.observe:
+            self.deep.step()
+        else:
+            self.deep.skip()
+        self.plain.step(write=not self.deep.acting)
+        self.steps += 1
+        self._experience_steps += 1
+        rows.append(self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms))
+        if self._experience_steps == self.experiment.passes * self.steps_per_pass:
+            rows += self._close_experience()
+            if self.experience == len(self.plan):
+                rows.append({"kind": "end", "step": self.steps, "reason": "finished", "text": "The plan is over."})
+        return rows
+
+    def run(self, on_rows: Callable[[list[Row]], None] | None = None) -> Run:
+        """Step until the plan is over."""
+        run = Run.begin(self.experiment, self.stream.task_names, {level.name: level.period for level in self.levels})
+        while not self.done:
+            rows = self.step()
+            run.extend(rows)
+            if on_rows:
+                on_rows(rows)
+        return run
+
+    def _begin(self) -> list[Row]:
+        if self._untrained_told:
+            return []
+        self._untrained_told = True
+        return [{"kind": "untrained", "step": 0, "accuracy": self._accuracies()}]
+
+    def _open_experience(self) -> list[Row]:
+        self._opened, self._experience_steps, self._batches = True, 0, []
+        if self.steps:
+            for movement in self.movements.values():
+                movement.mark()
+        task = self.stream.tasks[self.task]
+        return [{"kind": "switch", "step": self.steps + 1, "experience": self.experience, "task": task.name, "about": task.about}]
+
+    def _close_experience(self) -> list[Row]:
+        """Measure every task in full; an experience that saw no batch leaves no row."""
+        if not self._opened:
+            return []
+        self._opened = False
+        row = {"kind": "experience", "step": self.steps, "experience": self.experience, "task": self.stream.tasks[self.task].name}
+        self.experience += 1
+        return [{**row, "accuracy": self._accuracies()}]
+
+    def _next_batch(self) -> Part:
+        train = self.stream.tasks[self.task].train
+        if not self._batches:
+            self._batches = list(torch.randperm(len(train), generator=self.generator).split(self.experiment.batch_size))
+        return train[self._batches.pop(0)]
+
+    def _accuracies(self) -> dict[str, float]:
+        part = self.experiment.evaluate_on
+        return {task.name: probes.accuracy(self.model, getattr(task, part)) for task in self.stream.tasks}
+
+    def _tell(self, loss: float, online_accuracy: float, gradient_norms: dict[str, float]) -> Row:
+        levels = {}
+        for name, movement in self.movements.items():
+            wrote, update_norm = movement.observe()
+            levels[name] = {
+                "wrote": wrote,
+                "writes": movement.writes,
+                "update_norm": update_norm,
+                "drift": movement.drift,
+                "drift_since_switch": movement.drift_since_mark,
+                "gradient_norm": gradient_norms[name],
+            }
+        row: Row = {
+            "kind": "step",
+            "step": self.steps,
+            "task": self.stream.tasks[self.task].name,
+            "optimizer": self.acting,
+            "loss": loss,
+            "online_accuracy": online_accuracy,
+            "levels": levels,
+        }
+        if self.steps % self.experiment.evaluate_every == 0 or self.steps == 1:
+            row["accuracy"] = self._accuracies()
+        return row
+
+    def _why_diverged(self, loss: float) -> str:
+        if self.acting == "deep":
+            setting, value = "rate", self.deep.param_groups[0]["rate"]
+        else:
+            setting, value = "learning_rate", self.learning_rate
+        return f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value}) and start again."
+
+    def bytes_kept(self) -> int:
+        """Bytes that the learner keeps beyond its weights: the states of the optimizers that were used."""
+        plain = [s for state in self.plain.optimizer.state.values() for s in state.values() if isinstance(s, Tensor)]
+        sums = list(self.plain.collected.values())
+        deep = self.deep.bytes_kept() if self.acting == "deep" or self.experiment.observe else 0
+        return deep + sum(t.numel() * t.element_size() for t in (*plain, *sums))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything needed to go on from here, as values of their own."""
+        return {
+            "model": {name: value.clone() for name, value in self.model.state_dict().items()},
+            "deep": _copied(self.deep.state_dict()),
+            "plain": _copied(self.plain.state_dict()),
+            "movements": {name: movement.state() for name, movement in self.movements.items()},
+            "generator": self.generator.get_state(),
+            "batches": list(self._batches),
+            "place": {name: _copied(getattr(self, name)) for name in _PLACE},
+        }
+
+    def rewind(self, checkpoint: dict[str, Any]) -> None:
+        """Return to a checkpoint of this trainer; what follows is what followed then."""
+        for name, value in checkpoint["place"].items():
+            setattr(self, name, _copied(value))
+        self.model.load_state_dict(checkpoint["model"])
+        self.deep.load_state_dict(_copied(checkpoint["deep"]))
+        if not self.own_optimizer:
+            self.plain.optimizer = self._make_plain(self.plain.parameters)
+        self.plain.load_state_dict(_copied(checkpoint["plain"]))
+        for name, movement in self.movements.items():
+            movement.restore(checkpoint["movements"][name])
+        self.generator.set_state(checkpoint["generator"])
+        self._batches = list(checkpoint["batches"])
+
+
+_PLACE = (
+    "steps", "plan", "experience", "waiting", "acting", "plain_name", "learning_rate", "diverged", "_experience_steps", "_opened", "_untrained_told",
+)  # fmt: skip
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item) for item in value)
+    return value
+
+
+def _levels_of(model: nn.Module, experiment: Experiment) -> tuple[Level, ...]:
+    if hasattr(model, "levels"):
+        return model.levels(experiment.periods, input_period=experiment.input_period, head_period=experiment.head_period)  # type: ignore[operator]
+    return (Level("all", "*"),)
+
+
+def train(experiment: Experiment, on_rows: Callable[[list[Row]], None] | None = None) -> Run:
+    """Run an experiment from start to end."""
+    trainer = Trainer(experiment)
+    run = trainer.run(on_rows)
+    run.bytes_kept = trainer.bytes_kept()
+    return run
+
+
+def replay(run: Run) -> Run:
+    """Train again from the experiment and the commands of a run, exactly as many steps. On one CPU thread the rows are equal."""
+    trainer = Trainer(run.experiment)
+    again = Run.begin(trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
+    commands = list(run.commands)
+    while trainer.steps < run.steps:
+        while commands and commands[0][0] == trainer.steps + 1:
+            _, name, value = commands.pop(0)
+            trainer.command(name, value)
+        again.extend(trainer.step())
+    return again
