@@ -37,6 +37,7 @@ from nllab.memory.rules import (
 GATES = ("inner_lr", "retention")
 PROJECTIONS = (*GATES, "key", "value", "query")
 ADAPTIVE = PROJECTIONS[:4]
+_INPUT = {"inner_lr": 0, "key": 0, "retention": 1, "value": 1, "query": 2}
 # Retention starts at exp(-softplus(-11)) = 0.99998 per token, the rate at a fifth of its bound.
 RETENTION_BIAS, RATE_BIAS = -11.0, math.log(0.2 / 0.8)
 
@@ -224,10 +225,14 @@ class SelfModifyingTitans(nn.Module):
         return weight.to(self._dtype).expand(batch, *weight.shape).flatten(0, 1)
 
     def _scan(self, x: Tensor, state: MemoryState, writes: bool) -> tuple[Tensor, MemoryState]:
+        batch = len(x)
         inputs, recent = self._convolve(x, state.recent)
-        static = self._project(inputs)
+        inputs, static = self._project(inputs)
         boundary, running, velocity, position = list(state.boundary), list(state.running), list(state.velocity), state.position
-        maps = self._maps(len(x))
+        maps = self._maps(batch)
+        biases = [self.rate_bias, torch.zeros_like(self.rate_bias) if self.retention_bias is None else self.retention_bias]
+        bias = torch.stack(biases, 1).to(x.dtype).repeat(batch, 1)[..., None, None]
+        margin = x.new_tensor([1e-12, 1.0]).view(2, 1, 1)
         lengths = self._lengths(position, x.shape[1])
         # split, not slices: the backward of n slices would write n tensors of full length.
         pieces = [tensor.split(lengths, -2) for tensor in (inputs, *static.values())]
@@ -236,23 +241,23 @@ class SelfModifyingTitans(nn.Module):
             for g, size in enumerate(self.chunk_sizes):
                 if position % size == 0:
                     boundary[g] = running[g]
-            made = dict(zip(static, given, strict=True)) | self._generate(boundary[0], maps, u)
-            outputs.append(self._read(boundary[-1], made["query"]))
+            generate = self._generate if self.hidden is None else self._generate_mlp
+            vectors, gates, output = generate(boundary, maps, u, dict(zip(static, given, strict=True)))
+            outputs.append(output)
             position += length
             if not writes:
                 continue
-            key, value = unit(made["key"]), bounded(made["value"])
-            rate = self.max_inner_lr * (made["inner_lr"].squeeze(-1) + self._per_row(self.rate_bias, len(x))).sigmoid()
-            if self.retention_bias is not None:
-                log_retention = -F.softplus(made["retention"].squeeze(-1) + self._per_row(self.retention_bias, len(x)))
-            else:
-                log_retention = torch.zeros_like(rate)
-            tokens = span(key, log_retention, rate if self.erase else None)
+            # k / ‖k‖ and v / sqrt(1 + ‖v‖²).
+            key, value = (vectors * (vectors.square().sum(-1, keepdim=True) + margin).rsqrt()).unbind(1)
+            rate, keep = (gates + bias).unbind(1)
+            rate = self.max_inner_lr * rate.sigmoid()
+            log_retention = F.logsigmoid(-keep) if self.retention else torch.zeros_like(keep)
+            tokens = span(key, log_retention.squeeze(-1), rate.squeeze(-1) if self.erase else None)
             for g in range(len(self.groups)):
-                running[g], velocity[g] = self._write(tokens, g, boundary[g], running[g], velocity[g], value, rate.unsqueeze(-1))
+                running[g], velocity[g] = self._write(tokens, g, boundary[g], running[g], velocity[g], value, rate)
         y = torch.cat(outputs, dim=-2)
         y = y @ maps["memory"] if "memory" in maps else y
-        y = y.unflatten(0, (len(x), self.heads)).transpose(1, 2).flatten(2)
+        y = y.unflatten(0, (batch, self.heads)).transpose(1, 2).flatten(2)
         return y, MemoryState(tuple(boundary), tuple(running), tuple(velocity), recent, position)
 
     def _lengths(self, position: int, tokens: int) -> list[int]:
@@ -262,68 +267,77 @@ class SelfModifyingTitans(nn.Module):
         return [end - start for start, end in zip(cuts, cuts[1:], strict=False)]
 
     def _convolve(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
-        """The inputs of q, k and v, (N, 3, T, d), and the tokens that the next call will need."""
-        tokens = x.shape[1]
+        """What keys (with rates), values (with retention) and queries are made of, (3, B, T, D), and the tokens that the next call needs."""
         if self.conv is None:
-            mixed = x.expand(3, *x.shape)
-        else:
-            x = torch.cat([recent, x], dim=1)
-            weight = self.conv.to(x.dtype)
-            mixed = x[:, :tokens] * weight[:, 0, None, None]
-            for i in range(1, self.conv_window):
-                mixed = torch.addcmul(mixed, x[:, i : i + tokens], weight[:, i, None, None])
-            recent = x[:, tokens:]
-        mixed = mixed.unflatten(-1, (self.heads, self.width)).permute(1, 3, 0, 2, 4)
-        return mixed.flatten(0, 1), recent
+            return x.expand(3, *x.shape), recent
+        tokens, x, weight = x.shape[1], torch.cat([recent, x], dim=1), self.conv.to(x.dtype)
+        mixed = x[:, :tokens] * weight[:, 0, None, None]
+        for i in range(1, self.conv_window):
+            mixed = torch.addcmul(mixed, x[:, i : i + tokens], weight[:, i, None, None])
+        return mixed, x[:, tokens:]
 
-    def _project(self, inputs: Tensor) -> dict[str, Tensor]:
-        """The static projections of all tokens, (N, T, d) or (N, T, 1): the query goes first and sees every head's input."""
-        found = {}
-        for name, weight in self.static.items():
-            u = inputs[:, {"query": 0, "value": 2}.get(name, 1)]
-            u = u.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
-            out = (u @ weight.mT.to(u.dtype)).unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
-            found[name] = unit(out) if name == "query" else out
-        return found
+    def _project(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The inputs by head, (N, 3, T, d), the last being the query itself where that is static, and the other static projections."""
+        static = {name: inputs[_INPUT[name]] @ weight.to(inputs.dtype).mT for name, weight in self.static.items()}
+        by_head = {name: out.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1) for name, out in static.items()}
+        rows = [*inputs[:2], static["query"] if "query" in static else inputs[2]]
+        u = torch.stack([r.unflatten(-1, (self.heads, -1)) for r in rows], 1).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        if by_head.pop("query", None) is not None:
+            u = torch.cat([u[:, :2], unit(u[:, 2:])], 1)
+        return u, by_head
 
     def _maps(self, batch: int) -> dict[str, Tensor]:
-        """The initial linear memories, one copy per row, those that read the same input stacked."""
+        """The initial linear memories, one copy per row: "made" (N, 2, d, 1 + d) makes (rate, key) and (retention, value)."""
         if self.hidden is not None or not self.adaptive:
             return {}
-        on_key = [name for name in self.adaptive if name in (*GATES, "key")]
-        stacks = {"key": on_key, "value": ["value"], "query": ["query"], "memory": ["memory"]}
-        present = {role: [self.initial[name] for name in names if name in self.initial] for role, names in stacks.items()}
-        return {role: self._rows(torch.cat(parts, 1), batch).mT for role, parts in present.items() if parts}
+        pairs = []
+        for gate, vector in (("inner_lr", "key"), ("retention", "value")):
+            found = [self.initial[name] if name in self.initial else None for name in (gate, vector)]
+            rows = [self.initial["memory"].new_zeros(self.heads, n, self.width) if w is None else w for n, w in zip((1, self.width), found)]
+            pairs.append(torch.cat(rows, 1))
+        maps = {"made": torch.stack(pairs, 1), "memory": self.initial["memory"]}
+        if "query" in self.adaptive:
+            maps["query"] = self.initial["query"]
+        return {name: self._rows(weight, batch).mT for name, weight in maps.items()}
 
-    def _generate(self, weights: Weights, maps: dict[str, Tensor], u: Tensor) -> dict[str, Tensor]:
-        """What the adaptive projections make of u (N, 3, C, d): before any squashing, but the query has norm 1."""
+    def _generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor, static: dict[str, Tensor]):
+        """From u (N, 3, C, d): (key, value) (N, 2, C, d) and (rate, retention) (N, 2, C, 1), all raw, and what the main memory reads.
+
+        The read lacks the factor M_memory,0, which is the same for all chunks.
+        """
+        size = u.shape[2]
         if not self.adaptive:
-            return {}
-        names, made = [name for name in self.adaptive if name in (*GATES, "key")], {}
-        on_query, on_key, on_value = u.unbind(1)
-        if self.hidden is None:
-            for role, rows in (("query", on_query), ("key", on_key), ("value", on_value)):
-                if role in maps:
-                    made[role] = rows @ weights[0].mT @ maps[role]
-            if names:
-                widths = [1 if name in GATES else self.width for name in names]
-                made |= dict(zip(names, made.pop("key").split(widths, -1), strict=True))
+            return *self._stacked(static), u[:, 2] @ boundary[0][0].mT
+        read = None
+        if len(boundary) == 1 and "query" not in maps:
+            made, read = (u.flatten(1, 2) @ boundary[0][0].mT).split([2 * size, size], 1)
         else:
-            ups = weights[0].split(self.hidden, 1)
-            gate_downs = weights[2].unbind(1) if len(weights) > 2 else ()
-            downs = (*gate_downs, *weights[1].unbind(1))
-            for i, name in enumerate(self.adaptive):
-                rows = {"query": on_query, "value": on_value}.get(name, on_key)
-                made[name] = F.silu(rows @ ups[i].mT) @ downs[i].mT + (0 if name in GATES else rows)
-        if "query" in made:
-            made["query"] = unit(made["query"])
-        return made
+            made = u[:, :2].flatten(1, 2) @ boundary[0][0].mT
+            query = unit(u[:, 2] @ boundary[0][0].mT @ maps["query"]) if "query" in maps else u[:, 2]
+            read = query @ boundary[-1][0].mT
+        gates, vectors = (made.unflatten(1, (2, size)) @ maps["made"]).split([1, self.width], -1)
+        if static:
+            vectors, gates = self._stacked(
+                {"key": vectors[:, 0], "value": vectors[:, 1], "inner_lr": gates[:, 0], "retention": gates[:, 1]} | static
+            )
+        return vectors, gates, read
 
-    def _read(self, weights: Weights, query: Tensor) -> Tensor:
-        """The main memory at the chunk's start, read; of linear memories only the part that differs between chunks."""
-        if self.hidden is None:
-            return query @ weights[0].mT
-        return query + F.silu(query @ weights[0][:, -self.hidden :].mT) @ weights[1][:, -1].mT
+    def _generate_mlp(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor, static: dict[str, Tensor]):
+        """The same for MLP memories; the read is complete."""
+        made = dict(static)
+        up, down, *gate_downs = boundary[0]
+        downs = [*(gate_downs[0].unbind(1) if gate_downs else ()), *down.unbind(1)]
+        for name, w_up, w_down in zip(self.adaptive, up.split(self.hidden, 1), downs, strict=False):
+            rows = u[:, _INPUT[name]]
+            made[name] = F.silu(rows @ w_up.mT) @ w_down.mT + (0 if name in GATES else rows)
+        query = unit(made["query"]) if "query" in self.adaptive else u[:, 2]
+        up, down = boundary[-1][:2]
+        return *self._stacked(made), query + F.silu(query @ up[:, -self.hidden :].mT) @ down[:, -1].mT
+
+    @staticmethod
+    def _stacked(made: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        rate = made["inner_lr"]
+        return torch.stack([made["key"], made["value"]], 1), torch.stack([rate, made.get("retention", torch.zeros_like(rate))], 1)
 
     def _write(self, tokens: Span, g: int, boundary: Weights, running: Weights, velocity: Weights, value: Tensor, rate: Tensor):
         """The memories of group g after a run of tokens, with the momentum that goes with them."""
@@ -375,9 +389,6 @@ class SelfModifyingTitans(nn.Module):
         by_memory = by_memory._replace(overlap=None, rate=None, erased=None, coupling=None)
         return [(tokens, up_drive), *((by_memory._replace(key=hidden), drive) for hidden, drive in parts)]
 
-    def _per_row(self, bias: Tensor, batch: int) -> Tensor:
-        return bias.to(self._dtype).repeat(batch).unsqueeze(-1)
-
     def _check(self, x: Tensor, state: MemoryState | None) -> None:
         expected = f"a tensor (B, T, {self.dim}) with B and T 1 or more"
         if not isinstance(x, Tensor):
@@ -412,8 +423,3 @@ class SelfModifyingTitans(nn.Module):
 def unit(x: Tensor) -> Tensor:
     """x / ‖x‖ along the last axis, and 0 at 0."""
     return x * (x.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
-
-
-def bounded(x: Tensor) -> Tensor:
-    """x / sqrt(1 + ‖x‖²): the direction of x, with a norm below 1."""
-    return x * (x.square().sum(-1, keepdim=True) + 1).rsqrt()

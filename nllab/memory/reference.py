@@ -1,0 +1,175 @@
+"""The same rules, token by token and memory by memory: slow, obvious, and the truth that the fast ones are held to.
+
+Every function has the name, arguments and result of its fast twin. Tensors keep their leading axes; `outer(u, k)` is u kᵀ for each of them.
+The layer's reference writes every memory M_s out in full, takes the inner gradient with `torch.func.grad`, and knows neither chunks in
+closed form, nor Π, nor stacked weights. Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 64-65, 76-78, 83-93.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nllab.memory.rules import MLPWeights
+from nllab.memory.titans import GATES, SelfModifyingTitans
+
+
+def outer(u: Tensor, k: Tensor) -> Tensor:
+    return u.unsqueeze(-1) * k.unsqueeze(-2)
+
+
+def apply(state: Tensor, k: Tensor) -> Tensor:
+    return (state @ k.unsqueeze(-1)).squeeze(-1)
+
+
+def hebbian_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=64):
+    """M_t = α_t M_{t-1} + η_t v_t k_tᵀ."""
+    reads = []
+    for k, v, q, rate, keep in _tokens(key, value, query, inner_lr, retention):
+        state = keep * state + rate * outer(v, k)
+        reads.append(apply(state, q))
+    return _joined(reads, query), state
+
+
+def delta_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=64):
+    """M_t = α_t M_{t-1} - η_t (M_{t-1} k_t - v_t) k_tᵀ."""
+    reads = []
+    for k, v, q, rate, keep in _tokens(key, value, query, inner_lr, retention):
+        state = keep * state - rate * outer(apply(state, k) - v, k)
+        reads.append(apply(state, q))
+    return _joined(reads, query), state
+
+
+def dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, objective="l2", erase=True, momentum=0.0):
+    """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of the chunk."""
+    reads, velocity, boundary = [], torch.zeros_like(state), state
+    for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
+        if t % chunk_size == 0:
+            boundary = state
+        reads.append(apply(boundary, q))
+        gradient = outer(apply(boundary, k) - v, k) if objective == "l2" else -outer(v, k)
+        velocity = momentum * velocity - rate * gradient
+        erased = rate * outer(apply(state, k), k) if erase else 0
+        state = keep * state - erased + velocity
+    return _joined(reads, query), state
+
+
+def titans_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, momentum=0.9):
+    """M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ."""
+    reads, velocity, boundary = [], torch.zeros_like(state), state
+    for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
+        if t % chunk_size == 0:
+            boundary = state
+        reads.append(apply(boundary, q))
+        velocity = momentum * velocity - rate * outer(apply(boundary, k) - v, k)
+        state = keep * state + velocity
+    return _joined(reads, query), state
+
+
+def mlp_read(weights, query, *, residual=True):
+    """z + down σ(up z), one token at a time."""
+    return torch.stack([_mlp(weights, z, residual) for z in query.unbind(-2)], dim=-2)
+
+
+def mlp_dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True):
+    """up: Eq. 88 with the gradient at the chunk's start; down: the same without the erase."""
+    reads, boundary = [], state
+    for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
+        if t % chunk_size == 0:
+            boundary = state
+        reads.append(_mlp(boundary, q, residual))
+        gradient = _mlp_gradient(boundary, k, v, objective, residual)
+        erased = rate * outer(apply(state.up, k), k) if erase else 0
+        state = MLPWeights(keep * state.up - erased - rate * gradient.up, keep * state.down - rate * gradient.down)
+    return _joined(reads, query), state
+
+
+def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, ...]]]:
+    """`layer(x)` from a fresh state, and `layer.fast_weights` after it."""
+    batch, tokens, dim = x.shape
+    heads, d = layer.heads, layer.width
+    main_size, other_size = layer.chunk_sizes[-1], layer.chunk_sizes[0]
+    names = [*layer.adaptive, "memory"]
+    memory = {name: tuple(w.expand(batch, *w.shape) for w in _initial(layer, name)) for name in names}
+    velocity = {name: tuple(torch.zeros_like(w) for w in memory[name]) for name in names}
+    boundary, outputs = dict(memory), []
+
+    def read(weights, name, z):
+        if len(weights) == 1:
+            return apply(weights[0], z)
+        return _mlp(MLPWeights(*weights), z, residual=name not in GATES)
+
+    def project(name, z):
+        if name in layer.adaptive:
+            return read(boundary[name], name, z)
+        return (z.flatten(1) @ layer.static[name].mT).unflatten(-1, (heads, -1))
+
+    for t in range(tokens):
+        for name in names:
+            if t % (main_size if name == "memory" else other_size) == 0:
+                boundary[name] = memory[name]
+        on_key, on_value, on_query = (_convolved(layer, x, t, i).unflatten(-1, (heads, d)) for i in range(3))
+        query = _unit(project("query", on_query))
+        key, value = _unit(project("key", on_key)), project("value", on_value)
+        value = value / (1 + value.square().sum(-1, keepdim=True)).sqrt()
+        rate = layer.max_inner_lr * torch.sigmoid(project("inner_lr", on_key) + layer.rate_bias[:, None])
+        keep = torch.ones_like(rate)
+        if layer.retention:
+            keep = torch.exp(-F.softplus(project("retention", on_value) + layer.retention_bias[:, None]))
+        rate, keep = rate[..., None], keep[..., None]
+        outputs.append(read(boundary["memory"], "memory", query).flatten(1))
+        for name in names:
+            target = read(boundary[name], name, value) if layer.adaptive else value
+            gradient = _gradient(lambda weights, name=name: read(weights, name, key), boundary[name], target, layer.objective)
+            velocity[name] = tuple(layer.momentum * s - rate * g for s, g in zip(velocity[name], gradient, strict=True))
+            first, *rest = memory[name]
+            erased = rate * outer(apply(first, key), key) if layer.erase else 0
+            memory[name] = tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity[name], strict=True))
+    return torch.stack(outputs, dim=1), memory
+
+
+def _initial(layer: SelfModifyingTitans, name: str) -> tuple[Tensor, ...]:
+    if layer.hidden is None:
+        return (layer.initial[name],)
+    return layer.initial[f"{name}_up"], layer.initial[f"{name}_down"]
+
+
+def _convolved(layer: SelfModifyingTitans, x: Tensor, t: int, which: int) -> Tensor:
+    if layer.conv is None:
+        return x[:, t]
+    window = layer.conv_window
+    return sum(layer.conv[which, window - 1 - back] * x[:, t - back] for back in range(min(window, t + 1)))
+
+
+def _gradient(read, weights, target, objective):
+    """∇L with respect to the weights; the target is a constant of it, though not of the outer loop."""
+
+    def loss(weights):
+        output = read(weights)
+        return 0.5 * (output - target).square().sum() if objective == "l2" else -(output * target).sum()
+
+    return torch.func.grad(loss)(weights)
+
+
+def _mlp(weights: MLPWeights, z: Tensor, residual: bool) -> Tensor:
+    output = apply(weights.down, F.silu(apply(weights.up, z)))
+    return z + output if residual else output
+
+
+def _mlp_gradient(weights: MLPWeights, key: Tensor, value: Tensor, objective: str, residual: bool) -> MLPWeights:
+    return MLPWeights(*_gradient(lambda w: _mlp(MLPWeights(*w), key, residual), tuple(weights), value, objective))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / (x.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+
+
+def _tokens(key, value, query, inner_lr, retention):
+    for t in range(key.shape[-2]):
+        rate, keep = (torch.as_tensor(r, dtype=key.dtype).expand(key.shape[:-1])[..., t, None, None] for r in (inner_lr, retention))
+        yield key[..., t, :], value[..., t, :], key[..., t, :] if query is None else query[..., t, :], rate, keep
+
+
+def _joined(reads, query):
+    return None if query is None else torch.stack(reads, dim=-2)
