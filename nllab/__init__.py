@@ -20,6 +20,14 @@ _HOME = {
     "LiveRun": "live",
     "DeepOptimizer": "optim.deep",
     "CMSClassifier": "models.classifier",
+    "ContinuumMemory": "models.cms",
+    "Hope": "models.hope",
+    "HopeAttention": "models.hope",
+    "HopeClassifier": "models.hope",
+    "HopeLM": "models.hope",
+    "LanguageModel": "models.hope",
+    "from_pretrained_mlps": "models.hope",
+    "peer": "models.hope",
     "MemoryState": "memory",
     "SelfModifyingTitans": "memory",
     "DeepMomentum": "optim.deep_momentum",
@@ -38,17 +46,20 @@ if TYPE_CHECKING:
     from nllab.errors import NllabError as NllabError
     from nllab.experiment import Experiment as Experiment
     from nllab.levels import Level as Level
-    from nllab.live import LiveRun as LiveRun
-    from nllab.models.classifier import CMSClassifier as CMSClassifier
-    from nllab.optim.deep import DeepOptimizer as DeepOptimizer
-    from nllab.runs import Run as Run
-    from nllab.runs import load_run as load_run
-    from nllab.trainer import Trainer as Trainer
-    from nllab.trainer import replay as replay
-    from nllab.trainer import train as train
     from nllab.levels import Schedule as Schedule
+    from nllab.live import LiveRun as LiveRun
     from nllab.memory import MemoryState as MemoryState
     from nllab.memory import SelfModifyingTitans as SelfModifyingTitans
+    from nllab.models.classifier import CMSClassifier as CMSClassifier
+    from nllab.models.cms import ContinuumMemory as ContinuumMemory
+    from nllab.models.hope import Hope as Hope
+    from nllab.models.hope import HopeAttention as HopeAttention
+    from nllab.models.hope import HopeClassifier as HopeClassifier
+    from nllab.models.hope import HopeLM as HopeLM
+    from nllab.models.hope import LanguageModel as LanguageModel
+    from nllab.models.hope import from_pretrained_mlps as from_pretrained_mlps
+    from nllab.models.hope import peer as peer
+    from nllab.optim.deep import DeepOptimizer as DeepOptimizer
     from nllab.optim.deep_momentum import DeepMomentum as DeepMomentum
     from nllab.optim.delta_gradient_descent import DeltaGradientDescent as DeltaGradientDescent
     from nllab.optim.m3 import M3 as M3
@@ -58,6 +69,11 @@ if TYPE_CHECKING:
     from nllab.optim.muon import Muon as Muon
     from nllab.optim.muon import hidden_and_other as hidden_and_other
     from nllab.optim.newton_schulz import newton_schulz as newton_schulz
+    from nllab.runs import Run as Run
+    from nllab.runs import load_run as load_run
+    from nllab.trainer import Trainer as Trainer
+    from nllab.trainer import replay as replay
+    from nllab.trainer import train as train
 
 
 def __getattr__(name: str) -> Any:

@@ -59,9 +59,13 @@ class Block(nn.Module):
         check_sequence("Block", x, self.dim)
         return self.stream(x)[0]
 
-    def stream(self, x: Tensor, state: Any = None, memory: CMSState | None = None) -> tuple[Tensor, Any]:
-        """The same from a mixer state (None: fresh), with fast weights in the CMS (None: its parameters); returns the new mixer state."""
-        y, state = self.mixer(F.layer_norm(x, x.shape[-1:]), state)
+    def stream(self, x: Tensor, state: Any = None, memory: CMSState | None = None, *, writes: bool = True) -> tuple[Tensor, Any]:
+        """The same from a mixer state (None: fresh), with fast weights in the CMS (None: its parameters); returns the new mixer state.
+
+        writes=False: a mixer that learns inside the sequence by an inner objective (Titans) does not.
+        """
+        settings = {} if writes or not isinstance(self.mixer, SelfModifyingTitans) else {"writes": False}
+        y, state = self.mixer(F.layer_norm(x, x.shape[-1:]), state, **settings)
         return self.memory.read(x + y, memory), state
 
 
@@ -129,43 +133,53 @@ class LanguageModel(nn.Module):
             raise SettingError(
                 f"LanguageModel: outputs is {outputs}, vocabulary {vocabulary}; the clock of tokens needs next-token scores."
             )
+        if len({(b.dim, b.memory.inner_lr is None) for b in blocks}) > 1:
+            raise SettingError("LanguageModel: blocks differ in width, or only some have an inner_lr; expected all alike.")
         dim = blocks[0].dim
         self.embed = nn.Embedding(vocabulary, dim)
         self.blocks = cast(Sequence[Block], nn.ModuleList(blocks))
         self.head = nn.Linear(dim, outputs or vocabulary)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.stream(tokens)[0]
+    def forward(self, tokens: Tensor, *, writes: bool = True) -> Tensor:
+        return self.stream(tokens, writes=writes)[0]
 
     def levels(self) -> tuple[Level, ...]:
         """Its levels for the clock of steps, in the order of the data flow; levels of the same name in several blocks write together."""
         return model_levels(self.blocks)
 
-    def stream(self, tokens: Tensor, state: ModelState | None = None) -> tuple[Tensor, ModelState]:
-        """Scores for `tokens`, read on from `state` (None: a fresh start), and the state after them; any cutting gives the same scores."""
-        self.check(tokens, state)
-        learns = any(block.memory.writes_tokens for block in self.blocks) if state is None else state.memories[0] is not None
-        if learns:
-            return self.learn(tokens, state)
-        none = (None,) * len(self.blocks)
-        scores, mixers = self.read(tokens, none if state is None else state.mixers, none)
-        return scores, ModelState(mixers, none, tokens[:, :0])
+    def stream(self, tokens: Tensor, state: ModelState | None = None, *, writes: bool = True) -> tuple[Tensor, ModelState]:
+        """Scores for `tokens`, read on from `state` (None: a fresh start), and the state after them; any cutting gives the same scores.
 
-    def read(self, tokens: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None]) -> tuple[Tensor, tuple[Any, ...]]:
+        writes=False: neither Titans nor the CMS learn from these tokens; they read what was written before.
+        """
+        self.check(tokens, state)
+        if state is None:
+            state = ModelState((None,) * len(self.blocks), (None,) * len(self.blocks), tokens[:, :0])
+            learns = any(block.memory.writes_tokens for block in self.blocks)
+        else:
+            learns = state.memories[0] is not None
+        if writes and learns:
+            return self.learn(tokens, state)
+        already = state.pending.shape[1]
+        tokens = torch.cat([state.pending, tokens], 1)
+        scores, mixers = self.read(tokens, state.mixers, state.memories, writes=writes)
+        return scores[:, already:], ModelState(mixers, state.memories, tokens[:, :0])
+
+    def read(
+        self, tokens: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None], *, writes: bool = True
+    ) -> tuple[Tensor, tuple[Any, ...]]:
         x, after = self.embed(tokens), []
         for block, mixer, memory in zip(self.blocks, mixers, memories, strict=True):
-            x, mixer = block.stream(x, mixer, memory)
+            x, mixer = block.stream(x, mixer, memory, writes=writes)
             after.append(mixer)
         return self.head(F.layer_norm(x, x.shape[-1:])), tuple(after)
 
-    def learn(self, tokens: Tensor, state: ModelState | None) -> tuple[Tensor, ModelState]:
+    def learn(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """`stream` on the clock of tokens: read a segment, write, read on; also where outer gradients are switched off."""
         outer = torch.is_grad_enabled()
         # Fused attention kernels have no second derivative.
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if outer else nullcontext():
-            if state is None:
-                state = ModelState((None,) * len(self.blocks), tuple(b.memory.start(len(tokens)) for b in self.blocks), tokens[:, :0])
-            mixers, memories = state.mixers, [memory for memory in state.memories if memory is not None]
+            mixers, memories = state.mixers, [m or b.memory.start(len(tokens)) for b, m in zip(self.blocks, state.memories, strict=True)]
             tokens, already = torch.cat([state.pending, tokens], 1), state.pending.shape[1]
             scores, anchor = [], None
             while True:
@@ -351,7 +365,7 @@ class HopeClassifier(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *, writes: bool = True) -> Tensor:
         channels, rows, ph, columns, pw = self.grid
         if images.ndim < 2 or not len(images) or images[0].numel() != channels * rows * ph * columns * pw:
             raise ShapeError(
@@ -362,7 +376,7 @@ class HopeClassifier(nn.Module):
         patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         x = self.embed(patches) + self.place
         for block in self.blocks:
-            x, _ = block.stream(x)
+            x, _ = block.stream(x, writes=writes)
         return self.head(F.layer_norm(x, x.shape[-1:]).mean(1))
 
     def levels(self) -> tuple[Level, ...]:
