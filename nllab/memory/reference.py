@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nllab.memory.rules import MLPWeights
-from nllab.memory.titans import GATES, SelfModifyingTitans
+from nllab.memory.memories import GATES
+from nllab.memory.titans import SelfModifyingTitans
 
 
 def outer(u: Tensor, k: Tensor) -> Tensor:
@@ -131,8 +132,8 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
 
 def _initial(layer: SelfModifyingTitans, name: str) -> tuple[Tensor, ...]:
     if layer.hidden is None:
-        return (layer.initial[name],)
-    return layer.initial[f"{name}_up"], layer.initial[f"{name}_down"]
+        return (layer.memories.initial[name],)
+    return layer.memories.initial[f"{name}_up"], layer.memories.initial[f"{name}_down"]
 
 
 def _convolved(layer: SelfModifyingTitans, x: Tensor, t: int, which: int) -> Tensor:

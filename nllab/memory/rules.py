@@ -75,9 +75,11 @@ def take_away(tokens: Span, state: Tensor, taken: Tensor) -> Tensor:
     return tokens.kept * state - (tokens.kept_since * taken).mT @ tokens.key
 
 
-def advance(tokens: Span, state: Tensor, drive: Tensor) -> Tensor:
-    """One run of tokens without momentum: state (..., Dv, Dk), drive (..., C, Dv)."""
-    change = -drive if tokens.erased is None else tokens.erased * (tokens.key @ state.mT) - drive
+def advance(tokens: Span, state: Tensor, drive: Tensor, recall: Tensor | None = None) -> Tensor:
+    """One run of tokens without momentum: state (..., Dv, Dk), drive (..., C, Dv), recall K Mᵀ (..., C, Dv) where it is known already."""
+    if tokens.erased is None:
+        return take_away(tokens, state, -drive)
+    change = tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
     return take_away(tokens, state, settle(tokens, change))
 
 

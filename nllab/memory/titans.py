@@ -14,28 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.errors import SettingError, ShapeError, unknown
-from nllab.memory.rules import (
-    OBJECTIVES,
-    Objective,
-    Span,
-    advance,
-    advance_with_momentum,
-    check_whole,
-    settle,
-    silu_with_slope,
-    span,
-    take_away,
-)
+from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, normal, per_row, unit
+from nllab.memory.rules import OBJECTIVES, Objective, check_whole, span
 
-GATES = ("inner_lr", "retention")
-PROJECTIONS = (*GATES, "key", "value", "query")
+PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
 _INPUT = {"inner_lr": 0, "key": 0, "retention": 1, "value": 1, "query": 2}
 # Retention starts at exp(-softplus(-11)) = 0.99998 per token, the rate at a fifth of its bound.
@@ -146,29 +135,20 @@ class SelfModifyingTitans(nn.Module):
         else:
             self.groups, self.chunk_sizes = (self.adaptive, ("memory",)), (projections_every, chunk_size)
 
-        def normal(*shape: int, std: float) -> nn.Parameter:
-            return nn.Parameter(torch.randn(*shape, generator=generator) * std)
-
-        d, std = self.width, self.width**-0.5
-        self.initial, self.static = nn.ParameterDict(), nn.ParameterDict()
-        for name in (*self.adaptive, "memory"):
-            rows, scale = (1, 0.1) if name in GATES else (d, 1.0)
-            if hidden is not None:
-                self.initial[f"{name}_up"] = normal(heads, hidden, d, std=std)
-                self.initial[f"{name}_down"] = normal(heads, rows, hidden, std=scale * hidden**-0.5)
-            elif name == "memory":
-                self.initial[name] = nn.Parameter(torch.eye(d).repeat(heads, 1, 1))
-            else:
-                self.initial[name] = normal(heads, rows, d, std=scale * std)
+        if hidden is None:
+            self.memories = LinearMemories(heads, self.width, self.adaptive, self.groups, objective, generator)
+        else:
+            self.memories = MLPMemories(heads, self.width, hidden, self.adaptive, self.groups, objective, generator)
+        self.static = nn.ParameterDict()
         for name in PROJECTIONS:
             if name not in self.adaptive and (retention or name != "retention"):
                 rows, scale = (heads, 0.1) if name in GATES else (dim, 1.0)
-                self.static[name] = normal(rows, dim, std=scale * dim**-0.5)
+                self.static[name] = normal(rows, dim, std=scale * dim**-0.5, generator=generator)
         self.rate_bias = nn.Parameter(torch.full((heads,), RATE_BIAS))
         self.retention_bias = nn.Parameter(torch.full((heads,), RETENTION_BIAS)) if retention else None
         self.conv = None
         if conv_window:
-            self.conv = normal(3, conv_window, dim, std=0.5 * conv_window**-0.5)
+            self.conv = normal(3, conv_window, dim, std=0.5 * conv_window**-0.5, generator=generator)
             with torch.no_grad():
                 self.conv[:, -1] += 1
 
@@ -181,82 +161,56 @@ class SelfModifyingTitans(nn.Module):
 
     def start(self, batch: int) -> MemoryState:
         """The state before the first token, M_s,0 for every sequence; outer gradients flow back into it."""
-        rows, d = batch * self.heads, self.width
-        weights: list[Weights] = []
-        for names in self.groups:
-            if self.hidden is not None:
-                gates = [name for name in names if name in GATES]
-                ups, gate_downs, map_downs = (
-                    [self._rows(self.initial[f"{name}_{part}"], batch) for name in chosen]
-                    for part, chosen in (("up", names), ("down", gates), ("down", names[len(gates) :]))
-                )
-                downs = (torch.stack(gate_downs, 1),) if gates else ()
-                weights.append((torch.cat(ups, 1), torch.stack(map_downs, 1), *downs))
-            elif self.adaptive:
-                weights.append((torch.eye(d, dtype=self._dtype, device=self.rate_bias.device).expand(rows, d, d),))
-            else:
-                weights.append((self._rows(self.initial["memory"], batch),))
+        weights = self.memories.start(batch)
         velocity = tuple(tuple(torch.zeros_like(w) for w in group) if self.momentum else () for group in weights)
         recent = weights[0][0].new_zeros(batch, max(self.conv_window - 1, 0), self.dim)
-        return MemoryState(tuple(weights), tuple(weights), velocity, recent, 0)
+        return MemoryState(weights, weights, velocity, recent, 0)
 
     def fast_weights(self, state: MemoryState) -> dict[str, Weights]:
         """What every memory is after the last token: name → (M,) with M (B, H, d, d), or (up, down) for an MLP; gates have one row."""
-        found: dict[str, Weights] = {}
-        batch = len(state.recent)
-        for names, weights in zip(self.groups, state.running, strict=True):
-            if self.hidden is not None:
-                ups = weights[0].unflatten(1, (len(names), self.hidden)).unbind(1)
-                downs = [down for stack in (*weights[2:], weights[1]) for down in stack.unbind(1)]
-                pairs = {name: (up, down) for name, up, down in zip(names, ups, downs, strict=True)}
-            elif self.adaptive:
-                pairs = {name: (self._rows(self.initial[name], batch) @ weights[0],) for name in names}
-            else:
-                pairs = {"memory": weights}
-            found |= {name: tuple(w.unflatten(0, (batch, self.heads)) for w in pair) for name, pair in pairs.items()}
-        return found
+        rows = self.memories.fast_weights(state.running, len(state.recent))
+        return {name: tuple(w.unflatten(0, (-1, self.heads)) for w in weights) for name, weights in rows.items()}
 
     @property
     def _dtype(self) -> torch.dtype:
         return torch.promote_types(self.rate_bias.dtype, torch.float32)
 
-    def _rows(self, weight: Tensor, batch: int) -> Tensor:
-        """(H, r, d) → (N, r, d)."""
-        return weight.to(self._dtype).expand(batch, *weight.shape).flatten(0, 1)
-
     def _scan(self, x: Tensor, state: MemoryState, writes: bool) -> tuple[Tensor, MemoryState]:
-        batch = len(x)
-        inputs, recent = self._convolve(x, state.recent)
-        inputs, static = self._project(inputs)
+        batch, memories = len(x), self.memories
+        mixed, recent = self._convolve(x, state.recent)
+        inputs, static = self._project(mixed)
         boundary, running, velocity, position = list(state.boundary), list(state.running), list(state.velocity), state.position
-        maps = self._maps(batch)
-        biases = [self.rate_bias, torch.zeros_like(self.rate_bias) if self.retention_bias is None else self.retention_bias]
-        bias = torch.stack(biases, 1).to(x.dtype).repeat(batch, 1)[..., None, None]
+        maps = memories.prepare(batch)
+        biases = [self.rate_bias, self.rate_bias if self.retention_bias is None else self.retention_bias]
+        bias = per_row(torch.stack(biases, 1), batch)[..., None, None]
         margin = x.new_tensor([1e-12, 1.0]).view(2, 1, 1)
         lengths = self._lengths(position, x.shape[1])
         # split, not slices: the backward of n slices would write n tensors of full length.
         pieces = [tensor.split(lengths, -2) for tensor in (inputs, *static.values())]
-        outputs = []
+        reads = []
         for length, (u, *given) in zip(lengths, zip(*pieces, strict=True), strict=True):
             for g, size in enumerate(self.chunk_sizes):
                 if position % size == 0:
                     boundary[g] = running[g]
-            generate = self._generate if self.hidden is None else self._generate_mlp
-            vectors, gates, output = generate(boundary, maps, u, dict(zip(static, given, strict=True)))
-            outputs.append(output)
+            gates, vectors, read = memories.generate(boundary, maps, u)
+            reads.append(read)
             position += length
             if not writes:
                 continue
+            if (memories.gate_names, memories.vector_names) != (GATES, VECTORS) or static:
+                made = dict(zip(memories.gate_names, gates.unbind(1), strict=True))
+                made |= dict(zip(memories.vector_names, vectors.unbind(1), strict=True)) | dict(zip(static, given, strict=True))
+                gates = torch.stack([made[name] for name in GATES if self.retention or name != "retention"], 1)
+                vectors = torch.stack([made[name] for name in VECTORS], 1)
             # k / ‖k‖ and v / sqrt(1 + ‖v‖²).
             key, value = (vectors * (vectors.square().sum(-1, keepdim=True) + margin).rsqrt()).unbind(1)
-            rate, keep = (gates + bias).unbind(1)
+            rate, *keep = (gates + bias[:, : gates.shape[1]]).unbind(1)
             rate = self.max_inner_lr * rate.sigmoid()
-            log_retention = F.logsigmoid(-keep) if self.retention else torch.zeros_like(keep)
+            log_retention = F.logsigmoid(-keep[0]) if self.retention else torch.zeros_like(rate)
             tokens = span(key, log_retention.squeeze(-1), rate.squeeze(-1) if self.erase else None)
-            for g in range(len(self.groups)):
-                running[g], velocity[g] = self._write(tokens, g, boundary[g], running[g], velocity[g], value, rate)
-        y = torch.cat(outputs, dim=-2)
-        y = y @ maps["memory"] if "memory" in maps else y
+            for g in range(len(boundary)):
+                running[g], velocity[g] = memories.write(g, boundary[g], running[g], velocity[g], tokens, value, rate, self.momentum)
+        y = memories.finish(torch.cat(reads, dim=-2), maps)
         y = y.unflatten(0, (batch, self.heads)).transpose(1, 2).flatten(2)
         return y, MemoryState(tuple(boundary), tuple(running), tuple(velocity), recent, position)
 
@@ -276,118 +230,16 @@ class SelfModifyingTitans(nn.Module):
             mixed = torch.addcmul(mixed, x[:, i : i + tokens], weight[:, i, None, None])
         return mixed, x[:, tokens:]
 
-    def _project(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The inputs by head, (N, 3, T, d), the last being the query itself where that is static, and the other static projections."""
-        static = {name: inputs[_INPUT[name]] @ weight.to(inputs.dtype).mT for name, weight in self.static.items()}
-        by_head = {name: out.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1) for name, out in static.items()}
-        rows = [*inputs[:2], static["query"] if "query" in static else inputs[2]]
-        u = torch.stack([r.unflatten(-1, (self.heads, -1)) for r in rows], 1).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        if by_head.pop("query", None) is not None:
-            u = torch.cat([u[:, :2], unit(u[:, 2:])], 1)
-        return u, by_head
-
-    def _maps(self, batch: int) -> dict[str, Tensor]:
-        """The initial linear memories, one copy per row: "made" (N, 2, d, 1 + d) makes (rate, key) and (retention, value)."""
-        if self.hidden is not None or not self.adaptive:
-            return {}
-        pairs = []
-        for gate, vector in (("inner_lr", "key"), ("retention", "value")):
-            found = [self.initial[name] if name in self.initial else None for name in (gate, vector)]
-            rows = [self.initial["memory"].new_zeros(self.heads, n, self.width) if w is None else w for n, w in zip((1, self.width), found)]
-            pairs.append(torch.cat(rows, 1))
-        maps = {"made": torch.stack(pairs, 1), "memory": self.initial["memory"]}
-        if "query" in self.adaptive:
-            maps["query"] = self.initial["query"]
-        return {name: self._rows(weight, batch).mT for name, weight in maps.items()}
-
-    def _generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor, static: dict[str, Tensor]):
-        """From u (N, 3, C, d): (key, value) (N, 2, C, d) and (rate, retention) (N, 2, C, 1), all raw, and what the main memory reads.
-
-        The read lacks the factor M_memory,0, which is the same for all chunks.
-        """
-        size = u.shape[2]
-        if not self.adaptive:
-            return *self._stacked(static), u[:, 2] @ boundary[0][0].mT
-        read = None
-        if len(boundary) == 1 and "query" not in maps:
-            made, read = (u.flatten(1, 2) @ boundary[0][0].mT).split([2 * size, size], 1)
-        else:
-            made = u[:, :2].flatten(1, 2) @ boundary[0][0].mT
-            query = unit(u[:, 2] @ boundary[0][0].mT @ maps["query"]) if "query" in maps else u[:, 2]
-            read = query @ boundary[-1][0].mT
-        gates, vectors = (made.unflatten(1, (2, size)) @ maps["made"]).split([1, self.width], -1)
-        if static:
-            vectors, gates = self._stacked(
-                {"key": vectors[:, 0], "value": vectors[:, 1], "inner_lr": gates[:, 0], "retention": gates[:, 1]} | static
-            )
-        return vectors, gates, read
-
-    def _generate_mlp(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor, static: dict[str, Tensor]):
-        """The same for MLP memories; the read is complete."""
-        made = dict(static)
-        up, down, *gate_downs = boundary[0]
-        downs = [*(gate_downs[0].unbind(1) if gate_downs else ()), *down.unbind(1)]
-        for name, w_up, w_down in zip(self.adaptive, up.split(self.hidden, 1), downs, strict=False):
-            rows = u[:, _INPUT[name]]
-            made[name] = F.silu(rows @ w_up.mT) @ w_down.mT + (0 if name in GATES else rows)
-        query = unit(made["query"]) if "query" in self.adaptive else u[:, 2]
-        up, down = boundary[-1][:2]
-        return *self._stacked(made), query + F.silu(query @ up[:, -self.hidden :].mT) @ down[:, -1].mT
-
-    @staticmethod
-    def _stacked(made: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        rate = made["inner_lr"]
-        return torch.stack([made["key"], made["value"]], 1), torch.stack([rate, made.get("retention", torch.zeros_like(rate))], 1)
-
-    def _write(self, tokens: Span, g: int, boundary: Weights, running: Weights, velocity: Weights, value: Tensor, rate: Tensor):
-        """The memories of group g after a run of tokens, with the momentum that goes with them."""
-        if self.hidden is not None:
-            drives = self._mlp_drives(tokens, g, boundary, value, rate)
-        else:
-            (state,), key = boundary, tokens.key
-            if self.adaptive and boundary is running and not velocity:
-                # B factors out of recall and drive, v̂ being B v.
-                amount = rate if self.objective == "l2" else 0.0
-                amount = amount if tokens.erased is None else tokens.erased + amount
-                return (take_away(tokens, state, settle(tokens, (amount * key - rate * value) @ state.mT)),), ()
-            if self.adaptive:
-                drive = rate * ((value - key if self.objective == "l2" else value) @ state.mT)
-            else:
-                drive = rate * (value - key @ state.mT if self.objective == "l2" else value)
-            drives = [(tokens, drive)]
-        if not velocity:
-            return tuple(advance(run, weight, drive) for (run, drive), weight in zip(drives, running, strict=True)), ()
-        pairs = [
-            advance_with_momentum(run, weight, speed, drive, self.momentum)
-            for (run, drive), weight, speed in zip(drives, running, velocity, strict=True)
-        ]
-        return tuple(weight for weight, _ in pairs), tuple(speed for _, speed in pairs)
-
-    def _mlp_drives(self, tokens: Span, g: int, weights: Weights, value: Tensor, rate: Tensor) -> list[tuple[Span, Tensor]]:
-        """Drives of up, the maps' down and the gates' down, each with the run of tokens that is its input."""
-        key, count, gates = tokens.key, len(self.groups[g]), sum(name in GATES for name in self.groups[g])
-        up, down, *gate_down = weights
-        at_key, slope = silu_with_slope(key @ up.mT)
-        at_key_by_memory = at_key.unflatten(-1, (count, self.hidden)).transpose(1, 2)
-        change = F.silu(value @ up.mT).unflatten(-1, (count, self.hidden)).transpose(1, 2)
-        change = change - at_key_by_memory if self.objective == "l2" else change
-        straight = value - key if self.objective == "l2" else value
-        if not self.adaptive:
-            # The target is v itself.
-            drive = value.unsqueeze(1) - (at_key_by_memory @ down.mT + key.unsqueeze(1) if self.objective == "l2" else 0)
-        else:
-            drive = change[:, gates:] @ down.mT + straight.unsqueeze(1)
-        drive = rate.unsqueeze(1) * drive
-        felt = [drive @ down]
-        parts = [(at_key_by_memory[:, gates:], drive)]
-        if gate_down:
-            gate_drive = rate.unsqueeze(1) * (change[:, :gates] @ gate_down[0].mT)
-            felt.insert(0, gate_drive @ gate_down[0])
-            parts.append((at_key_by_memory[:, :gates], gate_drive))
-        up_drive = torch.cat(felt, 1).transpose(1, 2).flatten(2) * slope
-        by_memory = tokens._replace(**{name: getattr(tokens, name).unsqueeze(1) for name in ("total", "before", "kept", "kept_since")})
-        by_memory = by_memory._replace(overlap=None, rate=None, erased=None, coupling=None)
-        return [(tokens, up_drive), *((by_memory._replace(key=hidden), drive) for hidden, drive in parts)]
+    def _project(self, mixed: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """By head, what each of `memories.inputs` is applied to (N, ., T, d), and the static projections (N, T, d) or (N, T, 1)."""
+        static = {
+            name: (mixed[_INPUT[name]] @ weight.to(mixed.dtype).mT).unflatten(-1, (self.heads, -1)) for name, weight in self.static.items()
+        }
+        by_head = dict(zip(("key", "value", "query"), mixed.unflatten(-1, (self.heads, -1)).unbind(0), strict=True))
+        by_head |= {"inner_lr": by_head["key"], "retention": by_head["value"]}
+        by_head["memory"] = unit(static.pop("query")) if "query" in static else by_head["query"]
+        inputs = torch.stack([by_head[name] for name in self.memories.inputs], 1).permute(0, 3, 1, 2, 4)
+        return inputs.flatten(0, 1), {name: out.transpose(1, 2).flatten(0, 1) for name, out in static.items()}
 
     def _check(self, x: Tensor, state: MemoryState | None) -> None:
         expected = f"a tensor (B, T, {self.dim}) with B and T 1 or more"
@@ -418,8 +270,3 @@ class SelfModifyingTitans(nn.Module):
             raise ShapeError(f"state has shapes {shapes}; this layer expects {wanted_shapes}. It belongs to a layer with other settings.")
         if state.recent.dtype != self._dtype or state.recent.device != x.device:
             raise ShapeError(f"state is {state.recent.dtype} on {state.recent.device}; expected {self._dtype} on {x.device}.")
-
-
-def unit(x: Tensor) -> Tensor:
-    """x / ‖x‖ along the last axis, and 0 at 0."""
-    return x * (x.square().sum(-1, keepdim=True) + 1e-12).rsqrt()

@@ -1,0 +1,223 @@
+"""The two kinds of memory that `SelfModifyingTitans` can be made of, with one set of methods.
+
+    start(batch)        the fast weights before the first token, one tuple of tensors per group of memories with the same chunk size
+    prepare(batch)      what stays the same for a whole pass
+    generate(...)       what the memories at the chunk's start make of a run of tokens
+    write(...)          the fast weights after it
+    finish(read, ...)   the output of all tokens
+    fast_weights(...)   every memory written out, by name
+
+Groups: the projections and the main memory, or both in one where their chunk sizes agree. Inside a group gates come first, the main memory
+last. Axes as in `nllab.memory.titans`: N = B H rows, C tokens of a run, d width, S memories of a group (G of them gates), E hidden width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nllab.memory.rules import Objective, Span, advance, advance_with_momentum, settle, silu_with_slope, take_away
+
+GATES = ("inner_lr", "retention")
+VECTORS = ("key", "value")
+Weights = tuple[Tensor, ...]
+Groups = tuple[tuple[str, ...], ...]
+
+
+def normal(*shape: int, std: float, generator: torch.Generator | None) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape, generator=generator) * std)
+
+
+def per_row(weight: Tensor, batch: int) -> Tensor:
+    """(H, ...) → (N, ...), in float32 or wider."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32)).expand(batch, *weight.shape).flatten(0, 1)
+
+
+def unit(x: Tensor) -> Tensor:
+    """x / ‖x‖ along the last axis, and 0 at 0."""
+    return x * (x.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
+
+
+class LinearMemories(nn.Module):
+    """Matrices. All of them obey one linear recurrence, M_s,t = M_s,0 Π_t, so Π (N, d, d) is the whole state of a group.
+
+    Without adaptive projections the target is v itself, nothing factors, and the state is the main memory.
+    """
+
+    def __init__(
+        self, heads: int, width: int, adaptive: tuple[str, ...], groups: Groups, objective: Objective, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.heads, self.width, self.adaptive, self.groups, self.objective = heads, width, adaptive, groups, objective
+        self.gate_names, self.vector_names = (GATES, VECTORS) if adaptive else ((), ())
+        self.inputs = ("key", "value", "memory") if adaptive else ("memory",)
+        self.initial = nn.ParameterDict()
+        for name in adaptive:
+            rows, scale = (1, 0.1) if name in GATES else (width, 1.0)
+            self.initial[name] = normal(heads, rows, width, std=scale * width**-0.5, generator=generator)
+        self.initial["memory"] = nn.Parameter(torch.eye(width).repeat(heads, 1, 1))
+
+    def start(self, batch: int) -> tuple[Weights, ...]:
+        memory = per_row(self.initial["memory"], batch)
+        if not self.adaptive:
+            return ((memory,),)
+        identity = torch.eye(self.width, dtype=memory.dtype, device=memory.device).expand_as(memory)
+        return tuple((identity,) for _ in self.groups)
+
+    def prepare(self, batch: int) -> dict[str, Tensor]:
+        """Initial memories, transposed, one copy per row: "made" (N, 2, d, 1 + d) turns Π x into (rate, key) and (retention, value)."""
+        if not self.adaptive:
+            return {}
+        empty = {1: self.initial["memory"].new_zeros(self.heads, 1, self.width), self.width: torch.zeros_like(self.initial["memory"])}
+        made = [
+            torch.cat([self.initial[name] if name in self.adaptive else empty[rows] for name, rows in ((gate, 1), (vector, self.width))], 1)
+            for gate, vector in zip(GATES, VECTORS, strict=True)
+        ]
+        maps = {"made": torch.stack(made, 1), "memory": self.initial["memory"]}
+        if "query" in self.adaptive:
+            maps["query"] = self.initial["query"]
+        return {name: per_row(weight, batch).mT for name, weight in maps.items()}
+
+    def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gates (N, G, C, 1) and vectors (N, 2, C, d), both raw, and the read, still without the factor M_memory,0."""
+        size, projections, main = u.shape[2], boundary[0][0], boundary[-1][0]
+        if not self.adaptive:
+            return u[:, :0, :, :1], u[:, :0], u[:, 0] @ main.mT
+        if projections is main and "query" not in maps:
+            made, read = (u.flatten(1, 2) @ main.mT).split([2 * size, size], 1)
+        else:
+            made = u[:, :2].flatten(1, 2) @ projections.mT
+            query = unit(u[:, 2] @ projections.mT @ maps["query"]) if "query" in maps else u[:, 2]
+            read = query @ main.mT
+        gates, vectors = (made.unflatten(1, (2, size)) @ maps["made"]).split([1, self.width], -1)
+        return gates, vectors, read
+
+    def write(
+        self, g: int, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
+    ) -> tuple[Weights, Weights]:
+        (state,), key, is_l2 = boundary, tokens.key, self.objective == "l2"
+        if self.adaptive and boundary is running and not momentum:
+            # v̂ = B v, so B factors out of what is erased and of what is driven.
+            pull = (tokens.erased if tokens.erased is not None else 0) + (rate if is_l2 else 0)
+            return (take_away(tokens, state, settle(tokens, (pull * key - rate * value) @ state.mT)),), ()
+        if self.adaptive:
+            drive = rate * ((value - key if is_l2 else value) @ state.mT)
+        else:
+            drive = rate * (value - key @ state.mT if is_l2 else value)
+        if not momentum:
+            return (advance(tokens, running[0], drive),), ()
+        weight, speed = advance_with_momentum(tokens, running[0], velocity[0], drive, momentum)
+        return (weight,), (speed,)
+
+    def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
+        return read @ maps["memory"] if maps else read
+
+    def fast_weights(self, running: tuple[Weights, ...], batch: int) -> dict[str, Weights]:
+        if not self.adaptive:
+            return {"memory": running[0]}
+        return {
+            name: (per_row(self.initial[name], batch) @ pi,) for names, (pi,) in zip(self.groups, running, strict=True) for name in names
+        }
+
+
+class MLPMemories(nn.Module):
+    """Residual MLPs of Eq. 89, stacked: a group's state is up (N, S, E, d), the maps' down (N, S-G, d, E), the gates' down (N, G, 1, E)."""
+
+    def __init__(
+        self,
+        heads: int,
+        width: int,
+        hidden: int,
+        adaptive: tuple[str, ...],
+        groups: Groups,
+        objective: Objective,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.adaptive, self.groups, self.objective = adaptive, groups, objective
+        self.gate_names = tuple(name for name in adaptive if name in GATES)
+        self.vector_names = tuple(name for name in adaptive if name in VECTORS)
+        self.inputs = (*adaptive, "memory")
+        self.initial = nn.ParameterDict()
+        for name in self.inputs:
+            rows, scale = (1, 0.1) if name in GATES else (width, 1.0)
+            self.initial[f"{name}_up"] = normal(heads, hidden, width, std=width**-0.5, generator=generator)
+            self.initial[f"{name}_down"] = normal(heads, rows, hidden, std=scale * hidden**-0.5, generator=generator)
+
+    def start(self, batch: int) -> tuple[Weights, ...]:
+        def stacked(names: tuple[str, ...], part: str) -> tuple[Tensor, ...]:
+            return (per_row(torch.stack([self.initial[f"{name}_{part}"] for name in names], 1), batch),) if names else ()
+
+        count = [sum(name in GATES for name in names) for names in self.groups]
+        return tuple(
+            (*stacked(names, "up"), *stacked(names[n:], "down"), *stacked(names[:n], "down"))
+            for n, names in zip(count, self.groups, strict=True)
+        )
+
+    def prepare(self, batch: int) -> dict[str, Tensor]:
+        return {}
+
+    def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gates (N, G, C, 1) and vectors (N, S', C, d), both raw, and the read."""
+        count = len(self.vector_names)
+        if len(boundary) == 1 and "query" not in self.adaptive:
+            gates, made = self._read(boundary[0], u)
+            vectors, read = made.split([count, 1], 1)
+            return gates, vectors, read.squeeze(1)
+        up, down, *gate_down = boundary[0]
+        rows = len(self.adaptive)
+        gates, vectors = self._read((up[:, :rows], down[:, : rows - len(self.gate_names)], *gate_down), u[:, :rows])
+        query = unit(vectors[:, count:]) if "query" in self.adaptive else u[:, rows:]
+        up, down, *_ = boundary[-1]
+        return gates, vectors[:, :count], self._read((up[:, -1:], down[:, -1:]), query)[1].squeeze(1)
+
+    @staticmethod
+    def _read(weights: Weights, rows: Tensor) -> tuple[Tensor, Tensor]:
+        up, down, *gate_down = weights
+        hidden = F.silu(rows @ up.mT)
+        if not gate_down:
+            return rows[:, :0, :, :1], rows + hidden @ down.mT
+        gates, maps = hidden.split([gate_down[0].shape[1], down.shape[1]], 1)
+        return gates @ gate_down[0].mT, rows[:, gates.shape[1] :] + maps @ down.mT
+
+    def write(
+        self, g: int, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
+    ) -> tuple[Weights, Weights]:
+        up, down, *gate_down = boundary
+        # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
+        tokens = Span(*(None if field is None else field.unsqueeze(1) for field in tokens))
+        key, value, rate, is_l2 = tokens.key, value.unsqueeze(1), rate.unsqueeze(1), self.objective == "l2"
+        recall = key @ up.mT
+        at_key, slope = silu_with_slope(recall)
+        counts = [at_key.shape[1] - down.shape[1], down.shape[1]]
+        gates_at_key, maps_at_key = at_key.split(counts, 1)
+        if self.adaptive:
+            # v̂ = M(v): the error is what M makes of v less what it makes of k.
+            change = F.silu(value @ up.mT) - at_key if is_l2 else F.silu(value @ up.mT)
+            gates_change, maps_change = change.split(counts, 1)
+            drive = rate * (maps_change @ down.mT + (value - key if is_l2 else value))
+        else:
+            gates_change = None
+            drive = rate * (value - key - maps_at_key @ down.mT if is_l2 else value)
+        felt, runs = drive @ down, [(tokens._replace(key=maps_at_key, overlap=None, rate=None, erased=None, coupling=None), drive)]
+        if gate_down and gates_change is not None:
+            gates_drive = rate * (gates_change @ gate_down[0].mT)
+            felt = torch.cat([gates_drive * gate_down[0], felt], 1)
+            runs.append((runs[0][0]._replace(key=gates_at_key), gates_drive))
+        runs.insert(0, (tokens, felt * slope))
+        if not momentum:
+            recalls = (recall if boundary is running else None, *(None for _ in running))
+            return tuple(advance(run, w, d, known) for (run, d), w, known in zip(runs, running, recalls, strict=False)), ()
+        moved = [advance_with_momentum(run, w, s, d, momentum) for (run, d), w, s in zip(runs, running, velocity, strict=True)]
+        return tuple(w for w, _ in moved), tuple(s for _, s in moved)
+
+    def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
+        return read
+
+    def fast_weights(self, running: tuple[Weights, ...], batch: int) -> dict[str, Weights]:
+        found = {}
+        for names, (up, down, *gate_down) in zip(self.groups, running, strict=True):
+            downs = [w for stack in (*gate_down, down) for w in stack.unbind(1)]
+            found |= {name: pair for name, *pair in zip(names, up.unbind(1), downs, strict=True)}
+        return found
