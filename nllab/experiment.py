@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nllab.errors import SettingError, unknown
 from nllab.streams import HOME as STREAMS
@@ -64,6 +64,7 @@ class Experiment(BaseModel):
     rate: Rate = Field(1.0, description="of the deep optimizer; 1 is the exact minimizer for squared error")
     retention: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write")
     observe: bool = Field(True, description="whether the deep optimizer's memory watches while it is switched off")
+    joint: bool = Field(False, description="the ceiling: all tasks at once, mixed")
     frozen: bool = Field(False, description="the twin: every level but the head stays at its initial values")
     evaluate_every: int = Field(10, ge=1, le=100_000, description="steps between two measurements of the accuracy on every task")
 
@@ -75,9 +76,9 @@ class Experiment(BaseModel):
             super().__init__(**settings)
         except ValidationError as error:
             raise SettingError(_readable(error)) from None
+        self._check_names()
 
-    @model_validator(mode="after")
-    def _names_exist(self) -> Self:
+    def _check_names(self) -> None:
         if self.stream not in STREAMS:
             raise unknown("stream", self.stream, STREAMS)
         if self.optimizer not in OPTIMIZERS:
@@ -85,8 +86,7 @@ class Experiment(BaseModel):
         if self.off_optimizer not in PLAIN_OPTIMIZERS:
             raise unknown("off_optimizer", self.off_optimizer, PLAIN_OPTIMIZERS)
         if list(self.periods) != sorted(self.periods):
-            raise SettingError(f"periods is {self.periods}; memory levels go from fast to slow, so their periods must not fall.")
-        return self
+            raise SettingError(f"periods is {_spelled(self.periods)}; memory levels go from fast to slow, so their periods must not fall.")
 
     @property
     def plain(self) -> str:
@@ -150,10 +150,10 @@ def read_setting(key: str, text: str) -> Any:
 
 
 def _readable(error: ValidationError) -> str:
+    """Each problem as one sentence: the key, what came, what is expected, what the setting is for."""
     sentences = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        name = problem["loc"][0] if problem["loc"] else key
-        about = Experiment.model_fields[str(name)].description if str(name) in Experiment.model_fields else ""
-        sentences.append(f"{key} is {problem['input']!r}: {problem['msg'].lower()}" + (f" ({about})." if about else "."))
+        name = str(problem["loc"][0])
+        about = Experiment.model_fields[name].description
+        sentences.append(f"{name} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]} ({about}).")
     return " ".join(sentences)

@@ -28,7 +28,10 @@ from nllab.experiment import Experiment
 
 Row = dict[str, Any]
 FORMAT = 1
+ALL_TASKS = "all"  # the name of the one experience of a joint run
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
+
+SCORES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b")
 
 # Metric -> (unit, what it means); axis titles, glossary and tables come from here.
 METRICS: dict[str, tuple[str, str]] = {
@@ -73,8 +76,8 @@ class Run:
 
     @property
     def visits(self) -> tuple[int, ...]:
-        """The task that each finished experience taught."""
-        return tuple(self.tasks.index(row["task"]) for row in self.of_kind("experience"))
+        """The task that each finished experience taught; empty for a joint run, which teaches all at once."""
+        return tuple(self.tasks.index(row["task"]) for row in self.of_kind("experience") if row["task"] != ALL_TASKS)
 
     @property
     def accuracy_matrix(self) -> np.ndarray:
@@ -102,20 +105,22 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The scores of metrics.py, update counts and how it ended; None where a score is undefined."""
+        """The scores of metrics.py, update counts and how it ended; None where a score is undefined.
+
+        A joint run has its average accuracy and, for two tasks, what it knows of each at the end: the ceiling of the other runs.
+        """
         matrix, visits = self.accuracy_matrix, self.visits
-        scores: dict[str, float] = {}
-        if len(matrix):
-            untrained = self.of_kind("untrained")
-            scores = {
-                "average_accuracy": metrics.average_accuracy(matrix, visits),
-                "forgetting": metrics.forgetting(matrix, visits),
-                "backward_transfer": metrics.backward_transfer(matrix, visits),
-                "forward_transfer": metrics.forward_transfer(matrix, visits, [untrained[0]["accuracy"][t] for t in self.tasks])
-                if untrained
-                else float("nan"),
-                **metrics.two_tasks(matrix, visits),
-            }
+        scores = dict.fromkeys(SCORES, float("nan"))
+        if visits:
+            scores |= {name: getattr(metrics, name)(matrix, visits) for name in ("average_accuracy", "forgetting", "backward_transfer")}
+            untrained = [row["accuracy"][task] for row in self.of_kind("untrained") for task in self.tasks]
+            if untrained:
+                scores["forward_transfer"] = metrics.forward_transfer(matrix, visits, untrained)
+            scores |= metrics.two_tasks(matrix, visits)
+        elif len(matrix):
+            scores["average_accuracy"] = float(matrix[-1].mean())
+            if len(self.tasks) == 2:
+                scores["a_after_b"], scores["b_after_b"] = map(float, matrix[-1])
         ends = self.of_kind("end")
         return {
             "steps": self.steps,

@@ -22,9 +22,24 @@ from nllab.levels import Level, Schedule
 from nllab.models.classifier import CMSClassifier
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
-from nllab.runs import Row, Run
+from nllab.runs import ALL_TASKS, Row, Run
 from nllab.streams import build
 from nllab.streams.stream import Part, Stream
+
+_PLACE = (
+    "steps",
+    "plan",
+    "experience",
+    "waiting",
+    "acting",
+    "plain_name",
+    "learning_rate",
+    "diverged",
+    "_wrote",
+    "_experience_steps",
+    "_opened",
+    "_untrained_told",
+)
 
 _SEEDING = threading.Lock()  # torch draws initial weights from one generator for all threads
 
@@ -83,6 +98,7 @@ class Trainer:
     model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep optimizer;
     it may offer `levels(periods, input_period=..., head_period=...)`, otherwise all of it is one level of period 1. An optimizer is
     used as it is, over the parameters that it was given, in place of the plain one.
+    device: "cpu", "cuda" or "auto" (CUDA where there is one).
     """
 
     def __init__(
@@ -92,15 +108,19 @@ class Trainer:
         model: nn.Module | None = None,
         stream: Stream | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        device: str = "cpu",
     ) -> None:
         self.experiment = experiment
-        self.stream = stream or build(
-            experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=experiment.evaluate_on == "validation"
-        )
+        hold_out = experiment.evaluate_on == "validation"
+        stream = stream or build(experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=hold_out)
+        self.device = pick_device(device)
+        self.stream = stream.to(self.device)
+        self._joint = self.stream.joint() if experiment.joint else None
         if model is None:
             self.model, self.levels = build_model(experiment, self.stream)
         else:
             self.model, self.levels = model, _levels_of(model, experiment)
+        self.model.to(self.device)
         if experiment.frozen:
             head = [level for level in self.levels if level.name == "head"]
             if not head:
@@ -116,10 +136,11 @@ class Trainer:
         self.own_optimizer = optimizer is not None
         self.plain = Leveled(members, schedule, lambda parameters: optimizer or self._make_plain(parameters))
         self.acting = experiment.optimizer  # who writes
+        self._wrote: set[str] = set()
         self.movements = {name: probes.Movement(parameters) for name, parameters in members.items()}
         self.generator = torch.Generator().manual_seed(experiment.seed)
         self.steps = 0
-        self.plan = list(self.stream.plan)
+        self.plan = [0] if experiment.joint else list(self.stream.plan)
         self.experience = 0
         self.waiting: list[tuple[str, Any]] = []
         self._batches: list[Tensor] = []
@@ -140,8 +161,22 @@ class Trainer:
         return self.plan[min(self.experience, len(self.plan) - 1)]
 
     @property
+    def planned_steps(self) -> int:
+        """Steps of the whole plan as it stands."""
+        parts = [self._joint] if self._joint is not None else [self.stream.tasks[task].train for task in self.plan]
+        return self.experiment.passes * sum(math.ceil(len(part) / self.experiment.batch_size) for part in parts)
+
+    @property
+    def _train_part(self) -> Part:
+        return self._joint if self._joint is not None else self.stream.tasks[self.task].train
+
+    @property
+    def _task_name(self) -> str:
+        return ALL_TASKS if self._joint is not None else self.stream.tasks[self.task].name
+
+    @property
     def steps_per_pass(self) -> int:
-        return math.ceil(len(self.stream.tasks[self.task].train) / self.experiment.batch_size)
+        return math.ceil(len(self._train_part) / self.experiment.batch_size)
 
     def command(self, name: str, value: Any) -> None:
         """Ask for a change at the next step; raises SettingError at once for what cannot be done, and nothing changes then.
@@ -163,6 +198,8 @@ class Trainer:
                         f"This run trains with an optimizer of your own; switch between 'deep' and {self.plain_name!r} (yours)."
                     )
             case "teach":
+                if self._joint is not None:
+                    raise SettingError("joint=true shows all tasks at once, so there is no single task to teach.")
                 if value not in self.stream.task_names:
                     raise unknown("task", value, self.stream.task_names)
             case "period":
@@ -234,6 +271,7 @@ class Trainer:
         else:
             self.deep.skip()
         self.plain.step(write=not self.deep.acting)
+        self._wrote.add(self.acting)
         self.steps += 1
         self._experience_steps += 1
         rows.append(self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms))
@@ -251,6 +289,7 @@ class Trainer:
             run.extend(rows)
             if on_rows:
                 on_rows(rows)
+        run.bytes_kept = self.bytes_kept()
         return run
 
     def _begin(self) -> list[Row]:
@@ -264,20 +303,20 @@ class Trainer:
         if self.steps:
             for movement in self.movements.values():
                 movement.mark()
-        task = self.stream.tasks[self.task]
-        return [{"kind": "switch", "step": self.steps + 1, "experience": self.experience, "task": task.name, "about": task.about}]
+        about = "all tasks at once, mixed" if self._joint is not None else self.stream.tasks[self.task].about
+        return [{"kind": "switch", "step": self.steps + 1, "experience": self.experience, "task": self._task_name, "about": about}]
 
     def _close_experience(self) -> list[Row]:
         """Measure every task in full; an experience that saw no batch leaves no row."""
         if not self._opened:
             return []
         self._opened = False
-        row = {"kind": "experience", "step": self.steps, "experience": self.experience, "task": self.stream.tasks[self.task].name}
+        row = {"kind": "experience", "step": self.steps, "experience": self.experience, "task": self._task_name}
         self.experience += 1
         return [{**row, "accuracy": self._accuracies()}]
 
     def _next_batch(self) -> Part:
-        train = self.stream.tasks[self.task].train
+        train = self._train_part
         if not self._batches:
             self._batches = list(torch.randperm(len(train), generator=self.generator).split(self.experiment.batch_size))
         return train[self._batches.pop(0)]
@@ -301,7 +340,7 @@ class Trainer:
         row: Row = {
             "kind": "step",
             "step": self.steps,
-            "task": self.stream.tasks[self.task].name,
+            "task": self._task_name,
             "optimizer": self.acting,
             "loss": loss,
             "online_accuracy": online_accuracy,
@@ -319,11 +358,9 @@ class Trainer:
         return f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value}) and start again."
 
     def bytes_kept(self) -> int:
-        """Bytes that the learner keeps beyond its weights: the states of the optimizers that were used."""
+        """Bytes that the learner keeps beyond its weights: the states of the optimizers that have written so far."""
         plain = [s for state in self.plain.optimizer.state.values() for s in state.values() if isinstance(s, Tensor)]
-        sums = list(self.plain.collected.values())
-        deep = self.deep.bytes_kept() if self.acting == "deep" or self.experiment.observe else 0
-        return deep + sum(t.numel() * t.element_size() for t in (*plain, *sums))
+        return (self.deep.bytes_kept() if "deep" in self._wrote else 0) + sum(t.numel() * t.element_size() for t in plain)
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything needed to go on from here, as values of their own."""
@@ -352,17 +389,13 @@ class Trainer:
         self._batches = list(checkpoint["batches"])
 
 
-_PLACE = (
-    "steps", "plan", "experience", "waiting", "acting", "plain_name", "learning_rate", "diverged", "_experience_steps", "_opened", "_untrained_told",
-)  # fmt: skip
-
-
+# What a checkpoint keeps of the trainer itself, beside model, optimizers, movements and the generator.
 def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set)):
         return type(value)(_copied(item) for item in value)
     return value
 
@@ -373,12 +406,18 @@ def _levels_of(model: nn.Module, experiment: Experiment) -> tuple[Level, ...]:
     return (Level("all", "*"),)
 
 
-def train(experiment: Experiment, on_rows: Callable[[list[Row]], None] | None = None) -> Run:
+def pick_device(name: str) -> torch.device:
+    """The device of this name. Raises SettingError for a name that is not known, or for CUDA where there is none."""
+    if name not in ("cpu", "cuda", "auto"):
+        raise unknown("device", name, ("cpu", "cuda", "auto"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device is 'cuda', and torch finds no CUDA device here. Use 'cpu', or 'auto' to take what there is.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def train(experiment: Experiment, on_rows: Callable[[list[Row]], None] | None = None, *, device: str = "cpu") -> Run:
     """Run an experiment from start to end."""
-    trainer = Trainer(experiment)
-    run = trainer.run(on_rows)
-    run.bytes_kept = trainer.bytes_kept()
-    return run
+    return Trainer(experiment, device=device).run(on_rows)
 
 
 def replay(run: Run) -> Run:

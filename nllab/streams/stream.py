@@ -26,6 +26,9 @@ class Part:
     def __getitem__(self, rows: Tensor) -> Part:
         return Part(self.inputs[rows], self.labels[rows])
 
+    def to(self, device: torch.device) -> Part:
+        return Part(self.inputs.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True)
 class Task:
@@ -58,6 +61,15 @@ class Stream:
     def features(self) -> int:
         return self.tasks[0].train.inputs.shape[1]
 
+    def to(self, device: torch.device) -> Stream:
+        moved = (replace(t, train=t.train.to(device), validation=t.validation.to(device), test=t.test.to(device)) for t in self.tasks)
+        return replace(self, tasks=tuple(moved))
+
+    def joint(self) -> Part:
+        """The training samples of all tasks together."""
+        parts = [task.train for task in self.tasks]
+        return Part(torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts]))
+
     @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
@@ -74,17 +86,23 @@ class Images:
     image_shape: tuple[int, int] = field(default=(8, 8))
 
 
-def class_incremental(images: Images, groups: tuple[tuple[int, ...], ...], *, name: str, about: str, plan: tuple[int, ...] | None = None) -> Stream:
+def class_incremental(images: Images, groups: tuple[tuple[int, ...], ...], *, name: str, about: str) -> Stream:
     """Tasks that bring new classes: task i holds the samples whose label is in groups[i]."""
 
     def of(part: Part, group: tuple[int, ...]) -> Part:
         return part[torch.isin(part.labels, torch.tensor(group))]
 
     tasks = tuple(
-        Task(letter(i), "digits " + ", ".join(map(str, group)), *(of(part, group) for part in (images.train, images.validation, images.test)))
+        Task(
+            letter(i),
+            "classes " + ", ".join(map(str, group)),
+            of(images.train, group),
+            of(images.validation, group),
+            of(images.test, group),
+        )
         for i, group in enumerate(groups)
     )
-    return Stream(name, about, tasks, plan or tuple(range(len(tasks))), images.classes, images.image_shape)
+    return Stream(name, about, tasks, tuple(range(len(tasks))), images.classes, images.image_shape)
 
 
 def permuted(images: Images, count: int, seed: int, *, name: str, about: str) -> Stream:

@@ -1,0 +1,345 @@
+"""The command line: nllab run | compare | bench | dashboard | lab | doctor.
+
+Results go to stdout (with --json one JSON object and nothing else), progress bars to stderr. Bad input ends with status 2 and one
+message that names the value and what was expected.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nllab.errors import NllabError, SettingError, unknown
+from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
+from nllab.runs import SCORES
+from nllab.summary import summarize
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A live lab for Nested Learning.",
+    rich_markup_mode=None,
+)
+errors = Console(stderr=True)
+
+PROBLEM = 2  # exit status for anything the caller can put right
+DIVERGED = 3  # exit status of a run whose loss was no longer finite; what it measured until then is printed
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the experiment; may be repeated.")]
+SeedsOption = Annotated[int, typer.Option(min=1, max=1000, help="How many seeds, counted up from the experiment's own.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}.")]
+
+
+def experiment_of(preset: str, settings: Sequence[str], **given: Any) -> Experiment:
+    """The preset with `key=value` settings and what was given by options; an option wins over nothing, a setting over an option."""
+    changes = {key: value for key, value in given.items() if value is not None}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign:
+            raise SettingError(f"--set {setting!r} has no '='; write KEY=VALUE, such as --set passes=3.")
+        changes[key.strip()] = read_setting(key.strip(), value.strip())
+    return Experiment.preset(preset, **changes)
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator[Any]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda rows: bar.advance(task, sum(row["kind"] == "step" for row in rows))
+
+
+def run_seeds(experiment: Experiment, seeds: int, *, device: str = "cpu", label: str = "", out: Path | None = None) -> dict[str, Any]:
+    """Train with `seeds` seeds in turn and sum up. One CPU thread, so that every run can be repeated bit for bit."""
+    import torch
+
+    from nllab.trainer import Trainer
+
+    torch.set_num_threads(1)
+    runs = []
+    started = time.perf_counter()
+    for number in range(seeds):
+        trainer = Trainer(experiment.but(seed=experiment.seed + number), device=device)
+        with _progress(f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps) as advance:
+            runs.append(trainer.run(advance))
+        if out:
+            runs[-1].save(out / f"seed-{experiment.seed + number}")
+    return summarize(experiment, runs, time.perf_counter() - started) | {"device": str(trainer.device)}
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None or score["mean"] is None:
+        return "–"
+    return f"{score['mean']:.3f}" + (f" ± {score['std']:.3f}" if score["std"] is not None else "")
+
+
+def _table(title: str, results: dict[str, dict[str, Any]]) -> Table:
+    """One column for each result, one row for each score that is defined for any of them."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for label in results:
+        table.add_column(label, justify="right")
+    for name in SCORES:
+        cells = [_cell(result["metrics"][name]) for result in results.values()]
+        if set(cells) != {"–"}:
+            table.add_row(name.replace("_", " "), *cells)
+    for i in range(max(len(result["online_accuracy"]) for result in results.values())):
+        cells = [_cell(result["online_accuracy"][i]) if i < len(result["online_accuracy"]) else "–" for result in results.values()]
+        table.add_row(f"first 20 batches of experience {i + 1}", *cells)
+    for level in next(iter(results.values()))["update_counts"]:
+        table.add_row(f"writes of {level}", *(f"{result['update_counts'][level]['mean']:.0f}" for result in results.values()))
+    table.add_row("bytes kept beyond the weights", *(f"{result['bytes_kept']:,}" for result in results.values()))
+    table.add_row("seconds", *(f"{result['seconds']:.1f}" for result in results.values()))
+    return table
+
+
+def _print(as_json: bool, result: dict[str, Any], title: str, rows: dict[str, dict[str, Any]]) -> None:
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(_table(title, rows))
+
+
+def _leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
+    texts = [f"{label}: {text}" for label, result in results.items() for text in result["diverged"]]
+    if texts:
+        errors.print("\n".join(texts), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(DIVERGED)
+
+
+@app.command()
+def run(
+    preset: PresetArgument,
+    optimizer: Annotated[str | None, typer.Option(help=f"Who writes: {', '.join(OPTIMIZERS)}.")] = None,
+    model: Annotated[str | None, typer.Option(help="cms or mlp.")] = None,
+    seeds: SeedsOption = 1,
+    device: DeviceOption = "cpu",
+    settings: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder in which every run is saved.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a preset and print what it learned and what it kept."""
+    experiment = experiment_of(preset, settings or [], optimizer=optimizer, model=model)
+    result = {"preset": preset, **run_seeds(experiment, seeds, device=device, out=out)}
+    label = experiment.optimizer + (", hidden levels frozen" if experiment.frozen else "") + (", joint" if experiment.joint else "")
+    _print(as_json, result, f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}", {label: result})
+    _leave_if_diverged({label: result})
+
+
+@app.command()
+def compare(
+    preset: PresetArgument,
+    optimizers: Annotated[str, typer.Option(help="Names separated by commas.")] = "adam,deep",
+    seeds: SeedsOption = 3,
+    device: DeviceOption = "cpu",
+    settings: SetOption = None,
+    twins: Annotated[bool, typer.Option(help="Beside every row its twin: the same with all levels but the head frozen.")] = True,
+    joint: Annotated[bool, typer.Option(help="Beside every row its ceiling: all tasks at once.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one preset with several optimizers on the same seeds."""
+    names = [name.strip() for name in optimizers.split(",") if name.strip()]
+    if not names:
+        raise SettingError(f"--optimizers is {optimizers!r}; give at least one of {', '.join(OPTIMIZERS)}.")
+    for name in names:
+        if name not in OPTIMIZERS:
+            raise unknown("optimizer", name, OPTIMIZERS)
+    variants: dict[str, dict[str, Any]] = {"": {}}
+    if twins:
+        variants[", frozen twin"] = {"frozen": True}
+    if joint:
+        variants[", joint ceiling"] = {"joint": True}
+    rows = {
+        name + suffix: run_seeds(
+            experiment_of(preset, settings or [], optimizer=name).but(**changes), seeds, device=device, label=name + suffix
+        )
+        for name in names
+        for suffix, changes in variants.items()
+    }
+    _print(as_json, {"preset": preset, "seeds": seeds, "rows": rows}, f"{preset}, {seeds} paired seeds", rows)
+    _leave_if_diverged(rows)
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(metavar="speed|live", help="speed: layers beside their peers. live: training with the page open.")],
+    device: DeviceOption = "cpu",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure: ratios within one run, never absolute promises."""
+    if what == "speed":
+        from nllab.bench.speed import run_speed
+
+        result = run_speed(device=device, quick=quick)
+    elif what == "live":
+        from nllab.bench.live import run_live
+
+        result = run_live(quick=quick)
+    else:
+        raise unknown("bench", what, ("speed", "live"))
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+    else:
+        Console().print_json(data=result)
+
+
+def shipped(folder: str) -> Path:
+    """Where `app` or `notebooks` lies: inside the installed package, or beside it in a checkout."""
+    for place in (Path(__file__).parent / f"_{folder}", Path(__file__).parent.parent / folder):
+        if place.is_dir():
+            return place
+    raise NllabError(f"The folder {folder!r} is missing from this installation; install nllab again.")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def check_port(port: int) -> int:
+    if not 1 <= port <= 65535:
+        raise SettingError(f"--port is {port}; a port is a number from 1 to 65535.")
+    if not _free(port):
+        near = next((p for p in range(port + 1, min(port + 100, 65536)) if _free(p)), None)
+        raise SettingError(f"Port {port} is in use." + (f" Try --port {near}, which is free." if near else ""))
+    return port
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(help="Where the page is served, on this machine only.")] = 8501,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Open the live dashboard."""
+    script = shipped("app") / "serve.py"
+    options = {
+        "server.port": check_port(port),
+        "server.address": "127.0.0.1",
+        "server.headless": str(not browser).lower(),
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": "false",
+        "runner.postScriptGC": "false",
+    }
+    errors.print(f"nllab dashboard on http://127.0.0.1:{port} (Ctrl+C ends it)", highlight=False)
+    raise typer.Exit(
+        _call([sys.executable, "-m", "streamlit", "run", str(script), *(f"--{key}={value}" for key, value in options.items())])
+    )
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Option(help="Where your copy of the notebooks lies.")] = Path("nllab-notebooks"),
+    port: Annotated[int, typer.Option(help="Where JupyterLab is served.")] = 8888,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open JupyterLab in a browser.")] = True,
+) -> None:
+    """Open the notebooks in JupyterLab, on a copy of your own that is never overwritten."""
+    check_port(port)
+    for copied, existed in copy_notebooks(folder):
+        errors.print(f"{'kept your' if existed else 'wrote'} {copied}", highlight=False)
+    command = [sys.executable, "-m", "jupyter", "lab", f"--port={port}", f"--notebook-dir={folder}"]
+    raise typer.Exit(_call(command + ([] if browser else ["--no-browser"])))
+
+
+def copy_notebooks(folder: Path) -> list[tuple[Path, bool]]:
+    """Copy the notebooks into `folder`, leaving every file that is already there; (file, whether it was there)."""
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(f"--folder is {str(folder)!r}, which is a file; name a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for source in sorted(shipped("notebooks").glob("*.ipynb")):
+        target = folder / source.name
+        found.append((target, target.exists()))
+        if not target.exists():
+            shutil.copyfile(source, target)
+    return found
+
+
+def _call(command: list[str]) -> int:
+    try:
+        return subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is installed and whether the lab can run here."""
+    packages = {}
+    for name in (
+        "nllab",
+        "torch",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "babel",
+        "plotly",
+        "streamlit",
+        "jupyterlab",
+        "ipywidgets",
+        "anywidget",
+    ):
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = None
+    import torch
+
+    report = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": packages,
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "dashboard": (shipped("app") / "serve.py").is_file(),
+        "notebooks": len(list(shipped("notebooks").glob("*.ipynb"))),
+        "ports_free": {str(port): _free(port) for port in (8501, 8888)},
+        "problems": [f"{name} is not installed" for name, version in packages.items() if version is None],
+    }
+    if as_json:
+        print(json.dumps(report))
+    else:
+        table = Table(show_header=False)
+        for key, value in report.items():
+            for name, item in value.items() if isinstance(value, dict) else [("", value)]:
+                table.add_row(f"{key} {name}".strip(), str(item))
+        Console().print(table)
+    raise typer.Exit(PROBLEM if report["problems"] else 0)
+
+
+def main() -> None:
+    """The console script. Errors of the lab become one sentence and status 2."""
+    try:
+        app()
+    except NllabError as error:
+        errors.print(f"Error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(PROBLEM)

@@ -1,0 +1,39 @@
+"""Several runs of one experiment, summed up over their seeds. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nllab.experiment import Experiment
+from nllab.runs import SCORES, Run, without_nan
+
+
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+    """Mean, sample standard deviation and the values; None where a number is undefined (a spread needs two values)."""
+    known = [float(v) for v in values if v is not None and np.isfinite(v)]
+    complete = len(known) == len(values) and known
+    return {
+        "mean": float(np.mean(known)) if complete else None,
+        "std": float(np.std(known, ddof=1)) if complete and len(known) > 1 else None,
+        "values": without_nan(list(values)),
+    }
+
+
+def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+    """What `nllab run --json` prints: scores over seeds, accuracy matrices, online accuracy, update counts, bytes, seconds."""
+    found = [run.summary for run in runs]
+    experiences = min(len(summary["online_accuracy"]) for summary in found)
+    return {
+        "experiment": experiment.model_dump(mode="json"),
+        "seeds": [run.experiment.seed for run in runs],
+        "metrics": {name: spread([summary[name] for summary in found]) for name in SCORES},
+        "accuracy_matrix": without_nan([summary["accuracy_matrix"] for summary in found]),
+        "online_accuracy": [spread([summary["online_accuracy"][i] for summary in found]) for i in range(experiences)],
+        "update_counts": {level: spread([summary["update_counts"][level] for summary in found]) for level in runs[0].levels},
+        "bytes_kept": max(summary["bytes_kept"] for summary in found),
+        "seconds": seconds,
+        "diverged": [row["text"] for run in runs for row in run.of_kind("end") if row["reason"] == "diverged"],
+    }
