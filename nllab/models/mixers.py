@@ -38,8 +38,9 @@ def join_heads(x: Tensor) -> Tensor:
 def rotate(x: Tensor, first: int) -> Tensor:
     """Rotary positions: pairs of channels of x (B, H, T, Dh) turn with the position, which starts at `first` (Su et al. 2021)."""
     half = x.shape[-1] // 2
-    rate = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = torch.arange(first, first + x.shape[-2], device=x.device, dtype=torch.float32).unsqueeze(-1) * rate
+    exact = torch.promote_types(x.dtype, torch.float32)
+    rate = 10000.0 ** (-torch.arange(half, device=x.device, dtype=exact) / half)
+    angle = torch.arange(first, first + x.shape[-2], device=x.device, dtype=exact).unsqueeze(-1) * rate
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], -1)

@@ -1,0 +1,378 @@
+"""HOPE and its peers: the clock of tokens against a slow reference, streams cut anywhere, causality, known limits, learning to learn."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call
+
+from nllab.errors import SettingError, ShapeError
+from nllab.levels import assign
+from nllab.models.cms import ContinuumMemory, MLPBlock
+from nllab.models.hope import (
+    MIXERS,
+    Block,
+    Hope,
+    HopeAttention,
+    HopeClassifier,
+    HopeLM,
+    LanguageModel,
+    detach,
+    from_pretrained_mlps,
+    next_token_loss,
+    peer,
+)
+from nllab.models.mixers import CausalAttention, LinearAttention, rotate
+
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")])]
+# Two summation orders in float64.
+EXACT = {"rtol": 1e-9, "atol": 1e-11}
+V = 7
+
+
+def stirred(model, device="cpu", dtype=torch.float64):
+    """The model with blocks that are no longer the identity."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "inner_lr" not in name:
+                p.add_(torch.randn(p.shape, generator=generator) * 0.2)
+    return model.to(device, dtype)
+
+
+def lm(mixer="attention", *, layers=2, device="cpu", **settings) -> LanguageModel:
+    torch.manual_seed(0)
+    return stirred(HopeLM(V, 6, layers, mixer=mixer, hidden=5, **{"levels": (2, 6), **settings}), device)
+
+
+def some_tokens(batch=2, length=15, device="cpu"):
+    return torch.randint(V, (batch, length), generator=torch.Generator().manual_seed(3)).to(device)
+
+
+def read_slowly(model, tokens):
+    """The clock of tokens without tricks: each sequence alone, weights by name, no flat rows, nothing batched."""
+    rows = []
+    for row in tokens:
+        initial = [{n: dict(m.named_parameters()) for n, m in b.memory.blocks.items()} for b in model.blocks]
+        weights, mixers, position, scores = deepcopy_tree(initial), [None] * len(model.blocks), 0, []
+        sums = [{n: {k: torch.zeros_like(p) for k, p in w.items()} for n, w in level.items()} for level in initial]
+        periods = model.blocks[0].memory.periods
+        while position < len(row):
+            end = min([position - position % p + p for p in periods.values()] + [len(row)])
+
+            here = [{n: {k: p.view_as(p) for k, p in w.items()} for n, w in level.items()} for level in weights]
+            x, after = model.embed(row[None, position:end]), []
+            for block, levels, mixer in zip(model.blocks, here, mixers, strict=True):
+                o, mixer = block.mixer(F.layer_norm(x, x.shape[-1:]), mixer)
+                x = x + o
+                for name, w in levels.items():
+                    x = functional_call(block.memory.blocks[name], w, (x,))
+                after.append(mixer)
+            y = model.head(F.layer_norm(x, x.shape[-1:]))[0]
+            wanted = row[position + 1 : end + 1]
+            loss = F.cross_entropy(y[: len(wanted)], wanted, reduction="sum")
+            flat = iter(torch.autograd.grad(loss, [p for level in here for w in level.values() for p in w.values()], create_graph=True))
+            found = [{n: {k: next(flat) for k in w} for n, w in level.items()} for level in here]
+            scores.append(y)
+            position, mixers = end, after
+            for level, w, s, g, block in zip(initial, weights, sums, found, model.blocks, strict=True):
+                for i, (name, period) in enumerate(periods.items()):
+                    s[name] = {k: s[name][k] + g[name][k] for k in s[name]}
+                    if position % period == 0:
+                        w[name] = {k: w[name][k] - block.memory.inner_lr[i] * s[name][k] for k in s[name]}
+                        s[name] = {k: torch.zeros_like(v) for k, v in s[name].items()}
+                names = list(periods)
+                for fast, slow in zip(names, names[1:], strict=False):
+                    if block.memory.variant == "nested" and position % periods[slow] == 0:
+                        w[fast] = level[fast]
+        rows.append(torch.cat(scores))
+    return torch.stack(rows)
+
+
+def deepcopy_tree(tree):
+    """New dicts around the same tensors."""
+    return [{n: dict(w) for n, w in level.items()} for level in tree]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "settings",
+    [{"mixer": "linear"}, {"mixer": "self-modifying", "chunk_size": 3, "variant": "nested"}, {"mixer": "window", "variant": "nested"}],
+    ids=lambda settings: settings["mixer"],
+)
+def test_the_clock_of_tokens_matches_a_slow_reading(settings, device):
+    model = lm(**settings, inner_lr=0.0625, device=device)
+    tokens = some_tokens(device=device)
+    fast, slow = model(tokens), read_slowly(model, tokens)
+    torch.testing.assert_close(fast, slow, **EXACT)
+    parameters = list(model.parameters())
+    for g, w in zip(*(torch.autograd.grad(next_token_loss(y, tokens), parameters) for y in (fast, slow)), strict=True):
+        torch.testing.assert_close(g, w, **EXACT)
+        assert g.abs().max() > 0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("inner_lr", [None, 0.1])
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_any_cutting_gives_the_same_scores_and_a_later_token_changes_nothing_before_it(mixer, inner_lr, device):
+    model, tokens = lm(mixer, inner_lr=inner_lr, device=device), some_tokens(length=14, device=device)
+    whole, state, pieces = model(tokens), None, []
+    for piece in tokens.split([1, 4, 2, 1, 6], 1):
+        scores, state = model.stream(piece, state)
+        pieces.append(scores)
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, **EXACT)
+    changed = tokens.clone()
+    changed[0, 6] = (changed[0, 6] + 1) % V  # the first token after a write: its loss drives that write
+    other = model(changed)
+    assert torch.equal(other[:, :6], whole[:, :6]) and torch.equal(other[1], whole[1])
+    assert not torch.equal(other[0, 6], whole[0, 6])
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), whole, **EXACT)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(tokens), whole, **EXACT)
+
+
+def test_a_repeated_pair_is_predicted_better_after_it_was_written_and_not_before():
+    model = lm("window", window=1, inner_lr=0.0625, levels=(4,))
+    tokens = torch.tensor([[1, 2, 1, 2, 1, 2, 1, 2, 1]])
+    written, frozen = (F.cross_entropy(model(tokens, writes=w)[0, :-1], tokens[0, 1:], reduction="none") for w in (True, False))
+    torch.testing.assert_close(written[:4], frozen[:4], **EXACT)
+    assert (written[4:] < frozen[4:]).all()
+
+
+def test_outer_gradients_equal_finite_differences():
+    model, tokens = lm("linear", layers=1, inner_lr=0.125), some_tokens(1, 9)
+    next_token_loss(model(tokens), tokens).backward()
+    for p in model.parameters():
+        direction = torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(5))
+        losses = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                p.add_(step * direction)
+                losses.append(next_token_loss(model(tokens), tokens))
+                p.sub_(step * direction)
+        torch.testing.assert_close((p.grad * direction).sum(), (losses[0] - losses[1]) / 2e-5, rtol=1e-4, atol=1e-8)
+
+
+def test_truncation_keeps_the_scores_and_stops_outer_gradients():
+    model, tokens = lm("self-modifying", inner_lr=0.1), some_tokens()
+    first, state = model.stream(tokens[:, :9])
+    second, _ = model.stream(tokens[:, 9:], detach(state))
+    torch.testing.assert_close(torch.cat([first, second], 1), model(tokens), **EXACT)
+    assert torch.autograd.grad(second.sum(), first, allow_unused=True) == (None,)
+    own = [b.memory.blocks["fast"].down.weight for b in model.blocks]
+    assert torch.autograd.grad(second.sum(), own, allow_unused=True) == (None, None)
+
+
+def test_writes_off_leaves_a_static_network():
+    model, tokens = lm("self-modifying", inner_lr=0.1), some_tokens()
+    static = deepcopy(model)
+    for block in static.blocks:
+        block.mixer.max_inner_lr, block.mixer.retention = 0.0, False
+        torch.nn.init.zeros_(block.memory.inner_lr)
+    torch.testing.assert_close(model(tokens, writes=False), static(tokens), **EXACT)
+    assert not torch.allclose(model(tokens), static(tokens))
+    _, state = model.stream(tokens[:, :9])
+    quiet, after = model.stream(tokens[:, 9:], state, writes=False)
+    assert torch.equal(quiet, model.stream(tokens[:, 9:], state, writes=False)[0])
+    for before, now in zip(state.memories, after.memories, strict=True):
+        assert all(torch.equal(before.fast_weights[n], now.fast_weights[n]) for n in before.fast_weights)
+
+
+@pytest.mark.parametrize("mixer", ["attention", "self-modifying"])
+def test_stacked_levels_at_rate_0_are_the_pretrained_model_bit_for_bit(mixer):
+    pretrained, tokens = lm(mixer, layers=4, levels=(1,)).float(), some_tokens()
+    stacked = from_pretrained_mlps(pretrained, (2, 6))
+    assert [tuple(b.memory.periods.items()) for b in stacked.blocks] == [(("fast", 2),)] * 2 + [(("slow", 6),)] * 2
+    assert torch.equal(stacked(tokens), pretrained(tokens))
+    counts = [sum(p.numel() for n, p in m.named_parameters() if "inner_lr" not in n) for m in (stacked, pretrained)]
+    assert counts[0] == counts[1]
+    learning = from_pretrained_mlps(pretrained, (2, 6), inner_lr=0.1)
+    torch.testing.assert_close(learning(tokens)[:, :2], pretrained(tokens)[:, :2])
+    assert (learning(tokens)[:, 2:] - pretrained(tokens)[:, 2:]).abs().max() > 1e-4
+
+
+def test_one_level_of_rate_0_is_an_ordinary_transformer():
+    block, x = stirred(HopeAttention(8, (1,), heads=2, rotary=False, hidden=16)), torch.randn(2, 5, 8, dtype=torch.float64)
+    mixer, mlp = block.mixer, block.memory.blocks["memory"]
+    q, k, v = (p.unflatten(-1, (2, 4)).transpose(1, 2) for p in mixer.qkv(F.layer_norm(x, (8,))).chunk(3, -1))
+    weights = (q @ k.mT / 2 + torch.full((5, 5), float("-inf"), dtype=torch.float64).triu(1)).softmax(-1)
+    h = x + mixer.out((weights @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(block(x), h + mlp.down(torch.relu(mlp.up(F.layer_norm(h, (8,))))), **EXACT)
+
+
+def test_rotary_positions_count_distances_not_places():
+    q, k = torch.randn(2, 1, 1, 5, 7, dtype=torch.float64)
+    torch.testing.assert_close(rotate(q, 0) @ rotate(k, 0).mT, rotate(q, 90) @ rotate(k, 90).mT, **EXACT)
+    assert not torch.allclose(rotate(q, 0) @ rotate(k, 0).mT, rotate(q, 1) @ rotate(k, 0).mT)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_linear_attention_and_deltanet_match_their_definitions(delta):
+    mixer, x = stirred(LinearAttention(6, heads=2, delta=delta, conv_window=3)), torch.randn(2, 70, 6, dtype=torch.float64)
+    padded = F.pad(x, (0, 0, 2, 0))
+    z = sum(padded[:, i : i + 70] * mixer.conv[:, i] for i in range(3))
+    q, k, v = (p.unflatten(-1, (2, 3)).transpose(1, 2) for p in mixer.qkv(z).chunk(3, -1))
+    if delta:
+        q, k = (F.normalize(F.silu(p), dim=-1) for p in (q, k))
+        beta, state, reads = torch.sigmoid(mixer.beta(z)).transpose(1, 2), torch.zeros(2, 2, 3, 3, dtype=torch.float64), []
+        for t in range(70):
+            error = v[:, :, t] - torch.einsum("bhvk,bhk->bhv", state, k[:, :, t])
+            state = state + torch.einsum("bh,bhv,bhk->bhvk", beta[:, :, t], error, k[:, :, t])
+            reads.append(torch.einsum("bhvk,bhk->bhv", state, q[:, :, t]))
+        y = torch.stack(reads, 2)
+    else:
+        weights = ((F.elu(q) + 1) @ (F.elu(k) + 1).mT).tril()
+        y = weights @ v / weights.sum(-1, keepdim=True)
+    torch.testing.assert_close(mixer(x)[0], mixer.out(y.transpose(1, 2).flatten(2)), **EXACT)
+
+
+def test_peers_have_the_same_width_and_as_many_parameters():
+    budget = sum(p.numel() for p in HopeLM(50, 32, 2).parameters())
+    for mixer in MIXERS:
+        model = peer(mixer, 50, 32, 2, parameters=budget)
+        assert model.embed.embedding_dim == 32 and len(model.blocks[0].memory.periods) == 1
+        assert sum(p.numel() for p in model.parameters()) == pytest.approx(budget, rel=0.01)
+    with pytest.raises(SettingError, match="parameters is 100; at width 32 it has at least"):
+        peer("lstm", 50, 32, 2, parameters=100)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [HopeLM(V, 8, 2, levels=(1, 4), variant="independent", inner_lr=0.1), HopeClassifier((4, 4), 3, 8, 2, mixer="attention")],
+    ids=["lm", "classifier"],
+)
+def test_levels_hold_every_parameter_and_write_together_across_blocks(model):
+    levels = model.levels()
+    held = assign(levels, [n for n, _ in model.named_parameters()])
+    assert [level.name for level in levels] == ["input", "mixer", *model.blocks[0].memory.periods, "head"]
+    assert sum(len(names) for names in held.values()) == len(list(model.parameters()))
+    assert {n.split(".")[1] for n in held["fast"]} == {"0", "1"}
+
+
+def test_the_classifier_cuts_images_into_patches_in_reading_order():
+    model = HopeClassifier((2, 4, 6), 3, 8, patch=(2, 3), mixer="attention", levels=(1,))
+    images, seen = torch.arange(2 * 2 * 4 * 6).view(2, 2, 4, 6).float(), []
+    hook = model.embed.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model(images)
+    hook.remove()
+    expected = [images[:, :, r : r + 2, c : c + 3].flatten(1) for r in (0, 2) for c in (0, 3)]
+    assert torch.equal(seen[0], torch.stack(expected, 1))
+    assert torch.equal(model(images), model(images.flatten(1)))
+
+
+@pytest.mark.parametrize("mixer", ["self-modifying", "attention"])
+def test_the_classifier_learns_where_a_bar_is(mixer):
+    torch.manual_seed(0)
+    model = HopeClassifier((4, 4), 4, 16, mixer=mixer, levels=(1, 2))
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(4, (128,), generator=generator)
+    images = torch.randn(128, 4, 4, generator=generator) * 0.2 + F.one_hot(labels, 4).unsqueeze(-1)
+    torch.testing.assert_close(F.cross_entropy(model(images), labels), torch.tensor(4.0).log())
+    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images[:96]), labels[:96]).backward()
+        optimizer.step()
+    assert (model(images[96:]).argmax(1) == labels[96:]).float().mean() > 0.9
+
+
+def permuted_cycles(count, length, symbols, generator):
+    """Each sequence walks round its own random cycle through all symbols: only what is learned inside it predicts it."""
+    return torch.rand(count, symbols, generator=generator).argsort(1).repeat(1, -(-length // symbols))[:, :length]
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"mixer": "window", "window": 1, "inner_lr": 0.1, "levels": (6,)}, 40),
+        ({"mixer": "self-modifying", "chunk_size": 6, "conv_window": 2, "levels": (1,)}, 120),
+    ],
+    ids=["cms", "self-modifying"],
+)
+def test_learning_to_learn_is_real(settings, steps):
+    torch.manual_seed(0)
+    model = HopeLM(6, 16, 1, hidden=32, **settings)
+    generator = torch.Generator().manual_seed(1)
+    held_out = permuted_cycles(64, 24, 6, torch.Generator().manual_seed(99))
+
+    def loss(**options):
+        with torch.no_grad():
+            return float(next_token_loss(model(held_out, **options), held_out))
+
+    untrained = loss()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(steps):
+        tokens = permuted_cycles(32, 24, 6, generator)
+        optimizer.zero_grad()
+        next_token_loss(model(tokens), tokens).backward()
+        optimizer.step()
+    # ln 5 = 1.61: no symbol follows itself, and nothing else can be known without memory.
+    assert loss() < 1.2 < untrained
+    assert loss(writes=False) > 1.5
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_state_is_float32_under_autocast_and_scores_stay_close(mixer):
+    model, tokens = lm(mixer, inner_lr=0.02).float(), some_tokens()
+    exact = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, state = model.stream(tokens)
+    assert all(w.dtype == torch.float32 for m in state.memories for w in m.fast_weights.values())
+    assert (scores.float() - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
+def test_settings_that_cannot_be_are_named():
+    for make, words in [
+        (lambda: Hope(8, (1,), mixer="atention"), "Unknown mixer 'atention'. Did you mean 'attention'"),
+        (lambda: Hope(8, (1,), mixer="attention", heads=3), "dim 8 with 3 heads"),
+        (lambda: Hope(8, (1,), chunks=3), "does not take these settings: chunks"),
+        (lambda: HopeLM(0, 8), "vocabulary 0"),
+        (lambda: HopeLM(5, 8, 0), "layers is 0"),
+        (lambda: HopeLM(5, 8, outputs=2, inner_lr=0.1), "needs next-token scores"),
+        (lambda: LanguageModel(5, [Hope(8, (1,)), Hope(4, (1,))]), "blocks differ in width"),
+        (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (1, 2, 3)), "3 periods for 2 layers"),
+        (lambda: from_pretrained_mlps(HopeLM(5, 8, 1), (1,)), "layer 0 holds 3 levels"),
+        (lambda: HopeClassifier((4, 5), 2, patch=(2, 2)), r"\(2, 2\) do not tile an image of \(4, 5\)"),
+        (lambda: HopeClassifier((4, 4), 2, inner_lr=0.1), "inner_lr"),
+        (lambda: MLPBlock(4, 0), "hidden 0"),
+    ]:
+        with pytest.raises(SettingError, match=words):
+            make()
+
+
+def test_bad_input_is_named_before_anything_is_computed():
+    model, tokens = lm(inner_lr=0.1), some_tokens()
+    for bad, words in [
+        (tokens[0], r"shape \(15,\)"),
+        (tokens[:, :0], r"\(2, 0\)"),
+        (tokens.float(), "torch.float32"),
+        (tokens + V, f"expected 0 to {V - 1}"),
+        (tokens - 1, "from -1"),
+    ]:
+        with pytest.raises(ShapeError, match=words):
+            model(bad)
+    _, state = model.stream(tokens)
+    with pytest.raises(ShapeError, match="state holds 2 sequences, tokens 1"):
+        model.stream(tokens[:1], state)
+    with pytest.raises(SettingError, match="not one of this model"):
+        model.stream(tokens, state[0])
+    with pytest.raises(SettingError, match="2 blocks"):
+        model.stream(tokens, lm(layers=1).stream(tokens)[1])
+    block = Block(CausalAttention(4), ContinuumMemory(4, (1,)))
+    for bad in (torch.zeros(3, 4), torch.zeros(1, 2, 5), torch.zeros(1, 0, 4), torch.full((1, 2, 4), float("nan"))):
+        with pytest.raises(ShapeError, match="Block: x"):
+            block(bad)
+    classifier = HopeClassifier((4, 4), 2, 8, levels=(1,))
+    for bad in (torch.zeros(2, 15), torch.zeros(16), torch.full((2, 16), float("nan")), torch.zeros(2, 16, dtype=torch.long)):
+        with pytest.raises(ShapeError, match="HopeClassifier: images"):
+            classifier(bad)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_a_mixer_refuses_the_state_of_another_batch(mixer):
+    block, x = Hope(8, (1,), mixer=mixer), torch.randn(2, 3, 8)
+    _, state = block.stream(x)
+    with pytest.raises(ShapeError):
+        block.stream(x[:1], state)
