@@ -1,0 +1,282 @@
+"""From the rows of a run to Plotly figures, as plain dicts: the live page, notebooks and a replay draw the very same ones. No torch.
+
+A figure is `empty(...)` plus what the rows add to it, in pieces that can arrive one after another:
+    points(name, rows, ...)  what each trace is extended by
+    ends(name, rows, ...)    the labels where the curves end now; they replace the last trace, which holds nothing else
+    overlay(name, marks)     the part of the layout that tells when a task or a setting changed
+`draw(name, run)` is all of it at once. Colours are those of Okabe and Ito, some darkened until they read on white; every curve also
+has a dash and a label of its own, and no background is painted, so that a figure fits light and dark pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nllab.runs import Row, Run
+
+Spec = dict[str, Any]
+FIGURES = ("accuracy", "drift", "raster")
+TITLES = {"accuracy": "Accuracy on each task", "drift": "How far each level has drifted", "raster": "When each level writes"}
+TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B26F00")
+LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
+SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
+FALL = 0.05  # a change of accuracy smaller than this is called no change
+
+
+def lane(level: str, period: int) -> str:
+    """The label of a level: "slow · every 16 steps"."""
+    return f"{level} · every step" if period == 1 else f"{level} · every {period} steps"
+
+
+def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: int | None = None, chance: float | None = None) -> Spec:
+    """The figure before anything has happened: {"data": one trace per task or level, then the labels at their ends, "layout": ...}.
+
+    levels: name -> period. steps: how far the axis reaches at first. chance: accuracy of guessing, drawn as a line.
+    """
+    subjects, colours = (tasks, TASK_COLOURS) if name == "accuracy" else (tuple(levels), LEVEL_COLOURS)
+    data: list[Spec] = []
+    for i, subject in enumerate(subjects):
+        line = {"color": colours[i % len(colours)], "width": 2.5, "dash": DASHES[i % len(DASHES)]}
+        hover = f"{subject} %{{y:.3f}}<extra></extra>"
+        if name == "raster":
+            line |= {"width": 2, "dash": "solid"}
+            hover = f"{subject} wrote at step %{{x}}<extra></extra>"
+        data.append({"type": "scatter", "mode": "lines", "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover})
+        if name == "raster":
+            data[-1]["meta"] = {"group": 3}  # bottom, top, gap: one mark
+    data.append(
+        {
+            "type": "scatter", "mode": "text", "x": [], "y": [], "text": [], "textposition": "middle right", "cliponaxis": False,
+            "hoverinfo": "skip", "showlegend": False, "meta": {"ends": True},
+            "textfont": {"size": 12, "color": [colours[i % len(colours)] for i in range(len(subjects))]},
+        }
+    )  # fmt: skip
+    axis = {"gridcolor": FAINT, "linecolor": FAINT, "zeroline": False, "automargin": False, "ticks": ""}
+    x = {**axis, "showgrid": False, "title": {"text": "step", "standoff": 6}, "rangemode": "nonnegative"}
+    if steps:
+        x["range"] = [0, steps]
+    layout: Spec = {
+        "title": {"text": TITLES[name], "font": {"size": 14}, "x": 0, "xanchor": "left", "xref": "paper", "y": 0.98, "yanchor": "top"},
+        "font": {"color": INK, "size": 12},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 44, "r": 64, "t": 46, "b": 36},
+        "height": 260,
+        "showlegend": False,
+        "hovermode": "x",
+        "dragmode": "zoom",
+        "uirevision": "kept",
+        "xaxis": x,
+        "yaxis": _y_axis(name, axis, levels),
+        "shapes": [],
+        "annotations": [],
+    }
+    if name == "accuracy" and chance is not None:
+        layout["shapes"] = [_chance_line(chance)]
+        layout["annotations"] = [_chance_label(chance)]
+    if name == "raster":
+        layout["margin"] = layout["margin"] | {"l": 146}
+    return {"data": data, "layout": layout}
+
+
+def _y_axis(name: str, axis: Spec, levels: Mapping[str, int]) -> Spec:
+    if name == "accuracy":
+        return {**axis, "range": [-0.03, 1.04], "fixedrange": True, "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+    if name == "drift":
+        return {**axis, "type": "log", "dtick": 1, "tickformat": "~g", "rangemode": "normal"}
+    return {**axis, "range": [len(levels) - 0.4, -0.6], "fixedrange": True, "showgrid": False, **lanes(levels)}
+
+
+def lanes(levels: Mapping[str, int]) -> Spec:
+    """The tick labels of the raster, which change with the periods."""
+    return {"tickvals": list(range(len(levels))), "ticktext": [lane(level, period) for level, period in levels.items()]}
+
+
+def points(name: str, rows: Iterable[Row], tasks: Sequence[str], levels: Mapping[str, int]) -> list[dict[str, list]]:
+    """What the rows add to each trace but the last: {"x": [...], "y": [...]} per task or level."""
+    if name == "accuracy":
+        told = [row for row in rows if "accuracy" in row]
+        return [{"x": [row["step"] for row in told], "y": [round(row["accuracy"][task], 4) for row in told]} for task in tasks]
+    told = [row for row in rows if row["kind"] == "step"]
+    if name == "drift":
+        return [
+            {"x": [row["step"] for row in told], "y": [_on_log_axis(row["levels"][level]["drift"]) for row in told]} for level in levels
+        ]
+    traces = []
+    for i, level in enumerate(levels):
+        wrote = [row["step"] for row in told if row["levels"][level]["wrote"]]
+        traces.append({"x": [x for step in wrote for x in (step, step, None)], "y": [i + 0.34, i - 0.34, None] * len(wrote)})
+    return traces
+
+
+def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[str, int]) -> dict[str, list] | None:
+    """The labels where the curves end: x, y and text of the last trace; None if the rows say nothing about it."""
+    for row in reversed(rows):
+        if name == "accuracy" and "accuracy" in row:
+            values = [row["accuracy"][task] for task in tasks]
+            text = [f" {task}  {value:.2f}" for task, value in zip(tasks, values, strict=True)]
+            return {"x": [row["step"]] * len(tasks), "y": _apart(values, 0.085), "text": text}
+        if name != "accuracy" and row["kind"] == "step":
+            found = [row["levels"][level] for level in levels]
+            if name == "raster":
+                text = [f" {level['writes']}" + (" writes" if i == 0 else "") for i, level in enumerate(found)]
+                return {"x": [row["step"]] * len(found), "y": list(range(len(found))), "text": text}
+            values = [math.log10(max(level["drift"], SMALLEST_DRIFT)) for level in found]
+            text = [f" {name}" if level["drift"] >= SMALLEST_DRIFT else "" for name, level in zip(levels, found, strict=True)]
+            return {"x": [row["step"]] * len(found), "y": [float(f"{10**y:.4g}") for y in _apart(values, 0.16)], "text": text}
+    return None
+
+
+def _on_log_axis(value: float) -> float | None:
+    return float(f"{value:.4g}") if value >= SMALLEST_DRIFT else None
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved as little as it takes to lie at least `gap` apart, their order kept."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    moved = list(values)
+    for low, high in zip(order, order[1:], strict=False):
+        moved[high] = max(moved[high], moved[low] + gap)
+    shift = sum(new - old for new, old in zip(moved, values, strict=True)) / max(len(values), 1)
+    return [round(value - shift, 4) for value in moved]
+
+
+def marks(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """What changed and when: {step, kind: "switch" | "command" | "end", text}, in order. A taught task shows as the switch it brings."""
+    found = []
+    for row in rows:
+        if row["kind"] == "switch":
+            found.append({"step": row["step"], "kind": "switch", "text": f"task {row['task']}"})
+        elif row["kind"] == "command" and row["name"] != "teach":
+            found.append({"step": row["step"], "kind": "command", "text": _asked(row["name"], row["value"])})
+        elif row["kind"] == "end" and row["reason"] != "finished":
+            found.append({"step": row["step"], "kind": "end", "text": "stopped"})
+    return found
+
+
+def _asked(name: str, value: Any) -> str:
+    if name == "optimizer":
+        return "deep optimizer on" if value == "deep" else f"{value} takes over"
+    return lane(*value) if name == "period" else f"{name.replace('_', ' ')} {value:g}"
+
+
+def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | None = None) -> Spec:
+    """The layout's shapes and annotations for these marks: a line each and, on the accuracy figure, its text."""
+    shapes: list[Spec] = []
+    annotations: list[Spec] = []
+    if name == "accuracy" and chance is not None:
+        shapes.append(_chance_line(chance))
+        annotations.append(_chance_label(chance))
+    for mark in found:
+        x = mark["step"] - 0.5  # in force from this step on
+        dash = "solid" if mark["kind"] == "switch" else "dot"
+        shapes.append(
+            {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": INK, "width": 1, "dash": dash}}
+        )
+        if name == "accuracy":
+            annotations.append(
+                {
+                    "x": x, "yref": "paper", "y": 1.0 if mark["kind"] == "switch" else 0.93, "text": mark["text"], "showarrow": False,
+                    "xanchor": "left", "yanchor": "bottom" if mark["kind"] == "switch" else "top", "xshift": 2, "font": {"size": 12},
+                }
+            )  # fmt: skip
+    return {"shapes": shapes, "annotations": annotations}
+
+
+def _chance_line(chance: float) -> Spec:
+    line = {"color": INK, "width": 1, "dash": "dot"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance, "line": line}
+
+
+def _chance_label(chance: float) -> Spec:
+    return {
+        "xref": "paper", "x": 0, "y": chance, "text": "chance", "showarrow": False,
+        "xanchor": "left", "yanchor": "bottom", "font": {"size": 11},
+    }  # fmt: skip
+
+
+def thin(rows: Sequence[Row], limit: int) -> list[Row]:
+    """At most about `limit` step rows that stand for all of them: a level that wrote in a left-out step is told in the next kept one.
+
+    Rows of other kinds and steps with accuracies all stay.
+    """
+    count = sum(row["kind"] == "step" and "accuracy" not in row for row in rows)
+    stride = math.ceil(count / max(limit, 1))
+    if stride <= 1:
+        return list(rows)
+    kept, passed, wrote = [], 0, set()
+    for row in rows:
+        if row["kind"] != "step":
+            kept.append(row)
+            continue
+        passed += 1
+        wrote |= {name for name, level in row["levels"].items() if level["wrote"]}
+        if "accuracy" in row or passed % stride == 0 or row is rows[-1]:
+            kept.append({**row, "levels": {name: {**level, "wrote": name in wrote} for name, level in row["levels"].items()}})
+            wrote = set()
+    return kept
+
+
+def draw(name: str, run: Run, *, chance: float | None = None) -> Spec:
+    """The figure of a run as it stands."""
+    spec = empty(name, run.tasks, run.levels, chance=chance)
+    for trace, added in zip(spec["data"], points(name, run.rows, run.tasks, run.levels), strict=False):
+        trace |= added
+    spec["data"][-1] |= ends(name, run.rows, run.tasks, run.levels) or {}
+    spec["layout"] |= overlay(name, marks(run.rows), chance=chance)
+    return spec
+
+
+def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
+    """One plain sentence that says what just happened, from the rows alone."""
+    end = next((row for row in reversed(rows[-3:]) if row["kind"] == "end"), None)
+    if end and end["reason"] != "finished":
+        return end["text"]
+    now = next((row for row in reversed(rows) if "accuracy" in row), None)
+    steps = next((row["step"] for row in reversed(rows) if row["kind"] == "step"), 0)
+    switch_at = next((i for i in range(len(rows) - 1, -1, -1) if rows[i]["kind"] == "switch"), None)
+    if now is None or switch_at is None or not steps:
+        return "Nothing has been learned yet."
+    if end:
+        return f"The plan is over after {steps} steps: {_standing(now['accuracy'], tasks)}."
+    switch = rows[switch_at]
+    command = next((row for row in reversed(rows) if row["kind"] == "command" and row["name"] != "teach"), None)
+    if command and command["step"] > switch["step"]:
+        return f"{_obeyed(command['name'], command['value'])} at step {command['step']}; {_standing(now['accuracy'], tasks)}."
+    before = next((rows[i] for i in range(switch_at, -1, -1) if "accuracy" in rows[i]), now)
+    taught, ago = switch["task"], steps - switch["step"] + 1
+    since = f"{ago} {'step' if ago == 1 else 'steps'}"
+    gained = _moved(taught, before, now)
+    earlier = [row["task"] for row in rows[:switch_at] if row["kind"] == "switch"]
+    others = [task for task in dict.fromkeys(earlier) if task != taught]
+    if not others:
+        return f"Task {taught} has been taught for {since}: accuracy on {gained}."
+    opening = f"Task {taught} replaced task {earlier[-1]} {since} ago"
+    if len(others) == 1:
+        return f"{opening}: accuracy on {_moved(others[0], before, now)} while {gained}."
+    mean = sum(now["accuracy"][task] for task in others) / len(others)
+    return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
+
+
+def _moved(task: str, before: Row, now: Row) -> str:
+    old, new = before["accuracy"][task], now["accuracy"][task]
+    if abs(new - old) < FALL:
+        return f"{task} {'stays' if now is not before else 'stands'} at {new:.2f}"
+    return f"{task} {'rose' if new > old else 'fell'} from {old:.2f} to {new:.2f}"
+
+
+def _standing(accuracy: Mapping[str, float], tasks: Sequence[str]) -> str:
+    parts = [f"{task} stands at {accuracy[task]:.2f}" for task in tasks]
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _obeyed(name: str, value: Any) -> str:
+    if name == "optimizer":
+        return "The deep optimizer was switched on" if value == "deep" else f"The deep optimizer was switched off and {value} took over"
+    if name == "period":
+        return f"The period of the level {value[0]} became {value[1]}"
+    return f"The {name.replace('_', ' ')} became {value:g}"
