@@ -186,7 +186,7 @@ class MLPMemories(nn.Module):
     ) -> tuple[Weights, Weights]:
         up, down, *gate_down = boundary
         # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
-        tokens = Span(*(None if field is None else field.unsqueeze(1) for field in tokens))
+        tokens = tokens._replace(**{name: field.unsqueeze(1) for name, field in tokens._asdict().items() if field is not None})
         key, value, rate, is_l2 = tokens.key, value.unsqueeze(1), rate.unsqueeze(1), self.objective == "l2"
         recall = key @ up.mT
         at_key, slope = silu_with_slope(recall)

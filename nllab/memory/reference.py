@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nllab.memory.rules import MLPWeights
 from nllab.memory.memories import GATES
+from nllab.memory.rules import MLPWeights
 from nllab.memory.titans import SelfModifyingTitans
 
 
@@ -70,7 +70,7 @@ def titans_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, 
 
 def mlp_read(weights, query, *, residual=True):
     """z + down σ(up z), one token at a time."""
-    return torch.stack([_mlp(weights, z, residual) for z in query.unbind(-2)], dim=-2)
+    return torch.stack([_read(weights, z, residual) for z in query.unbind(-2)], dim=-2)
 
 
 def mlp_dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True):
@@ -79,8 +79,8 @@ def mlp_dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None,
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
         if t % chunk_size == 0:
             boundary = state
-        reads.append(_mlp(boundary, q, residual))
-        gradient = _mlp_gradient(boundary, k, v, objective, residual)
+        reads.append(_read(boundary, q, residual))
+        gradient = MLPWeights(*_gradient(boundary, k, v, objective, residual))
         erased = rate * outer(apply(state.up, k), k) if erase else 0
         state = MLPWeights(keep * state.up - erased - rate * gradient.up, keep * state.down - rate * gradient.down)
     return _joined(reads, query), state
@@ -96,14 +96,12 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
     velocity = {name: tuple(torch.zeros_like(w) for w in memory[name]) for name in names}
     boundary, outputs = dict(memory), []
 
-    def read(weights, name, z):
-        if len(weights) == 1:
-            return apply(weights[0], z)
-        return _mlp(MLPWeights(*weights), z, residual=name not in GATES)
+    def read(name, z):
+        return _read(boundary[name], z, residual=name not in GATES)
 
     def project(name, z):
         if name in layer.adaptive:
-            return read(boundary[name], name, z)
+            return read(name, z)
         return (z.flatten(1) @ layer.static[name].mT).unflatten(-1, (heads, -1))
 
     for t in range(tokens):
@@ -116,13 +114,13 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
         value = value / (1 + value.square().sum(-1, keepdim=True)).sqrt()
         rate = layer.max_inner_lr * torch.sigmoid(project("inner_lr", on_key) + layer.rate_bias[:, None])
         keep = torch.ones_like(rate)
-        if layer.retention:
+        if layer.retention_bias is not None:
             keep = torch.exp(-F.softplus(project("retention", on_value) + layer.retention_bias[:, None]))
         rate, keep = rate[..., None], keep[..., None]
-        outputs.append(read(boundary["memory"], "memory", query).flatten(1))
+        outputs.append(read("memory", query).flatten(1))
         for name in names:
-            target = read(boundary[name], name, value) if layer.adaptive else value
-            gradient = _gradient(lambda weights, name=name: read(weights, name, key), boundary[name], target, layer.objective)
+            target = read(name, value) if layer.adaptive else value
+            gradient = _gradient(boundary[name], key, target, layer.objective, residual=name not in GATES)
             velocity[name] = tuple(layer.momentum * s - rate * g for s, g in zip(velocity[name], gradient, strict=True))
             first, *rest = memory[name]
             erased = rate * outer(apply(first, key), key) if layer.erase else 0
@@ -139,27 +137,27 @@ def _initial(layer: SelfModifyingTitans, name: str) -> tuple[Tensor, ...]:
 def _convolved(layer: SelfModifyingTitans, x: Tensor, t: int, which: int) -> Tensor:
     if layer.conv is None:
         return x[:, t]
-    window = layer.conv_window
-    return sum(layer.conv[which, window - 1 - back] * x[:, t - back] for back in range(min(window, t + 1)))
+    seen = range(min(layer.conv_window, t + 1))
+    return torch.stack([layer.conv[which, -1 - back] * x[:, t - back] for back in seen]).sum(0)
 
 
-def _gradient(read, weights, target, objective):
-    """∇L with respect to the weights; the target is a constant of it, though not of the outer loop."""
-
-    def loss(weights):
-        output = read(weights)
-        return 0.5 * (output - target).square().sum() if objective == "l2" else -(output * target).sum()
-
-    return torch.func.grad(loss)(weights)
-
-
-def _mlp(weights: MLPWeights, z: Tensor, residual: bool) -> Tensor:
-    output = apply(weights.down, F.silu(apply(weights.up, z)))
+def _read(weights: tuple[Tensor, ...], z: Tensor, residual: bool) -> Tensor:
+    if len(weights) == 1:
+        return apply(weights[0], z)
+    up, down = weights
+    output = apply(down, F.silu(apply(up, z)))
     return z + output if residual else output
 
 
-def _mlp_gradient(weights: MLPWeights, key: Tensor, value: Tensor, objective: str, residual: bool) -> MLPWeights:
-    return MLPWeights(*_gradient(lambda w: _mlp(MLPWeights(*w), key, residual), tuple(weights), value, objective))
+def _gradient(weights: tuple[Tensor, ...], k: Tensor, target: Tensor, objective: str, residual: bool) -> tuple[Tensor, ...]:
+    """∇ ½‖M(k) - target‖², or of -⟨M(k), target⟩, with respect to each matrix of M; the target is a constant of it."""
+    error = _read(weights, k, residual) - target if objective == "l2" else -target
+    if len(weights) == 1:
+        return (outer(error, k),)
+    up, down = weights
+    z = apply(up, k)
+    slope = z.sigmoid() + z * z.sigmoid() * (1 - z.sigmoid())
+    return outer(apply(down.mT, error) * slope, k), outer(error, F.silu(z))
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ Every rule here is one recurrence over tokens,
     M_t = M_{t-1} (α_t I - ε_t k_t k_tᵀ) + S_t,    S_t = β S_{t-1} + d_t k_tᵀ,
 
 with retention α, erase ε, momentum β and drive d = -η ∂L/∂(output of the memory). What the rules differ in is ε, β and the state at which
-the gradient is taken. Inside a chunk of C tokens the recurrence has a closed form: a matrix of C x C numbers, the same for every memory that
-shares its keys, one triangular solve, and no loop over tokens. γ, the product of the retentions, is handled through its logarithm and is
-never divided by. `nllab.memory.reference` holds the same functions token by token.
+the gradient is taken. Inside a chunk of C tokens the recurrence has a closed form: a matrix of C x C numbers, the same for every memory
+that shares its keys, one triangular solve, and no loop over tokens. γ, the product of the retentions, is handled through its logarithm and
+is never divided by. `nllab.memory.reference` holds the same functions token by token.
 
 Source: Behrouz et al. 2025, "Nested Learning", arXiv 2512.24695, Eq. 88-93. Axes: ... any leading axes (batch, heads), T tokens, C chunk,
 Dk Dv widths of key and value, E hidden width.
@@ -15,7 +15,9 @@ Dk Dv widths of key and value, E hidden width.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from torch.nn import functional as F
 
 from nllab.errors import SettingError, ShapeError, unknown
 
+Function = TypeVar("Function", bound=Callable)
 Objective = Literal["l2", "dot"]
 OBJECTIVES = ("l2", "dot")
 
@@ -112,6 +115,19 @@ def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Te
     return query + output if residual else output
 
 
+def without_autocast(function: Function) -> Function:
+    """Memories are written in the state's own precision, whatever precision the caller's products run in."""
+
+    @functools.wraps(function)
+    def wrapped(state, *args, **kwargs):
+        device = (state[0] if isinstance(state, tuple) else state).device.type
+        with torch.autocast(device, enabled=False):
+            return function(state, *args, **kwargs)
+
+    return cast(Function, wrapped)
+
+
+@without_autocast
 def hebbian_write(
     state: Tensor,
     key: Tensor,
@@ -131,10 +147,11 @@ def hebbian_write(
     Source: Eq. 64, and Eq. 92 without the erase (dot-product objective).
     Differs from paper: the sign; as printed, Eq. 92 descends towards -v.
     """
-    key, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size)
+    key, value, query, inner_lr, retention = _check_write([state], key, value, query, inner_lr, retention, chunk_size)
     return _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, erases=False)
 
 
+@without_autocast
 def delta_write(
     state: Tensor,
     key: Tensor,
@@ -151,10 +168,11 @@ def delta_write(
     Source: Eq. 65, and Eq. 92 (DGD with the dot-product objective, which is the same thing).
     Differs from paper: the sign of the value in Eq. 92; as printed its fixed point is M k = -v.
     """
-    key, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size)
+    key, value, query, inner_lr, retention = _check_write([state], key, value, query, inner_lr, retention, chunk_size)
     return _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, erases=True)
 
 
+@without_autocast
 def dgd_write(
     state: Tensor,
     key: Tensor,
@@ -179,9 +197,7 @@ def dgd_write(
         momentum is in no equation of the paper, its form is that of Titans. The L2 gradient has no factor 2, as in Eq. 93, so that a
         repeated pair settles at M k = v/2.
     """
-    key, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size)
-    if objective not in OBJECTIVES:
-        raise unknown("objective", objective, OBJECTIVES)
+    key, value, query, inner_lr, retention = _check_write([state], key, value, query, inner_lr, retention, chunk_size, objective, momentum)
     velocity, reads = torch.zeros_like(state), []
     for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
         reads.append(q @ state.mT if q is not None else None)
@@ -216,6 +232,7 @@ def titans_write(
     )
 
 
+@without_autocast
 def mlp_dgd_write(
     state: MLPWeights,
     key: Tensor,
@@ -236,9 +253,7 @@ def mlp_dgd_write(
     Differs from paper: M (α I - η k kᵀ) is defined for a matrix that acts on k; on an MLP it is applied to the matrix that does, and the
         other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
     """
-    key, inner_lr, retention = _check_write(state.down @ state.up, key, value, query, inner_lr, retention, chunk_size)
-    if objective not in OBJECTIVES:
-        raise unknown("objective", objective, OBJECTIVES)
+    key, value, query, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size, objective)
     reads = []
     for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
         reads.append(mlp_read(state, q, residual=residual) if q is not None else None)
@@ -294,19 +309,47 @@ def check_whole(name: str, value: object) -> None:
         raise SettingError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
 
 
-def _check_write(state, key, value, query, inner_lr, retention, chunk_size):
+def check_finite(name: str, tensor: Tensor) -> None:
+    if not torch.compiler.is_compiling() and not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise ShapeError(f"{name} holds {bad} values of {tensor.numel()} that are NaN or infinite; expected finite numbers.")
+
+
+def _check_write(weights, key, value, query, inner_lr, retention, chunk_size, objective="l2", momentum=0.0):
+    """What the rules work with, in the state's dtype, or an error that names what does not fit."""
     check_whole("chunk_size", chunk_size)
-    lead, (out, width) = state.shape[:-2], state.shape[-2:]
-    if key.dim() != state.dim() or key.shape[:-2] != lead or key.shape[-1] != width or key.shape[-2] < 1:
-        raise ShapeError(f"key is {tuple(key.shape)}; with a state of {tuple(state.shape)} it must be {(*lead, 'T', width)}, T 1 or more.")
-    tokens = key.shape[-2]
-    for name, tensor, last in (("value", value, out), ("query", query, width)):
-        if tensor is not None and tuple(tensor.shape) != (*lead, tokens, last):
-            raise ShapeError(f"{name} is {tuple(tensor.shape)}; with this state and key it must be {(*lead, tokens, last)}.")
-    rates = []
-    for name, rate in (("inner_lr", inner_lr), ("retention", retention)):
-        rate = torch.as_tensor(rate, dtype=state.dtype, device=state.device)
-        if rate.dim() and tuple(rate.shape) != (*lead, tokens):
-            raise ShapeError(f"{name} is {tuple(rate.shape)}; it must be a number or {(*lead, tokens)}, one per token.")
-        rates.append(rate.expand(*lead, tokens))
-    return key, *rates
+    if objective not in OBJECTIVES:
+        raise unknown("objective", objective, OBJECTIVES)
+    if not 0 <= momentum < 1:
+        raise SettingError(f"momentum is {momentum!r}; it lies in [0, 1), and 0 is none.")
+    first, last = weights[0], weights[-1]
+    lead, width, out = first.shape[:-2], first.shape[-1], last.shape[-2]
+    if first.dtype not in (torch.float32, torch.float64):
+        raise ShapeError(f"state is {first.dtype}; memories are kept in float32 or float64.")
+    if key.dim() != first.dim() or key.shape[:-2] != lead or key.shape[-1] != width or key.shape[-2] < 1:
+        raise ShapeError(f"key is {tuple(key.shape)}; with a state of {tuple(first.shape)} it must be {(*lead, 'T', width)}, T 1 or more.")
+    tokens, found = key.shape[-2], []
+    rates = [
+        torch.as_tensor(rate, dtype=None if isinstance(rate, Tensor) else first.dtype, device=getattr(rate, "device", first.device))
+        for rate in (inner_lr, retention)
+    ]
+    for name, tensor, shape in (
+        ("key", key, key.shape),
+        ("value", value, (*lead, tokens, out)),
+        ("query", query, (*lead, tokens, width)),
+        ("inner_lr", rates[0], (*lead, tokens)),
+        ("retention", rates[1], (*lead, tokens)),
+    ):
+        if tensor is None:
+            found.append(None)
+            continue
+        if tuple(tensor.shape) != tuple(shape) and not (len(shape) == len(lead) + 1 and tensor.dim() == 0):
+            per_token = "a number, or one per token, " if len(shape) == len(lead) + 1 else ""
+            raise ShapeError(f"{name} is {tuple(tensor.shape)}; with this state and key it must be {per_token}{tuple(shape)}.")
+        if tensor.device != first.device or tensor.dtype not in (first.dtype, torch.float16, torch.bfloat16):
+            raise ShapeError(
+                f"{name} is {tensor.dtype} on {tensor.device}; the state is {first.dtype} on {first.device}. Convert one of them."
+            )
+        check_finite(name, tensor)
+        found.append(tensor.to(first.dtype).expand(shape))
+    return found

@@ -22,15 +22,13 @@ from torch.nn import functional as F
 
 from nllab.errors import SettingError, ShapeError, unknown
 from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, normal, per_row, unit
-from nllab.memory.rules import OBJECTIVES, Objective, check_whole, span
+from nllab.memory.rules import OBJECTIVES, Objective, check_finite, check_whole, span
 
 PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
 _INPUT = {"inner_lr": 0, "key": 0, "retention": 1, "value": 1, "query": 2}
 # Retention starts at exp(-softplus(-11)) = 0.99998 per token, the rate at a fifth of its bound.
 RETENTION_BIAS, RATE_BIAS = -11.0, math.log(0.2 / 0.8)
-
-Weights = tuple[Tensor, ...]
 
 
 class MemoryState(NamedTuple):
@@ -181,7 +179,7 @@ class SelfModifyingTitans(nn.Module):
         inputs, static = self._project(mixed)
         boundary, running, velocity, position = list(state.boundary), list(state.running), list(state.velocity), state.position
         maps = memories.prepare(batch)
-        biases = [self.rate_bias, self.rate_bias if self.retention_bias is None else self.retention_bias]
+        biases: list[Tensor] = [self.rate_bias, self.rate_bias if self.retention_bias is None else self.retention_bias]
         bias = per_row(torch.stack(biases, 1), batch)[..., None, None]
         margin = x.new_tensor([1e-12, 1.0]).view(2, 1, 1)
         lengths = self._lengths(position, x.shape[1])
@@ -221,7 +219,7 @@ class SelfModifyingTitans(nn.Module):
         return [end - start for start, end in zip(cuts, cuts[1:], strict=False)]
 
     def _convolve(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
-        """What keys (with rates), values (with retention) and queries are made of, (3, B, T, D), and the tokens that the next call needs."""
+        """What keys (and rates), values (and retention) and queries are made of, (3, B, T, D), and the tokens that the next call needs."""
         if self.conv is None:
             return x.expand(3, *x.shape), recent
         tokens, x, weight = x.shape[1], torch.cat([recent, x], dim=1), self.conv.to(x.dtype)
@@ -251,9 +249,7 @@ class SelfModifyingTitans(nn.Module):
             raise ShapeError(f"x is {x.dtype}; this layer takes {self._dtype} or half precision. Convert x, or the layer.")
         if x.device != self.rate_bias.device:
             raise ShapeError(f"x is on {x.device} and the layer on {self.rate_bias.device}; move one of them.")
-        if not torch.compiler.is_compiling() and not torch.isfinite(x).all():
-            bad = int((~torch.isfinite(x)).sum())
-            raise ShapeError(f"x holds {bad} values of {x.numel()} that are NaN or infinite; expected finite numbers.")
+        check_finite("x", x)
         if state is not None:
             self._check_state(x, state)
 

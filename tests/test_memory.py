@@ -1,0 +1,198 @@
+"""Write rules: the chunked form against the token-by-token reference, the limits that recover known rules, and refusals."""
+
+import pytest
+import torch
+
+from nllab.errors import SettingError, ShapeError
+from nllab.memory import MLPWeights, delta_write, dgd_write, hebbian_write, mlp_dgd_write, mlp_read, reference, titans_write
+
+RULES = {
+    "hebbian": (hebbian_write, reference.hebbian_write, {}),
+    "delta": (delta_write, reference.delta_write, {}),
+    "dgd": (dgd_write, reference.dgd_write, {}),
+    "dgd_dot": (dgd_write, reference.dgd_write, {"objective": "dot"}),
+    "dgd_momentum": (dgd_write, reference.dgd_write, {"momentum": 0.7}),
+    "titans": (titans_write, reference.titans_write, {}),
+    "mlp_dgd": (mlp_dgd_write, reference.mlp_dgd_write, {}),
+    "mlp_dgd_dot_without_erase": (mlp_dgd_write, reference.mlp_dgd_write, {"objective": "dot", "erase": False}),
+}
+# Both forms are exact; what is left is the rounding of float64 over a hundred tokens.
+EXACT = 1e-10
+WIDTH, OUT, HIDDEN = 4, 4, 6
+
+
+def relative(found, expected):
+    return max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in zip(found, expected, strict=True))
+
+
+def case(rule, tokens, dtype=torch.float64, device="cpu", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weights = [normal(2, HIDDEN, WIDTH), normal(2, OUT, HIDDEN)] if rule.startswith("mlp") else [normal(2, OUT, WIDTH)]
+    key = normal(2, tokens, WIDTH)
+    rate, keep = 0.4 * torch.rand(2, tokens, generator=generator, dtype=torch.float64), 1 - 0.1 * normal(2, tokens).sigmoid()
+    inputs = [*weights, key / key.norm(dim=-1, keepdim=True), normal(2, tokens, OUT), rate, keep, normal(2, tokens, WIDTH)]
+    return [x.to(device, dtype).requires_grad_() for x in inputs]
+
+
+def run(function, inputs, **options):
+    """Reads, final state and the gradients of a scalar that depends on all of them."""
+    *weights, key, value, rate, keep, query = inputs
+    state = MLPWeights(*weights) if len(weights) == 2 else weights[0]
+    reads, state = function(state, key, value, rate, keep, query=query, **options)
+    after = list(state) if isinstance(state, tuple) else [state]
+    total = reads.sin().sum() + sum(w.square().sum() for w in after)
+    return [reads, *after], list(torch.autograd.grad(total, inputs))
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 63, 64, 100])
+@pytest.mark.parametrize("rule", RULES)
+def test_chunks_match_token_by_token(rule, tokens, device):
+    fast, slow, options = RULES[rule]
+    inputs = case(rule, tokens, device=device)
+    exact_rule = rule in ("hebbian", "delta")
+    expected = None
+    for chunk in sorted({1, 4, 16, tokens}):
+        if expected is None or not exact_rule:
+            expected = run(slow, inputs, chunk_size=chunk, **options)
+        found = run(fast, inputs, chunk_size=chunk, **options)
+        assert relative(found[0], expected[0]) < EXACT
+        assert relative(found[1], expected[1]) < EXACT
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_float32_is_as_good_as_the_reference(rule, device):
+    fast, slow, options = RULES[rule]
+    truth = run(slow, case(rule, 64, device=device), **options)
+    rough = case(rule, 64, torch.float32, device)
+    for part in range(2):
+        expected = [x.double() for x in run(slow, rough, **options)[part]]
+        found = [x.double() for x in run(fast, rough, **options)[part]]
+        assert relative(found, truth[part]) <= 4 * relative(expected, truth[part])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_gradcheck(rule):
+    fast, _, options = RULES[rule]
+    *weights, key, value, rate, keep, query = case(rule, 3)
+
+    def outputs(*inputs):
+        return tuple(run_without_gradients(fast, inputs, chunk_size=2, **options))
+
+    assert torch.autograd.gradcheck(outputs, (*weights, key, value, rate, keep, query))
+
+
+def run_without_gradients(function, inputs, **options):
+    *weights, key, value, rate, keep, query = inputs
+    reads, state = function(MLPWeights(*weights) if len(weights) == 2 else weights[0], key, value, rate, keep, query=query, **options)
+    return [reads, *(state if isinstance(state, tuple) else [state])]
+
+
+def test_the_mlp_reads_alike_and_its_skip_can_be_left_out():
+    up, down, *_, query = case("mlp_dgd", 5)
+    for residual in (True, False):
+        expected = reference.mlp_read(MLPWeights(up, down), query, residual=residual)
+        assert relative([mlp_read(MLPWeights(up, down), query, residual=residual)], [expected]) < EXACT
+
+
+def repeated_pair(function, **options):
+    """M k after writing one pair (k, v) again and again into a random state, in multiples of v."""
+    state, key, value, *_ = case("dgd", 1)
+    _, state = function(state, key.expand(2, 400, WIDTH), value.expand(2, 400, OUT), 0.1, 1.0, **options)
+    return torch.linalg.lstsq(value[0].mT, (key @ state.mT)[0].mT).solution.item(), (key @ state.mT) / value
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "share"),
+    [
+        (delta_write, {}, 1.0),
+        (dgd_write, {"objective": "dot"}, 1.0),
+        (dgd_write, {"objective": "l2"}, 0.5),
+        (dgd_write, {"objective": "l2", "erase": False}, 1.0),
+        (dgd_write, {"objective": "l2", "momentum": 0.5}, 2 / 3),
+    ],
+)
+def test_a_repeated_pair_settles_where_theory_says(function, options, share):
+    # Eq. 93 regresses M k on v - M k: fixed point v/2. The dot objective with the sign that stores: v, not -v.
+    # Momentum multiplies the drive by 1/(1-β) = 2 but not the erase: -x + 2 (v - x) = 0.
+    _, ratio = repeated_pair(function, chunk_size=4, **options)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, share), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.3, 1.0, 1.7])
+def test_one_dgd_step_is_the_argmin_of_its_objective(length):
+    # Eq. 56: argmin ½‖W x - u‖² + ‖W - W_t‖²/(2η), u = v - W_t x, whose closed form has η' = η / (1 + η‖x‖²) for any norm.
+    state, key, value, *_ = case("dgd", 1)
+    key, lr = length * key, 0.5
+    _, found = dgd_write(state, key, value, lr / (1 + lr * length**2))
+    x, u = key[:, 0], value[:, 0] - (key @ state.mT)[:, 0]
+    system = reference.outer(x, x) + torch.eye(WIDTH, dtype=x.dtype) / lr
+    expected = torch.linalg.solve(system, (reference.outer(u, x) + state / lr).mT).mT
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_dgd_with_the_dot_objective_is_the_gated_delta_rule():
+    state, key, value, rate, keep, _ = case("dgd", 20)
+    torch.testing.assert_close(
+        dgd_write(state, key, value, rate, keep, objective="dot", chunk_size=5)[1], delta_write(state, key, value, rate, keep)[1]
+    )
+
+
+def test_linear_attention_is_the_hebbian_rule():
+    _, key, value, _, _, query = case("hebbian", 33)
+    state = torch.zeros(2, OUT, WIDTH, dtype=torch.float64)
+    expected = (query @ key.mT).tril() @ value
+    torch.testing.assert_close(hebbian_write(state, key, value, query=query, chunk_size=8)[0], expected)
+
+
+def test_dgd_without_momentum_or_erase_is_gradient_descent_and_the_mlp_gradient_is_autograds():
+    up, down, key, value, rate, keep, _ = case("mlp_dgd", 1)
+    _, after = mlp_dgd_write(MLPWeights(up, down), key, value, rate, torch.ones_like(keep), erase=False)
+    loss = 0.5 * (mlp_read(MLPWeights(up, down), key) - value).square().sum()
+    gradient = torch.autograd.grad(loss, [up, down])
+    for old, new, g in zip((up, down), after, gradient, strict=True):
+        torch.testing.assert_close(new, old - rate[..., None] * g)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rate_zero_and_retention_one_change_nothing(rule):
+    fast, _, options = RULES[rule]
+    *weights, key, value, _, _, _ = case(rule, 9)
+    _, state = fast(MLPWeights(*weights) if len(weights) == 2 else weights[0], key, value, 0.0, 1.0, chunk_size=4, **options)
+    for before, after in zip(weights, state if isinstance(state, tuple) else [state], strict=True):
+        assert torch.equal(before, after)
+
+
+def test_retention_zero_forgets_everything_and_stays_finite():
+    state, key, value, rate, keep, _ = case("dgd", 6)
+    keep = keep.detach().clone()
+    keep[:, 3] = 0
+    _, after = dgd_write(state, key, value, rate, keep, objective="dot", erase=False)
+    _, expected = hebbian_write(torch.zeros_like(state), key[:, 3:], value[:, 3:], rate[:, 3:], keep[:, 3:])
+    torch.testing.assert_close(after, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"key": torch.zeros(2, 3, 5)}, ShapeError, r"key is \(2, 3, 5\); .*\(2, 'T', 4\)"),
+        ({"key": torch.zeros(2, 0, 4)}, ShapeError, r"key is \(2, 0, 4\); .*T 1 or more"),
+        ({"value": torch.zeros(2, 4, 4)}, ShapeError, r"value is \(2, 4, 4\); .*\(2, 3, 4\)"),
+        ({"query": torch.zeros(3, 4)}, ShapeError, r"query is \(3, 4\)"),
+        ({"inner_lr": torch.zeros(2, 4)}, ShapeError, r"inner_lr is \(2, 4\); .*one per token, \(2, 3\)"),
+        ({"value": torch.zeros(2, 3, 4, dtype=torch.float64)}, ShapeError, "value is torch.float64.*state is torch.float32"),
+        ({"key": torch.full((2, 3, 4), float("nan"))}, ShapeError, "key holds 24 values.*NaN"),
+        ({"chunk_size": 0}, SettingError, "chunk_size is 0; .*1 or more"),
+        ({"chunk_size": 2.0}, SettingError, "chunk_size is 2.0"),
+        ({"objective": "l3"}, SettingError, "objective 'l3'.*Did you mean 'l2'"),
+    ],
+)
+@pytest.mark.parametrize("function", [dgd_write, mlp_dgd_write])
+def test_what_does_not_fit_is_named(function, change, error, message):
+    arguments = {"key": torch.zeros(2, 3, 4), "value": torch.zeros(2, 3, 4), "inner_lr": 0.1}
+    state = MLPWeights(torch.zeros(2, 6, 4), torch.zeros(2, 4, 6)) if function is mlp_dgd_write else torch.zeros(2, 4, 4)
+    with pytest.raises(error, match=message):
+        function(state, **arguments | change)
