@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nllab.errors import SettingError, unknown
 from nllab.streams import HOME as STREAMS
 
-# Learning rates a plain optimizer takes where none is given; each was the best of a small grid on digits-ab's task A alone (LOG.md).
+# Learning rates a plain optimizer takes where none is given: on digits-ab's task A, validation part, each is the best of a grid (LOG.md).
 LEARNING_RATES = {
-    "sgd": 0.05,
+    "sgd": 0.01,
     "adam": 1e-3,
     "adamw": 1e-3,
-    "muon": 0.02,
-    "m3": 0.02,
-    "dgd": 0.05,
-    "delta-momentum": 0.02,
-    "deep-momentum": 0.02,
+    "muon": 0.01,
+    "m3": 3e-4,
+    "dgd": 0.01,
+    "delta-momentum": 0.003,
+    "deep-momentum": 0.01,
 }
 PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
 OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")

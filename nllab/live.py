@@ -38,6 +38,7 @@ class LiveRun:
         self.set_speed(speed)
         self.error: str | None = None
         self._wake = threading.Condition()
+        self._telling = threading.Lock()  # watchers read rows and their count together
         self._inbox: deque[tuple[str, Any]] = deque()
         self._playing = self._closed = False
         self._single = 0
@@ -48,11 +49,12 @@ class LiveRun:
     def _start(self, experiment: Experiment) -> None:
         trainer = Trainer(experiment)
         run = Run.begin(experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
-        self.experiment, self.trainer, self.run = experiment, trainer, run
-        self._ring: deque[Row] = deque(maxlen=RING)
-        self._told = 0
-        self.generation = getattr(self, "generation", -1) + 1
-        self.error = None
+        with self._telling:
+            self.experiment, self.trainer, self.run = experiment, trainer, run
+            self._ring: deque[Row] = deque(maxlen=RING)
+            self._told = 0
+            self.generation = getattr(self, "generation", -1) + 1
+            self.error = None
 
     @property
     def playing(self) -> bool:
@@ -107,9 +109,10 @@ class LiveRun:
 
     def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Row]]:
         """(new cursor, rows told since `cursor`); after a reset, or to a newcomer, as many of the last rows as are kept."""
-        ring, told = list(self._ring), self._told
-        if generation is not None and generation != self.generation:
-            cursor = 0
+        with self._telling:
+            ring, told = list(self._ring), self._told
+            if generation is not None and generation != self.generation:
+                cursor = 0
         fresh = min(max(told - cursor, 0), len(ring))
         return told, ring[len(ring) - fresh :]
 
@@ -167,9 +170,10 @@ class LiveRun:
             return
         rows = self.trainer.step()
         self._single = max(0, self._single - 1)
-        self.run.extend(rows)
-        self._ring.extend(rows)
-        self._told += len(rows)
+        with self._telling:
+            self.run.extend(rows)
+            self._ring.extend(rows)
+            self._told += len(rows)
         if self.trainer.done:
             self.pause()
 

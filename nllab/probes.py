@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm, parameters_to_vector
 
 from nllab.streams.stream import Part
 
@@ -25,12 +27,8 @@ def accuracy(model: nn.Module, part: Part) -> float:
     return right / len(part)
 
 
-def _norm(tensors: Sequence[Tensor]) -> float:
-    return float(torch.stack([norm.double() for norm in torch._foreach_norm(list(tensors))]).norm()) if tensors else 0.0
-
-
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
-    return _norm([p.grad for p in parameters if p.grad is not None])
+    return float(get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
 class Movement:
@@ -44,46 +42,33 @@ class Movement:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = list(parameters)
         self.writes = 0
-        self.initial = self._copy()
-        self.last = self._copy()
-        self.marked = self._copy()
+        self.initial = self.last = self.marked = self._values()
         self.drift = self.drift_since_mark = 0.0
 
-    @torch.no_grad()
-    def _copy(self) -> list[Tensor]:
-        return [p.detach().clone() for p in self.parameters]
+    def _values(self) -> Tensor:
+        """All weights of the level as one vector of its own."""
+        return parameters_to_vector([p.detach() for p in self.parameters]) if self.parameters else torch.zeros(0)
 
-    @torch.no_grad()
-    def _relative(self, origin: list[Tensor]) -> float:
-        return _norm(torch._foreach_sub([p.detach() for p in self.parameters], origin)) / (_norm(origin) or 1.0)
-
-    @torch.no_grad()
     def observe(self) -> tuple[bool, float]:
         """(whether the level's weights changed since the last call, the norm of the change)."""
-        if all(torch.equal(p, before) for p, before in zip(self.parameters, self.last, strict=True)):
+        now = self._values()
+        if torch.equal(now, self.last):
             return False, 0.0
-        step = _norm(torch._foreach_sub([p.detach() for p in self.parameters], self.last))
-        torch._foreach_copy_(self.last, [p.detach() for p in self.parameters])
-        self.writes += 1
-        self.drift, self.drift_since_mark = self._relative(self.initial), self._relative(self.marked)
+        step = float((now - self.last).norm())
+        self.last, self.writes = now, self.writes + 1
+        self.drift, self.drift_since_mark = self._distance(self.initial), self._distance(self.marked)
         return True, step
+
+    def _distance(self, origin: Tensor) -> float:
+        return float((self.last - origin).norm()) / (float(origin.norm()) or 1.0)
 
     def mark(self) -> None:
         """Start `drift_since_mark` anew, as at a switch of the task."""
-        self.marked = self._copy()
-        self.drift_since_mark = 0.0
+        self.marked, self.drift_since_mark = self.last, 0.0
 
-    def state(self) -> Mapping[str, object]:
-        return {
-            "writes": self.writes,
-            "initial": [t.clone() for t in self.initial],
-            "last": [t.clone() for t in self.last],
-            "marked": [t.clone() for t in self.marked],
-            "drift": (self.drift, self.drift_since_mark),
-        }
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("writes", "initial", "last", "marked", "drift", "drift_since_mark")}
 
-    def restore(self, state: Mapping[str, object]) -> None:
-        self.writes = state["writes"]  # type: ignore[assignment]
-        for name in ("initial", "last", "marked"):
-            setattr(self, name, [t.clone() for t in state[name]])  # type: ignore[attr-defined]
-        self.drift, self.drift_since_mark = state["drift"]  # type: ignore[misc]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)

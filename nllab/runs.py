@@ -96,9 +96,8 @@ class Run:
         """Mean online accuracy over the first 20 batches of each experience."""
         starts = [row["step"] for row in self.of_kind("switch")]
         steps = self.of_kind("step")
-        ends = [*starts[1:], math.inf]
         found = []
-        for start, end in zip(starts, ends, strict=True):
+        for start, end in zip(starts, [*starts[1:], math.inf], strict=False):
             values = [row["online_accuracy"] for row in steps if start <= row["step"] < min(end, start + ONLINE_BATCHES)]
             found.append(float(np.mean(values)) if values else float("nan"))
         return found
@@ -187,4 +186,7 @@ def load_run(path: str | Path) -> Run:
     head = rows[0] if rows and isinstance(rows[0], dict) else {}
     if head.get("format") != FORMAT:
         raise RunFormatError(f"{folder} has format {head.get('format')!r}; this version reads format {FORMAT}. Run the experiment again.")
+    missing = [key for key in ("tasks", "levels", "bytes_kept") if key not in head]
+    if missing:
+        raise RunFormatError(f"{folder / 'rows.jsonl'}: its first line lacks {', '.join(missing)}; save the run again.")
     return Run(experiment, tuple(head["tasks"]), head["levels"], rows[1:], head["bytes_kept"])

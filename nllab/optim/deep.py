@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from nllab.errors import DivergedError, SettingError
 from nllab.levels import Level, Schedule
@@ -156,12 +157,13 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def _refuse_what_is_not_finite(self) -> None:
         seen = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        for p, norm in zip(seen, torch._foreach_norm([p.grad for p in seen]) if seen else [], strict=True):
-            if not torch.isfinite(norm):
-                self._forget_batch()
-                raise DivergedError(
-                    f"The gradient of {self._names.get(p, 'a parameter')} is not finite; weights and memory stay as they were. Lower the rate, or look for NaN in the data."
-                )
+        if torch.isfinite(get_total_norm([p.grad for p in seen])):
+            return
+        self._forget_batch()
+        bad = next((self._names[p] for p in seen if not torch.isfinite(p.grad).all()), "the whole model")
+        raise DivergedError(
+            f"The gradient of {bad} is not finite; weights and memory stay as they were. Lower the rate, or look for NaN in the data."
+        )
 
     def _forget_batch(self) -> None:
         self._samples.clear()
@@ -223,7 +225,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             context.mul_(group["retention"]).diagonal().add_((1 - group["retention"]) * self._ridge)
             state.pop("inverse", None)
 
-    def _write(self, module: nn.Linear, state: dict[str, Any], rate: float, gradient: Tensor, rows: Tensor | None, deltas: Tensor | None) -> None:
+    def _write(
+        self, module: nn.Linear, state: dict[str, Any], rate: float, gradient: Tensor, rows: Tensor | None, deltas: Tensor | None
+    ) -> None:
         """W <- W - rate * G A^-1, through the batch's own rows where that is cheaper and equal."""
         if rows is not None and deltas is not None and "inverse" in state and len(rows) < len(state["context"]) / 2:
             gain, state["inverse"] = low_rank_gain(rows, state["inverse"])

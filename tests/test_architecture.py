@@ -1,0 +1,70 @@
+"""Who may know whom. Data flows one way: experiment -> trainer -> rows -> run -> figures -> notebook, page or report."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nllab
+
+PACKAGE = Path(nllab.__file__).parent
+MODULES = {
+    ".".join(("nllab", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in PACKAGE.rglob("*.py") if "_app" not in str(path)
+}
+WITHOUT_TORCH = ["nllab", "nllab.runs", "nllab.metrics", "nllab.figures", "nllab.levels", "nllab.experiment", "nllab.summary", "nllab.cli"]
+
+
+def imported(path):
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_importing_it_loads_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("who", "knows_nothing_of"),
+    [
+        ("nllab.memory", ("nllab.models", "nllab.optim", "nllab.streams", "nllab.trainer")),
+        ("nllab.optim", ("nllab.models", "nllab.streams", "nllab.trainer")),
+        ("nllab.models", ("nllab.streams", "nllab.trainer", "nllab.optim")),
+        ("nllab.streams", ("nllab.models", "nllab.optim", "nllab.trainer", "nllab.memory")),
+        ("nllab.trainer", ("nllab.live", "nllab.figures", "nllab.widgets")),
+        ("nllab.live", ("nllab.figures", "nllab.widgets", "nllab.cli")),
+        ("nllab.figures", ("nllab.trainer", "nllab.live", "torch")),
+    ],
+)
+def test_imports_go_one_way(who, knows_nothing_of):
+    for name, path in MODULES.items():
+        if name == who or name.startswith(who + "."):
+            assert not {i for i in imported(path) if i.startswith(knows_nothing_of)}, name
+
+
+def test_only_widgets_knows_ipywidgets_and_nobody_streamlit():
+    for name, path in MODULES.items():
+        roots = {i.partition(".")[0] for i in imported(path)}
+        assert "streamlit" not in roots, name
+        assert "ipywidgets" not in roots or name == "nllab.widgets"
+
+
+def test_nothing_unpickles():
+    for name, path in MODULES.items():
+        assert "pickle" not in imported(path) and "torch.load" not in path.read_text(encoding="utf-8"), name
+
+
+def test_every_public_name_can_be_had():
+    assert nllab.__all__ == sorted(set(nllab.__all__))
+    for name in nllab.__all__:
+        assert getattr(nllab, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = nllab.Nothing

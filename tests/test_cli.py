@@ -1,0 +1,134 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from nllab import cli
+from nllab.errors import SettingError
+
+SCORES = {"average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b"}
+SMALL = ["--set", "dim=32", "--set", "hidden=32", "--set", "batch_size=40"]
+
+
+def nllab(*arguments, **settings):
+    command = [sys.executable, "-c", "from nllab.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"}, **settings)
+
+
+def called(*arguments):
+    """The command in this process: its stdout. Errors of the lab are raised."""
+    result = CliRunner().invoke(cli.app, [*arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_run_prints_one_json_object_and_nothing_else():
+    done = nllab("run", "digits-ab", "--optimizer", "deep", "--seeds", "2", "--json", *SMALL)
+    assert done.returncode == 0 and done.stderr == ""
+    result = json.loads(done.stdout)
+    assert {
+        "preset",
+        "experiment",
+        "seeds",
+        "metrics",
+        "accuracy_matrix",
+        "online_accuracy",
+        "update_counts",
+        "bytes_kept",
+        "seconds",
+    } <= set(result)
+    assert result["preset"] == "digits-ab" and result["seeds"] == [0, 1] and result["experiment"]["dim"] == 32
+    assert set(result["metrics"]) == SCORES
+    for score in result["metrics"].values():
+        assert set(score) == {"mean", "std", "values"} and len(score["values"]) == 2
+    matrices = result["accuracy_matrix"]
+    assert result["metrics"]["a_after_b"]["values"] == [matrix[1][0] for matrix in matrices]
+    assert result["update_counts"]["head"]["values"] == [34, 34]
+
+
+def test_what_is_undefined_for_a_stream_is_null():
+    result = json.loads(called("run", "digits-5x2", "--json", *SMALL))
+    assert result["metrics"]["a_after_b"] == {"mean": None, "std": None, "values": [None]}
+    assert result["metrics"]["average_accuracy"]["std"] is None and len(result["accuracy_matrix"][0]) == 5
+
+
+def test_runs_are_saved_where_asked(tmp_path):
+    from nllab.runs import load_run
+
+    printed = json.loads(called("run", "digits-ab", "--json", "--out", str(tmp_path), *SMALL))
+    assert load_run(tmp_path / "seed-0").accuracy_matrix.tolist() == printed["accuracy_matrix"][0]
+
+
+def test_compare_pairs_seeds_and_shows_twin_and_ceiling():
+    result = json.loads(called("compare", "digits-ab", "--optimizers", "adam,deep", "--seeds", "1", "--json", *SMALL))
+    rows = result["rows"]
+    assert list(rows) == [name + suffix for name in ("adam", "deep") for suffix in ("", ", frozen twin", ", joint ceiling")]
+    assert rows["deep, frozen twin"]["update_counts"]["fast"]["mean"] == 0
+    a_after_b = {name: row["metrics"]["a_after_b"]["mean"] for name, row in rows.items()}
+    assert a_after_b["adam"] < 0.5 < a_after_b["deep"]
+    table = called("compare", "digits-ab", "--seeds", "1", "--no-twins", "--no-joint", *SMALL)
+    assert "a after b" in table and "writes of slow" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "digtis-ab"], "Unknown preset 'digtis-ab'. Did you mean 'digits-ab'?"),
+        (["run", "digits-ab", "--optimizer", "depe"], "Unknown optimizer 'depe'. Did you mean 'deep'?"),
+        (["run", "digits-ab", "--model", "hop"], "model is 'hop'"),
+        (["run", "digits-ab", "--set", "batchsize=3"], "Did you mean 'batch_size'?"),
+        (["run", "digits-ab", "--set", "periods=0,4,16"], "periods is '0'"),
+        (["run", "digits-ab", "--set", "rate=-1"], "rate is '-1'"),
+        (["run", "digits-ab", "--set", "seed=x"], "seed is 'x'"),
+        (["run", "digits-ab", "--set", "rate"], "has no '='"),
+        (["run", "digits-ab", "--device", "tpu"], "Unknown device 'tpu'"),
+        (["compare", "digits-ab", "--optimizers", "adam,sgdd"], "Did you mean 'sgd'?"),
+        (["compare", "digits-ab", "--optimizers", ","], "give at least one"),
+        (["bench", "sped"], "Did you mean 'speed'?"),
+        (["dashboard", "--port", "99999"], "--port is 99999"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(SettingError) as error:
+        called(*arguments)
+    assert message in str(error.value)
+
+
+def test_bad_input_ends_with_status_two_and_one_message():
+    done = nllab("run", "digits-ab", "--optimizer", "depe")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "Error: Unknown optimizer 'depe'. Did you mean 'deep'? Valid: " + ", ".join(sorted(cli.OPTIMIZERS)) + ".\n"
+    assert nllab("run", "digits-ab", "--seeds", "x").returncode == 2
+
+
+def test_a_port_in_use_is_named_with_one_that_is_free():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=f"Port {port} is in use. Try --port"):
+            cli.check_port(port)
+
+
+def test_a_run_that_diverges_prints_what_it_measured_and_fails():
+    done = nllab("run", "digits-ab", "--optimizer", "sgd", "--set", "learning_rate=100000", "--json", *SMALL)
+    assert done.returncode == 3 and "Lower learning_rate" in done.stderr
+    assert json.loads(done.stdout)["metrics"]["a_after_b"]["mean"] is None
+
+
+def test_notebooks_are_copied_once_and_never_overwritten(tmp_path):
+    folder = tmp_path / "mine"
+    first = cli.copy_notebooks(folder)
+    assert first and not any(existed for _, existed in first)
+    first[0][0].write_text("my own work")
+    again = cli.copy_notebooks(folder)
+    assert all(existed for _, existed in again) and first[0][0].read_text() == "my own work"
+
+
+def test_doctor_finds_everything_in_place():
+    report = json.loads(called("doctor", "--json"))
+    assert report["problems"] == [] and report["dashboard"] and report["notebooks"] >= 3

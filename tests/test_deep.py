@@ -1,0 +1,331 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nllab.errors import DivergedError, SettingError
+from nllab.levels import Level
+from nllab.optim.deep import REFRESH, DeepOptimizer, context_write, low_rank_gain
+
+EXACT = 1e-9  # relative, float64: two orders of the same sums
+
+
+def stream_of_batches(steps, batch=3, fan_in=5, out=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(width):
+        return [torch.randn(batch, width, generator=generator, dtype=torch.float64) for _ in range(steps)]
+
+    return list(zip(draw(fan_in), draw(out), strict=True))
+
+
+def linear(bias=True, seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(5, 2, bias=bias).double()
+
+
+def half_squared_sum(model, x, y):
+    return 0.5 * (model(x) - y).square().sum()
+
+
+def features(x, bias=True):
+    scaled = x / x.shape[1] ** 0.5
+    return torch.cat([scaled, scaled.new_ones(len(x), 1)], 1) if bias else scaled
+
+
+def as_features(layer):
+    weight = layer.weight.detach() * layer.in_features**0.5
+    return torch.cat([weight, layer.bias.detach()[:, None]], 1) if layer.bias is not None else weight
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("steps", [1, 7, REFRESH + 5])
+def test_rate_one_is_recursive_least_squares(bias, steps):
+    """After any number of batches the layer is the ridge solution over all of them, pulled towards where it began."""
+    layer, ridge = linear(bias), 0.3
+    start, batches = as_features(layer), stream_of_batches(steps)
+    optimizer = DeepOptimizer(layer, ridge=ridge, loss_reduction="sum")
+    for x, y in batches:
+        optimizer.zero_grad()
+        half_squared_sum(layer, x, y).backward()
+        optimizer.step()
+    rows, targets = features(torch.cat([x for x, _ in batches]), bias), torch.cat([y for _, y in batches])
+    gram = rows.T @ rows + ridge * torch.eye(rows.shape[1], dtype=rows.dtype)
+    closed_form = torch.linalg.solve(gram, rows.T @ targets + ridge * start.T).T
+    assert (as_features(layer) - closed_form).norm() <= EXACT * closed_form.norm()
+    assert (optimizer.state[layer.weight]["context"] - gram).norm() <= EXACT * gram.norm()
+
+
+def test_one_write_minimizes_its_objective():
+    generator = torch.Generator().manual_seed(0)
+    weight, gradient = (torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    rows = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+    context, rate = rows.T @ rows + 0.1 * torch.eye(4), 0.7
+    found = context_write(weight, gradient, context, rate).requires_grad_()
+    step = found - weight
+    (rate * (step * gradient).sum() + 0.5 * torch.trace(step @ context @ step.T)).backward()
+    assert found.grad is not None and found.grad.norm() < 1e-12
+
+
+def test_the_rank_n_form_equals_the_plain_one():
+    generator = torch.Generator().manual_seed(1)
+    rows, old, deltas = (torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 30), (50, 30), (4, 6)))
+    before = old.T @ old + torch.eye(30)
+    gain, inverse = low_rank_gain(rows, torch.linalg.inv(before))
+    after = before + rows.T @ rows
+    assert (inverse @ after - torch.eye(30)).norm() < 1e-10
+    plain = context_write(torch.zeros(6, 30, dtype=torch.float64), deltas.T @ rows, after, 1.0)
+    assert (-deltas.T @ gain - plain).norm() <= 1e-10 * plain.norm()
+
+
+def train(model, optimizer, batches, loss=half_squared_sum, touch=None):
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss(model, x, y).backward()
+        if touch:
+            touch(model)
+        optimizer.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def wide(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(40, 50), nn.ReLU(), nn.Linear(50, 2)).double()
+
+
+def wide_batches(steps):
+    return stream_of_batches(steps, batch=4, fan_in=40)
+
+
+def same(a, b, tolerance=EXACT):
+    return all((x - y).norm() <= tolerance * (1 + y.norm()) for x, y in zip(a, b, strict=True))
+
+
+def test_fast_and_slow_paths_give_the_same_weights(monkeypatch):
+    fast = wide()
+    slow = copy.deepcopy(fast)
+    found = train(fast, DeepOptimizer(fast), wide_batches(30))
+    monkeypatch.setattr("nllab.optim.deep.REFRESH", 1)  # the inverse is dropped at once, so every write factorizes
+    assert same(train(slow, DeepOptimizer(slow), wide_batches(30)), found)
+
+
+@pytest.mark.parametrize("clip", [0.05, 1e9])
+def test_clipped_gradients_are_obeyed(clip):
+    """`.grad` is the truth: a clipped step is the plain formula on the clipped gradient."""
+    model = wide()
+    twin = copy.deepcopy(model)
+    batches = wide_batches(6)
+    found = train(model, DeepOptimizer(model), batches, touch=lambda m: nn.utils.clip_grad_norm_(m.parameters(), clip))
+    assert same(by_hand(twin, batches, touch=lambda m: nn.utils.clip_grad_norm_(m.parameters(), clip)), found)
+
+
+def test_a_gradient_that_is_no_outer_product_is_obeyed():
+    model = wide()
+    twin = copy.deepcopy(model)
+    batches = wide_batches(6)
+
+    def decay(m):
+        for p in m.parameters():
+            p.grad.add_(p.detach(), alpha=0.1)
+
+    assert same(by_hand(twin, batches, touch=decay), train(model, DeepOptimizer(model), batches, touch=decay))
+
+
+def by_hand(model, batches, touch, samples=None):
+    """The plain formula with contexts gathered by running the layers themselves; mean loss over the batch of 4."""
+    layers = [m for m in model if isinstance(m, nn.Linear)]
+    contexts = [torch.eye(m.in_features + 1, dtype=torch.float64) for m in layers]
+    for x, y in batches:
+        model.zero_grad()
+        half_squared_sum(model, x, y).backward()
+        touch(model)
+        with torch.no_grad():
+            inputs = [x, model[1](model[0](x))]
+            for i, (layer, rows) in enumerate(zip(layers, map(features, inputs), strict=True)):
+                contexts[i] += rows.T @ rows
+                gradient = torch.cat([layer.weight.grad / layer.in_features**0.5, layer.bias.grad[:, None]], 1)
+                moved = context_write(as_features(layer), len(x) * gradient, contexts[i], 1.0)
+                layer.weight.copy_(moved[:, :-1] / layer.in_features**0.5), layer.bias.copy_(moved[:, -1])
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def test_mean_and_sum_losses_take_the_same_step():
+    mean, batches = wide(), wide_batches(5)
+    total = copy.deepcopy(mean)
+    found = train(mean, DeepOptimizer(mean), batches, loss=lambda m, x, y: 0.5 * (m(x) - y).square().sum(1).mean())
+    assert same(train(total, DeepOptimizer(total, loss_reduction="sum"), batches), found)
+
+
+def test_a_period_sums_its_gradients_and_writes_once():
+    """With one level of period 3, three batches are one batch of three times the size."""
+    model, batches = wide(), wide_batches(9)
+    at_once = copy.deepcopy(model)
+    merged = [(torch.cat([x for x, _ in group]), torch.cat([y for _, y in group])) for group in zip(*[iter(batches)] * 3, strict=True)]
+    found = train(model, DeepOptimizer(model, levels=[Level("all", "*", 3)], loss_reduction="sum"), batches)
+    assert same(train(at_once, DeepOptimizer(at_once, loss_reduction="sum"), merged), found)
+
+
+def test_levels_are_bit_identical_between_their_writes():
+    model = wide()
+    levels = [Level("fast", "2"), Level("slow", "0", 4)]
+    optimizer = DeepOptimizer(model, levels=levels)
+    changed = {"0": [], "2": []}
+    for step, (x, y) in enumerate(wide_batches(12), start=1):
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        train(model, optimizer, [(x, y)])
+        for name in changed:
+            if not torch.equal(before[f"{name}.weight"], dict(model.named_parameters())[f"{name}.weight"]):
+                changed[name].append(step)
+    assert changed == {"2": list(range(1, 13)), "0": [4, 8, 12]}
+
+
+def test_while_it_only_observes_weights_stay_and_the_memory_grows():
+    model = wide()
+    twin = copy.deepcopy(model)
+    watching, acting = DeepOptimizer(model), DeepOptimizer(twin)
+    watching.acting = False
+    before = [p.detach().clone() for p in model.parameters()]
+    after = train(model, watching, wide_batches(3))
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    train(twin, acting, wide_batches(3))
+    assert torch.allclose(watching.state[model[0].weight]["context"], acting.state[twin[0].weight]["context"])
+
+
+def test_what_it_watched_is_protected_once_it_acts():
+    """A linear layer that learned A while it was only watched keeps A's answers exactly where B's inputs are orthogonal to A's."""
+    layer = nn.Linear(6, 1, bias=False).double()
+    a, b = torch.eye(6, dtype=torch.float64)[:3].repeat(400, 1), torch.eye(6, dtype=torch.float64)[2:].repeat(5, 1)
+    optimizer = DeepOptimizer(layer, loss_reduction="sum")
+    optimizer.acting = False
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(6.0)[None])
+    train(layer, optimizer, [(a, torch.zeros(len(a), 1, dtype=torch.float64))])
+    kept = layer.weight.detach().clone()
+    optimizer.acting = True
+    train(layer, optimizer, [(b, torch.full((len(b), 1), 9.0, dtype=torch.float64))] * 20)
+    moved = (layer.weight.detach() - kept).abs()[0]
+    # B asks every one of its directions to move to 9; the one it shares with A has 4 of 5 sightings in A, so it goes a fifth of the way.
+    assert moved[:2].max() == 0
+    assert moved[2] == pytest.approx(7 / 5, rel=0.02) and (layer.weight[0, 3:] - 9).abs().max() < 0.5
+
+
+def test_retention_keeps_the_ridge():
+    """However long one direction stays silent, its resistance never falls below the ridge: no wind-up."""
+    layer = linear(bias=False)
+    optimizer = DeepOptimizer(layer, retention=0.5, ridge=0.2, loss_reduction="sum")
+    silent = torch.zeros(4, 5, dtype=torch.float64)
+    silent[:, 0] = 1
+    train(layer, optimizer, [(silent, torch.zeros(4, 2, dtype=torch.float64))] * 60)
+    context = optimizer.state[layer.weight]["context"]
+    assert torch.linalg.eigvalsh(context).min() == pytest.approx(0.2)
+    # Geometric sum of what each write leaves: 0.5 + 0.25 + ... of 4 rows of squared length 1/5.
+    assert context[0, 0] == pytest.approx(0.2 + 0.8)
+
+
+def test_retention_zero_is_least_squares_on_the_batch_alone():
+    layer, batches = linear(), stream_of_batches(4)
+    optimizer = DeepOptimizer(layer, retention=0.0, loss_reduction="sum")
+    train(layer, optimizer, batches[:3])
+    start = as_features(layer)
+    x, y = batches[3]
+    train(layer, optimizer, [(x, y)])
+    rows = features(x)
+    expected = start - torch.linalg.solve(rows.T @ rows + torch.eye(6, dtype=torch.float64), rows.T @ (rows @ start.T - y)).T
+    assert (as_features(layer) - expected).norm() <= EXACT * expected.norm()
+
+
+def test_other_parameters_learn_by_adamw_in_their_level():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 2)).double()
+    twin = copy.deepcopy(model)
+    batches = stream_of_batches(4)
+    train(model, DeepOptimizer(model, rate=0.0, learning_rate=0.01), batches)
+    adamw = torch.optim.AdamW(twin[0].parameters(), 0.01)
+    for x, y in batches:
+        twin.zero_grad()
+        half_squared_sum(twin, x, y).backward()
+        adamw.step()
+    assert torch.equal(model[0].weight, twin[0].weight) and torch.equal(model[0].bias, twin[0].bias)
+
+
+def test_forward_passes_without_a_loss_leave_no_trace():
+    model = wide()
+    optimizer = DeepOptimizer(model)
+    x, y = wide_batches(1)[0]
+    model(x), model(x)
+    with torch.no_grad():
+        model(x)
+    train(model, optimizer, [(x, y)])
+    rows = features(x)
+    assert torch.allclose(optimizer.state[model[0].weight]["context"], rows.T @ rows + torch.eye(41, dtype=torch.float64))
+
+
+def test_state_round_trips_to_an_identical_next_step():
+    model, levels = wide(), [Level("slow", "0", 4), Level("head", "2")]
+    batches = wide_batches(10)
+    optimizer = DeepOptimizer(model, levels=levels, retention=0.9)
+    train(model, optimizer, batches[:6])
+    twin = wide(seed=5)
+    twin.load_state_dict(model.state_dict())
+    restored = DeepOptimizer(twin, levels=levels)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    pairs = zip(train(model, optimizer, batches[6:]), train(twin, restored, batches[6:]), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_gradients_that_are_not_finite_change_nothing():
+    model = wide()
+    optimizer = DeepOptimizer(model)
+    train(model, optimizer, wide_batches(2))
+    before = copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"]))
+    x, y = wide_batches(1)[0]
+    half_squared_sum(model, x, y * math.nan).backward()
+    with pytest.raises(DivergedError, match="gradient of 0.weight is not finite"):
+        optimizer.step()
+    now = (model.state_dict(), optimizer.state_dict()["state"])
+    assert all(torch.equal(a, b) for a, b in zip(before[0].values(), now[0].values(), strict=True))
+    assert all(torch.equal(before[1][i]["context"], now[1][i]["context"]) for i in before[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rate": -1.0}, "rate is -1.0"),
+        ({"rate": math.nan}, "rate is nan"),
+        ({"retention": 1.1}, "retention is 1.1"),
+        ({"ridge": 0.0}, "ridge is 0.0"),
+        ({"loss_reduction": "avg"}, "loss_reduction is 'avg'"),
+        ({"levels": [Level("a", "nothing")]}, "No level holds|holds no parameter"),
+    ],
+)
+def test_impossible_settings_are_named(settings, message):
+    with pytest.raises(SettingError, match=message):
+        DeepOptimizer(wide(), **settings)
+
+
+def test_a_model_without_linear_layers_is_refused():
+    with pytest.raises(SettingError, match="no nn.Linear"):
+        DeepOptimizer(nn.LayerNorm(3))
+
+
+def test_drop_in_for_a_users_loop_keeps_the_first_task():
+    """One pass over digits 0-4, then 5-9, in a plain loop: Adam loses the first half, this keeps it."""
+    from nllab.streams import build
+
+    kept = {}
+    for name in ("adam", "deep"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+        optimizer = DeepOptimizer(model) if name == "deep" else torch.optim.Adam(model.parameters())
+        tasks = build("digits-ab").tasks
+        for task in tasks:
+            for rows in torch.randperm(len(task.train)).split(10):
+                batch = task.train[rows]
+                optimizer.zero_grad()
+                (0.5 * (model(batch.inputs) - F.one_hot(batch.labels, 10)).square().sum(1).mean()).backward()
+                optimizer.step()
+        kept[name] = [float((model(t.test.inputs).argmax(1) == t.test.labels).float().mean()) for t in tasks]
+    assert kept["adam"][0] < 0.3 and min(kept["deep"]) > 0.9

@@ -1,0 +1,59 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nllab.errors import SettingError
+from nllab.experiment import OPTIMIZERS, PRESETS, Experiment
+
+experiments = st.builds(
+    Experiment,
+    stream=st.sampled_from(sorted(PRESETS)),
+    seed=st.integers(0, 2**31 - 1),
+    periods=st.lists(st.integers(1, 500), min_size=1, max_size=8).map(lambda p: tuple(sorted(p))),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    learning_rate=st.none() | st.floats(0, 10),
+    retention=st.floats(0, 1),
+    frozen=st.booleans(),
+    loss=st.sampled_from(["squared_error", "cross_entropy"]),
+)
+
+
+@given(experiments)
+def test_json_and_address_bring_an_experiment_back(experiment):
+    assert Experiment.from_json(experiment.to_json()) == experiment
+    assert Experiment.from_query(experiment.to_query()) == experiment
+    assert Experiment.from_query("?" + experiment.to_query()) == experiment
+
+
+def test_an_address_holds_only_what_differs_from_the_defaults():
+    assert Experiment().to_query() == ""
+    assert Experiment(seed=3, periods=(1, 8)).to_query() == "seed=3&periods=1%2C8"
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=4))
+def test_any_address_gives_an_experiment_or_a_sentence(query):
+    try:
+        Experiment.from_query(query)
+    except SettingError as error:
+        assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "3", "{", '{"seed": "x"}', '{"sede": 1}', "null"])
+def test_json_that_is_no_experiment_is_refused_in_words(text):
+    with pytest.raises(SettingError):
+        Experiment.from_json(text)
+
+
+def test_plain_side_of_the_toggle():
+    assert Experiment(optimizer="deep", off_optimizer="sgd").plain == "sgd"
+    assert Experiment(optimizer="muon").plain == "muon"
+    assert Experiment(optimizer="adam").plain_learning_rate == 1e-3 and Experiment(learning_rate=0.5).plain_learning_rate == 0.5
+
+
+def test_an_experiment_cannot_be_changed_only_varied():
+    experiment = Experiment()
+    with pytest.raises(Exception, match="frozen"):
+        experiment.seed = 3
+    assert experiment.but(seed=3).seed == 3 and experiment.seed == 0
+    with pytest.raises(SettingError, match="dim is 0"):
+        experiment.but(dim=0)

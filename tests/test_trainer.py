@@ -1,0 +1,186 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nllab.errors import SettingError
+from nllab.experiment import PLAIN_OPTIMIZERS, Experiment
+from nllab.runs import load_run
+from nllab.streams import build
+from nllab.trainer import Trainer, replay, train
+
+SMALL = {"dim": 32, "hidden": 32, "batch_size": 40}
+
+
+def small(**changes):
+    return Experiment.preset("digits-ab", **{**SMALL, **changes})
+
+
+def steps_of(rows):
+    return [row for row in rows if row["kind"] == "step"]
+
+
+def test_same_experiment_same_rows_bit_for_bit():
+    assert train(small()).rows == train(small()).rows
+    assert train(small()).rows != train(small(seed=1)).rows
+
+
+def test_measuring_draws_no_randomness_and_changes_nothing():
+    often, seldom = train(small(evaluate_every=1)), train(small(evaluate_every=1000))
+    for row in (*often.rows, *seldom.rows):
+        if row["kind"] == "step":
+            row.pop("accuracy", None)
+    assert often.rows == seldom.rows
+
+
+def test_a_trainer_leaves_torchs_own_generator_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    Trainer(small()).step()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_writes_are_measured_from_the_weights_and_follow_the_schedule():
+    run = train(small(periods=(1, 3, 7), input_period=2, optimizer="adam"))
+    writes = {name: [row["step"] for row in steps_of(run.rows) if row["levels"][name]["wrote"]] for name in run.levels}
+    # The head starts at zero, so nothing reaches the levels below in the first batch: period 1 starts to write at step 2.
+    expected = {"input": range(2, 35, 2), "fast": range(2, 35), "medium": range(3, 35, 3), "slow": range(7, 35, 7), "head": range(1, 35)}
+    assert run.steps == 34 and writes == {name: list(steps) for name, steps in expected.items()}
+    assert run.update_counts == {name: len(steps) for name, steps in expected.items()}
+
+
+def test_drift_is_the_relative_distance_of_the_weights():
+    trainer = Trainer(small())
+    start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    rows = [row for _ in range(20) for row in trainer.step()]
+    now = dict(trainer.model.named_parameters())
+
+    def distance(level, origin):
+        names = [name for name in start if name.startswith(level)]
+        moved = torch.cat([(now[name].detach() - origin[name]).flatten() for name in names])
+        return float(moved.norm() / torch.cat([origin[name].flatten() for name in names]).norm())
+
+    last = steps_of(rows)[-1]["levels"]
+    assert last["input"]["drift"] == pytest.approx(distance("input", start), rel=1e-5)
+    assert last["fast"]["drift"] == pytest.approx(distance("memory.fast", start), rel=1e-5)
+    switched = steps_of(rows)[17]["levels"]["input"]  # task B began with step 18
+    assert 0 < switched["drift_since_switch"] < switched["drift"]
+
+
+def test_commands_take_effect_at_the_next_step_and_replay_gives_the_same_rows():
+    trainer = Trainer(small())
+    rows = [row for _ in range(5) for row in trainer.step()]
+    trainer.command("optimizer", "sgd")
+    trainer.command("period", ["slow", 2])
+    rows += trainer.step()
+    trainer.command("learning_rate", 0.2)
+    trainer.command("optimizer", "deep")
+    trainer.command("rate", 0.5)
+    trainer.command("retention", 0.9)
+    rows += trainer.step()
+    trainer.command("teach", "B")
+    while not trainer.done:
+        rows += trainer.step()
+    trainer.command("teach", "A")
+    rows += [row for _ in range(3) for row in trainer.step()]
+    from nllab.runs import Run
+
+    run = Run.begin(trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
+    run.extend(rows)
+    assert run.commands[:2] == [(6, "optimizer", "sgd"), (6, "period", ["slow", 2])]
+    writers = [row["optimizer"] for row in steps_of(rows)]
+    assert writers[:7] == ["deep"] * 5 + ["sgd", "deep"]
+    assert steps_of(rows)[5]["levels"]["slow"]["wrote"]
+    assert [row["task"] for row in run.of_kind("switch")] == ["A", "B", "A"]
+    assert replay(run).rows == run.rows
+
+
+@pytest.mark.parametrize("after", [3, 17, 20])
+def test_rewinding_repeats_what_followed(after):
+    trainer = Trainer(small(optimizer="adam"))
+    for _ in range(after):
+        trainer.step()
+    checkpoint = trainer.checkpoint()
+    trainer.command("optimizer", "deep")
+    trainer.command("period", ["medium", 2])
+    first = [trainer.step() for _ in range(8)]
+    for _ in range(2):
+        trainer.rewind(checkpoint)
+        trainer.command("optimizer", "deep")
+        trainer.command("period", ["medium", 2])
+        assert [trainer.step() for _ in range(8)] == first
+
+
+def test_the_frozen_twin_writes_its_head_alone():
+    run = train(small(frozen=True))
+    assert run.update_counts == {"input": 0, "fast": 0, "medium": 0, "slow": 0, "head": run.steps}
+    assert run.of_kind("step")[-1]["levels"]["slow"]["drift"] == 0
+
+
+def test_a_joint_run_is_one_experience_of_everything():
+    run = train(small(joint=True))
+    assert [row["task"] for row in run.of_kind("switch")] == ["all"] and run.steps == math.ceil(1347 / 40)
+    assert run.summary["a_after_a"] is None and run.summary["average_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("name", PLAIN_OPTIMIZERS)
+def test_every_plain_optimizer_learns_task_a(name):
+    run = train(small(optimizer=name, passes=4, batch_size=20))
+    assert run.accuracy_matrix[0, 0] > 0.7
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_events():
+    trainer = Trainer(small(optimizer="sgd", learning_rate=1e5))
+    run = trainer.run()
+    end = run.of_kind("end")[0]
+    assert trainer.done and end["reason"] == "diverged" and "Lower learning_rate (now 100000.0)" in end["text"]
+    assert 0 < run.steps == end["step"] and all(math.isfinite(row["loss"]) for row in steps_of(run.rows))
+
+
+def test_a_user_may_bring_model_stream_and_optimizer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    trainer = Trainer(small(optimizer="sgd"), model=model, stream=build("digits-5x2"), optimizer=optimizer)
+    run = trainer.run()
+    assert run.levels == {"all": 1} and run.tasks == ("A", "B", "C", "D", "E") and run.accuracy_matrix.shape == (5, 5)
+    with pytest.raises(SettingError, match="optimizer of your own"):
+        trainer.command("optimizer", "adam")
+
+
+def test_without_observation_the_memory_starts_at_the_toggle():
+    watched, blind = Trainer(small(optimizer="adam")), Trainer(small(optimizer="adam", observe=False))
+    for trainer in (watched, blind):
+        for _ in range(3):
+            trainer.step()
+    head = {trainer: trainer.deep.state[trainer.model.head.weight]["context"] for trainer in (watched, blind)}
+    assert torch.equal(head[blind], torch.eye(33)) and not torch.equal(head[watched], torch.eye(33))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("optimizer", "adma", "Did you mean 'adam'"),
+        ("teach", "C", "Unknown task 'C'"),
+        ("period", ["slow", 0], "has period 0"),
+        ("period", ["slwo", 3], "Did you mean 'slow'"),
+        ("period", "slow", "has period None"),
+        ("learning_rate", -1, "learning_rate is -1"),
+        ("rate", math.inf, "rate is inf"),
+        ("retention", 2, "retention is 2"),
+        ("speed", 2, "Unknown command 'speed'"),
+    ],
+)
+def test_impossible_commands_are_named_and_change_nothing(name, value, message):
+    trainer = Trainer(small())
+    with pytest.raises(SettingError, match=message):
+        trainer.command(name, value)
+    assert not trainer.waiting
+
+
+def test_a_saved_run_comes_back_whole(tmp_path):
+    run = train(small())
+    again = load_run(run.save(tmp_path / "run"))
+    assert again == run and again.summary == run.summary
+    assert again.events.equals(run.events)
