@@ -13,7 +13,10 @@ from nllab.optim.checks import COUNT, FRACTION, NONNEGATIVE, as_matrix, check_gr
 
 
 class DeepMemory(NamedTuple):
-    """One network per row of a weight, its first layer shared: m(u) = bias + values^T tanh(keys u) / sqrt(H), H hidden units.
+    """One network per row of a weight, its first layer shared: m(u) = bias + values^T tanh(keys u)^2 / sqrt(H), H hidden units.
+
+    The hidden units are even: a gradient that has turned round finds what it wrote on its way, and the two cancel, as they must
+    across a ravine. With odd units the memory answers each direction with itself, which is gradient descent without momentum.
 
     keys (H, columns), values (rows, H, columns), bias (rows, columns).
     """
@@ -29,7 +32,7 @@ def unit_rows(gradient: Tensor) -> Tensor:
 
 
 def hidden_units(memory: DeepMemory, gradient: Tensor) -> Tensor:
-    return torch.tanh(unit_rows(gradient) @ memory.keys.mT) / max(1, len(memory.keys)) ** 0.5  # (rows, H)
+    return torch.tanh(unit_rows(gradient) @ memory.keys.mT).square() / max(1, len(memory.keys)) ** 0.5  # (rows, H)
 
 
 def read(memory: DeepMemory, gradient: Tensor) -> Tensor:
@@ -48,9 +51,9 @@ def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float,
     The slope on the keys is divided by ||values||^2 + ||G||^2: it is quadratic in the gradient's scale, and so it stays below
     1.3 at any scale. The keys do not decay, or the memory would lose what it is asked by.
     """
-    hidden, error = hidden_units(memory, gradient), read(memory, gradient) + gradient
-    root = max(1, len(memory.keys)) ** 0.5
-    slope = torch.einsum("rc,rhc->rh", error, memory.values) * (1 - (root * hidden).square()) / root
+    units, root = torch.tanh(unit_rows(gradient) @ memory.keys.mT), max(1, len(memory.keys)) ** 0.5
+    hidden, error = units.square() / root, read(memory, gradient) + gradient
+    slope = torch.einsum("rc,rhc->rh", error, memory.values) * 2 * units * (1 - units.square()) / root
     scale = (memory.values.square().sum() + gradient.square().sum()).clamp(min=floor(gradient.dtype) ** 2)
     return DeepMemory(
         memory.keys - inner_lr * (slope.mT @ unit_rows(gradient)) / scale,
