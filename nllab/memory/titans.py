@@ -13,7 +13,7 @@ Axes: B batch, T tokens, C chunk, H heads, D width, d = D / H, S memories, E hid
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
@@ -51,7 +51,12 @@ class MemoryState(NamedTuple):
         """The same state without its past: outer gradients stop here."""
         return self.map(Tensor.detach)
 
-    def map(self, function) -> MemoryState:
+    def tensors(self) -> list[Tensor]:
+        """Every tensor of the state, in a fixed order."""
+        groups = (*self.boundary, *self.running, *self.velocity)
+        return [*(weight for group in groups for weight in group), self.recent]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> MemoryState:
         """The state with `function` applied to every tensor in it."""
         boundary, running, velocity = (
             tuple(tuple(function(weight) for weight in group) for group in groups)
@@ -256,13 +261,13 @@ class SelfModifyingTitans(nn.Module):
     def _check_state(self, x: Tensor, state: MemoryState) -> None:
         if not isinstance(state, MemoryState):
             raise ShapeError(f"state is a {type(state).__name__}; expected the MemoryState that an earlier call returned, or None.")
+        wanted = self.start(len(x))
         if state.recent.dim() == 3 and len(state.recent) != len(x):
             raise ShapeError(f"state holds {len(state.recent)} sequences and x {len(x)}; each sequence needs its own state.")
-        wanted = self.start(len(x))
-        shapes, wanted_shapes = [], []
-        state.map(lambda tensor: shapes.append(tuple(tensor.shape)) or tensor)
-        wanted.map(lambda tensor: wanted_shapes.append(tuple(tensor.shape)) or tensor)
-        if shapes != wanted_shapes:
-            raise ShapeError(f"state has shapes {shapes}; this layer expects {wanted_shapes}. It belongs to a layer with other settings.")
-        if state.recent.dtype != self._dtype or state.recent.device != x.device:
-            raise ShapeError(f"state is {state.recent.dtype} on {state.recent.device}; expected {self._dtype} on {x.device}.")
+        shapes, expected = ([tuple(tensor.shape) for tensor in each.tensors()] for each in (state, wanted))
+        if shapes != expected:
+            raise ShapeError(f"state has shapes {shapes}; this layer expects {expected}. It belongs to a layer with other settings.")
+        for tensor in state.tensors():
+            if tensor.dtype != self._dtype or tensor.device != x.device:
+                raise ShapeError(f"state is {tensor.dtype} on {tensor.device}; expected {self._dtype} on {x.device}.")
+            check_finite("state", tensor)

@@ -1,0 +1,325 @@
+"""Self-modifying Titans: against the literal recurrences, streamed, causal, meta-learned through the writes, and what it refuses."""
+
+import pytest
+import torch
+
+from nllab.errors import SettingError, ShapeError
+from nllab.memory import SelfModifyingTitans, delta_write, dgd_write, reference
+
+# Both forms are exact; what is left is the rounding of float64 over a hundred tokens.
+EXACT = 1e-10
+DIM = 4
+KINDS = {
+    "linear": {"heads": 2},
+    "mlp": {"hidden": 3, "adaptive": ("key", "inner_lr")},
+}
+VARIANTS = {
+    "mlp": {"hidden": 3},
+    "two chunk sizes": {"projection_chunk_size": 6, "heads": 2},
+    "two chunk sizes, mlp": {"projection_chunk_size": 6, "hidden": 3},
+    "momentum": {"momentum": 0.6},
+    "momentum, mlp, two chunk sizes": {"momentum": 0.6, "hidden": 3, "projection_chunk_size": 3},
+    "adaptive query": {"adaptive": ("key", "value", "inner_lr", "retention", "query"), "heads": 2},
+    "adaptive query, mlp": {"adaptive": ("key", "value", "inner_lr", "retention", "query"), "hidden": 3},
+    "static key": {"adaptive": ("value", "inner_lr", "retention"), "heads": 2},
+    "static value and rates, mlp": {"adaptive": ("key",), "hidden": 3},
+    "plain Titans": {"adaptive": (), "momentum": 0.6, "erase": False, "heads": 2},
+    "plain Titans, mlp": {"adaptive": (), "hidden": 3},
+    "dot": {"objective": "dot"},
+    "dot, mlp": {"objective": "dot", "hidden": 3},
+    "plain, dot": {"objective": "dot", "adaptive": ()},
+    "no erase, no retention, no convolution": {"erase": False, "retention": False, "conv_window": 0},
+    "no retention, mlp": {"retention": False, "hidden": 3, "conv_window": 1},
+}
+
+
+def layer(seed=0, dtype=torch.float64, device="cpu", dim=DIM, forgets=True, **settings):
+    made = SelfModifyingTitans(dim, generator=torch.Generator().manual_seed(seed), **settings)
+    if made.retention_bias is not None and forgets:
+        # Retention near 0.95, so that a mistake in it would show.
+        torch.nn.init.constant_(made.retention_bias, -3.0)
+    return made.to(device, dtype)
+
+
+def tokens(batch, length, dim=DIM, seed=1, dtype=torch.float64, device="cpu"):
+    return torch.randn(batch, length, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(device, dtype)
+
+
+def relative(found, expected):
+    return max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in zip(found, expected, strict=True))
+
+
+def joined(tensors):
+    return [torch.cat([tensor.double().flatten() for tensor in tensors])]
+
+
+def in_order(weights):
+    return [w for name in sorted(weights) for w in weights[name]]
+
+
+def outcome(memory, x, slow=False):
+    """Outputs, final memories, and the gradients of a scalar of both for the input and every parameter."""
+    x = x.detach().requires_grad_()
+    if slow:
+        y, weights = reference.self_modifying_titans(memory, x)
+    else:
+        y, state = memory(x)
+        weights = memory.fast_weights(state)
+    values = [y, *in_order(weights)]
+    return values, list(torch.autograd.grad(sum(v.sin().sum() for v in values), [x, *memory.parameters()]))
+
+
+@pytest.mark.parametrize("length", [1, 7, 63, 64, 100])
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_match_token_by_token(kind, length, device):
+    for chunk in sorted({1, 4, 16, length}):
+        memory, x = layer(chunk_size=chunk, device=device, **KINDS[kind]), tokens(2, length, device=device)
+        for found, expected in zip(outcome(memory, x), outcome(memory, x, slow=True), strict=True):
+            assert relative(found, expected) < EXACT
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_matches_token_by_token(variant, device):
+    memory, x = layer(chunk_size=4, device=device, **VARIANTS[variant]), tokens(2, 14, device=device)
+    for found, expected in zip(outcome(memory, x), outcome(memory, x, slow=True), strict=True):
+        assert relative(found, expected) < EXACT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_is_as_good_as_the_reference(kind, device):
+    # All tensors as one vector: in a tensor of one number the rounding is luck.
+    x = tokens(2, 64, device=device).float().double()
+    truth = outcome(layer(device=device, **KINDS[kind]), x, slow=True)
+    memory = layer(device=device, dtype=torch.float32, **KINDS[kind])
+    for exact, expected, found in zip(truth, outcome(memory, x.float(), slow=True), outcome(memory, x.float()), strict=True):
+        assert relative(joined(found), joined(exact)) <= 4 * relative(joined(expected), joined(exact))
+
+
+@pytest.mark.parametrize("variant", ["linear", *VARIANTS])
+def test_a_sequence_in_pieces_is_the_whole(variant, device):
+    memory, x = layer(chunk_size=4, device=device, **(KINDS | VARIANTS)[variant]), tokens(2, 29, device=device)
+    whole, last = memory(x)
+    state, pieces = None, []
+    for piece in x.split([1, 1, 5, 2, 4, 9, 3, 4], dim=1):
+        y, state = memory(piece, state)
+        pieces.append(y)
+    assert relative([torch.cat(pieces, 1)], [whole]) < EXACT
+    assert state.position == last.position
+    assert relative(state.tensors(), last.tensors()) < EXACT
+    wanted = torch.autograd.grad(whole.square().sum(), list(memory.parameters()))
+    assert relative(torch.autograd.grad(torch.cat(pieces, 1).square().sum(), list(memory.parameters())), wanted) < EXACT
+
+
+@pytest.mark.parametrize("variant", ["linear", "mlp", "two chunk sizes", "momentum, mlp, two chunk sizes"])
+def test_no_token_sees_a_later_one(variant):
+    memory, x = layer(chunk_size=4, **(KINDS | VARIANTS)[variant]), tokens(1, 20).requires_grad_()
+    y, _ = memory(x)
+    for t in range(20):
+        gradient = torch.autograd.grad(y[:, t].sin().sum(), x, retain_graph=True)[0]
+        assert gradient[:, t + 1 :].abs().sum() == 0
+        assert gradient[:, t].abs().sum() > 0
+    changed = x.detach().clone()
+    changed[:, 11:] += 1
+    assert torch.equal(memory(changed)[0][:, :11], y[:, :11])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_of_a_batch_do_not_meet(kind):
+    memory, x = layer(chunk_size=4, **KINDS[kind]), tokens(3, 20)
+    together, _ = memory(x)
+    alone = torch.cat([memory(row)[0] for row in x.split(1)])
+    assert relative([together], [alone]) < EXACT
+    y, state = memory(x[:, :9])
+    one = state.map(lambda w: w.unflatten(0, (3, -1))[1].clone())
+    assert relative([memory(x[1:2, 9:], one)[0]], [together[1:2, 9:]]) < EXACT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradcheck(kind):
+    memory = layer(chunk_size=2, dim=2, **KINDS[kind] | {"heads": 1})
+    names, values = zip(*memory.named_parameters(), strict=True)
+
+    def outputs(x, *parameters):
+        y, state = torch.func.functional_call(memory, dict(zip(names, parameters, strict=True)), (x,))
+        return y, *state.tensors()
+
+    assert torch.autograd.gradcheck(outputs, (tokens(1, 5, dim=2).requires_grad_(), *values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_can_be_taken_of_gradients(kind):
+    memory, x = layer(chunk_size=2, dim=2, **KINDS[kind] | {"heads": 1}), tokens(1, 5, dim=2).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: memory(x)[0], (x,))
+
+
+@pytest.mark.parametrize("variant", ["linear", "mlp", "two chunk sizes", "adaptive query"])
+def test_outer_gradients_reach_everything_through_the_writes(variant):
+    memory, x = layer(forgets=False, chunk_size=4, **(KINDS | VARIANTS)[variant]), tokens(2, 9)
+    parameters = dict(memory.named_parameters())
+    y, _ = memory(x)
+    reached = dict(zip(parameters, torch.autograd.grad(y[:, -1].square().sum(), parameters.values()), strict=True))
+    assert all(gradient.abs().max() > 0 for gradient in reached.values()), reached
+    # Without writes the memories that only write are dead: their gradients came through the writes.
+    y, _ = memory(x, writes=False)
+    unwritten = torch.autograd.grad(y[:, -1].square().sum(), parameters.values(), allow_unused=True)
+    for name, gradient in zip(parameters, unwritten, strict=True):
+        if any(part in name for part in ("key", "value", "inner_lr", "retention", "rate_bias")):
+            assert gradient is None or gradient.abs().max() == 0
+
+
+def test_training_the_initial_memories_makes_the_writes_useful():
+    """Pairs shown in a sequence must be recalled at its end: only what is written can do it, and the outer loop learns to write."""
+    generator = torch.Generator().manual_seed(0)
+    memory = SelfModifyingTitans(8, chunk_size=1, conv_window=0, max_inner_lr=1.0, generator=generator)
+    codes = torch.eye(4)
+
+    def batch(size):
+        order = torch.stack([torch.randperm(4, generator=generator) for _ in range(size)])
+        asked = torch.randint(3, (size,), generator=generator)
+        answers = torch.stack([torch.randperm(4, generator=generator) for _ in range(size)])[:, :3]
+        shown = torch.cat([codes[order[:, :3]], codes[answers]], -1)
+        question = torch.cat([codes[order[torch.arange(size), asked]], torch.zeros(size, 4)], -1)
+        return 2 * torch.cat([shown, question[:, None]], 1), answers[torch.arange(size), asked]
+
+    def loss(x, answer, **options):
+        return torch.nn.functional.cross_entropy(10 * memory(x, **options)[0][:, -1, 4:], answer)
+
+    optimizer = torch.optim.Adam(memory.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss(*batch(32)).backward()
+        optimizer.step()
+    held_out = batch(256)
+    with torch.no_grad():
+        assert loss(*held_out) < 0.5 * loss(*held_out, writes=False)
+        assert loss(*held_out) < 0.5 * torch.tensor(4.0).log()
+
+
+@pytest.mark.parametrize("variant", ["linear", "mlp", "two chunk sizes", "plain Titans"])
+def test_without_writes_it_is_a_static_network(variant):
+    """Rate 0 and retention 1: whatever the settings, y depends on the current token alone (no convolution), through M_memory,0."""
+    settings = (KINDS | VARIANTS)[variant] | {"conv_window": 0, "chunk_size": 4}
+    memory, x = layer(**settings), tokens(2, 11)
+    y, state = memory(x, writes=False)
+    assert relative([y], [torch.cat([memory(token)[0] for token in x.split(1, dim=1)], 1)]) < EXACT
+    for found, expected in zip(in_order(memory.fast_weights(state)), in_order(memory.fast_weights(memory.start(2))), strict=True):
+        assert torch.equal(found, expected)
+    frozen = layer(**settings | {"max_inner_lr": 0.0, "retention": False})
+    frozen.load_state_dict({name: value for name, value in memory.state_dict().items() if "retention" not in name})
+    assert relative([frozen(x)[0]], [y]) < EXACT
+
+
+def test_linear_memories_share_one_matrix():
+    memory = layer(heads=2, chunk_size=4)
+    _, state = memory(tokens(2, 10))
+    (pi,) = state.running[0]
+    for name, (weight,) in memory.fast_weights(state).items():
+        torch.testing.assert_close(weight, memory.memories.initial[name] @ pi.unflatten(0, (2, 2)))
+
+
+def test_a_stored_pair_survives_a_thousand_tokens():
+    """A fresh layer keeps what it has: with its own retention, nothing written or only at orthogonal keys, 0.9 of the pair is read."""
+    memory = layer(forgets=False, dim=16, max_inner_lr=0.0)
+    stored = memory(tokens(4, 32, dim=16))[1]
+    _, state = memory(tokens(4, 1000, dim=16, seed=2), stored)
+    for before, after in zip(in_order(memory.fast_weights(stored)), in_order(memory.fast_weights(state)), strict=True):
+        assert ((after * before).sum((-2, -1)) / before.square().sum((-2, -1))).min() >= 0.9
+    kept = []
+    memory.memories.write = lambda *given, original=memory.memories.write: kept.append(given[4].kept) or original(*given)
+    memory(tokens(4, 32, dim=16, seed=3))
+    assert torch.stack(kept).min() ** (1 / 16) >= 0.9999
+    retention = torch.stack(kept).min() ** (1 / 16)
+    pair = torch.zeros(1, 16, dtype=torch.float64)
+    pair[0, 0] = 1
+    _, state = delta_write(torch.zeros(16, 16, dtype=torch.float64), pair, 3 * pair)
+    keys = torch.nn.functional.normalize(torch.nn.functional.pad(tokens(1, 1000, dim=15)[0], (1, 0)), dim=-1)
+    _, state = dgd_write(state, keys, tokens(1, 1000, dim=16)[0], 0.5, retention.item())
+    assert state[0, 0] >= 0.9 * 3
+
+
+@pytest.mark.parametrize("settings", [{}, {"hidden": 16}, {"momentum": 0.5}, {"chunk_size": 1}])
+def test_memories_stay_bounded_on_a_random_stream(settings):
+    memory = layer(forgets=False, dim=16, retention=False, **settings)
+    y, state = memory(tokens(2, 512, dim=16))
+    start = in_order(memory.fast_weights(memory.start(2)))
+    assert y.norm(dim=-1).max() < 10
+    assert all(w.norm() < 3 * w0.norm() + 10 for w, w0 in zip(in_order(memory.fast_weights(state)), start, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_autocast_state_and_writes_stay_in_float32(kind, device):
+    memory = layer(dtype=torch.float32, device=device, **KINDS[kind])
+    x = tokens(2, 40, dtype=torch.bfloat16, device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        y, state = memory(x)
+    assert y.dtype == torch.bfloat16
+    expected, wanted = memory(x.float())
+    for found, exact in zip(state.tensors(), wanted.tensors(), strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, exact)
+    assert torch.equal(y, expected.bfloat16())
+
+
+def test_a_call_leaves_the_state_it_was_given_as_it_was():
+    memory = layer(chunk_size=4, momentum=0.5)
+    _, state = memory(tokens(2, 6))
+    before = [w.clone() for w in state.tensors()]
+    memory(tokens(2, 9), state)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.tensors(), strict=True))
+    assert not any(w.requires_grad for w in state.detach().tensors())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dim": 0}, "dim is 0; .*1 or more"),
+        ({"heads": 3}, "dim is 4 and heads is 3; .*multiple"),
+        ({"heads": 0}, "heads is 0"),
+        ({"chunk_size": 0}, "chunk_size is 0; .*whole number, 1 or more"),
+        ({"chunk_size": 2.5}, "chunk_size is 2.5"),
+        ({"projection_chunk_size": 0}, "projection_chunk_size is 0"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"adaptive": ("keys",)}, "adaptive projection 'keys'.*Did you mean 'key'"),
+        ({"objective": "l1"}, "objective 'l1'"),
+        ({"momentum": 1.0}, r"momentum is 1.0; .*\[0, 1\)"),
+        ({"conv_window": -1}, "conv_window is -1"),
+        ({"max_inner_lr": 1.5}, r"max_inner_lr is 1.5; .*\[0, 1\]"),
+        ({"max_inner_lr": float("nan")}, "max_inner_lr is nan"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings, message):
+    with pytest.raises(SettingError, match=message):
+        SelfModifyingTitans(**{"dim": DIM} | settings)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(3, DIM), r"x has shape \(3, 4\); expected a tensor \(B, T, 4\)"),
+        (torch.zeros(2, 3, 5), r"x has shape \(2, 3, 5\)"),
+        (torch.zeros(2, 0, DIM), r"x has shape \(2, 0, 4\); .*1 or more"),
+        (torch.zeros(2, 3, DIM, dtype=torch.float64), "x is torch.float64; .*torch.float32"),
+        (torch.zeros(2, 3, DIM, dtype=torch.int64), "x is torch.int64"),
+        (torch.zeros(2, 3, DIM, device="meta"), "x is on meta and the layer on cpu"),
+        (torch.full((2, 3, DIM), float("nan")), "x holds 24 values of 24 that are NaN"),
+        ([[0.0]], "x is a list"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(x, message):
+    with pytest.raises(ShapeError, match=message):
+        SelfModifyingTitans(DIM)(x)
+
+
+def test_states_that_do_not_fit_are_named():
+    memory, x = SelfModifyingTitans(DIM), torch.ones(2, 3, DIM)
+    other = SelfModifyingTitans(DIM, hidden=5)
+    for state, message in [
+        (memory(torch.ones(3, 3, DIM))[1], "state holds 3 sequences and x 2"),
+        (other(x)[1], "state has shapes .*expects.*other settings"),
+        (memory(x)[1].map(torch.Tensor.double), "state is torch.float64.*expected torch.float32"),
+        (memory(x)[1].map(lambda w: w.to("meta")), "state is .* on meta.*expected .* on cpu"),
+        (memory(x)[1].map(lambda w: w * float("nan")), "state holds .* NaN"),
+        (torch.zeros(2, 4), "state is a Tensor; expected the MemoryState"),
+    ]:
+        with pytest.raises(ShapeError, match=message):
+            memory(x, state)
