@@ -41,29 +41,31 @@ class Span(NamedTuple):
     """What a run of tokens does to every matrix that shares its keys and rates, worked out once."""
 
     key: Tensor  # (..., C, Dk)
-    total: Tensor  # log γ_t (..., C)
-    before: Tensor  # log γ_{t-1} (..., C)
+    total: Tensor  # log γ_t (..., C, 1)
     kept: Tensor  # γ_C (..., 1, 1)
     kept_since: Tensor  # γ_C / γ_t (..., C, 1)
-    overlap: Tensor | None  # ε_t k_t·k_i (..., C, C); None where nothing is erased
-    rate: Tensor | None  # ε_t (..., C, 1)
-    erased: Tensor | None  # ε_t γ_{t-1} (..., C, 1)
-    coupling: Tensor | None  # L: overlap γ_{t-1}/γ_i for i < t (..., C, C); on and above the diagonal it holds anything
+    overlap: Tensor | None = None  # ε_t k_t·k_i (..., C, C); None where nothing is erased
+    rate: Tensor | None = None  # ε_t (..., C, 1)
+    erased: Tensor | None = None  # ε_t γ_{t-1} (..., C, 1)
+    coupling: Tensor | None = None  # L: overlap γ_{t-1}/γ_i for i < t (..., C, C); on and above the diagonal it holds anything
 
 
 def span(key: Tensor, log_retention: Tensor, erase: Tensor | None) -> Span:
-    """Prepare a run of tokens: key (..., C, Dk), log_retention and erase (..., C); erase None erases nothing."""
-    total = log_retention.cumsum(-1)
-    before = total - log_retention
-    end = total[..., -1:]
-    kept, kept_since = end.exp().unsqueeze(-1), (end - total).exp().unsqueeze(-1)
+    """Prepare a run of tokens: key (..., C, Dk), log_retention and erase (..., C, 1); erase None erases nothing."""
+    total = log_retention.cumsum(-2)
+    end = total[..., -1:, :]
+    kept, kept_since = end.exp(), (end - total).exp()
     if erase is None:
-        return Span(key, total, before, kept, kept_since, None, None, None, None)
-    rate = erase.unsqueeze(-1)
-    overlap = rate * (key @ key.mT)
+        return Span(key, total, kept, kept_since)
+    before, overlap = total - log_retention, erase * (key @ key.mT)
     # Differences above the diagonal are positive and could overflow.
-    decay = (before.unsqueeze(-1) - total.unsqueeze(-2)).tril(-1).exp()
-    return Span(key, total, before, kept, kept_since, overlap, rate, rate * before.exp().unsqueeze(-1), overlap * decay)
+    decay = (before - total.mT).tril(-1).exp()
+    return Span(key, total, kept, kept_since, overlap, erase, erase * before.exp(), overlap * decay)
+
+
+def survival(tokens: Span) -> Tensor:
+    """γ_t / γ_i for i ≤ t, else 0 (..., C, C)."""
+    return (tokens.total - tokens.total.mT).tril().exp().tril()
 
 
 def settle(tokens: Span, change: Tensor) -> Tensor:
@@ -91,8 +93,8 @@ def advance_with_momentum(tokens: Span, state: Tensor, velocity: Tensor, drive: 
     size = drive.shape[-2]
     steps = torch.arange(size + 1, device=drive.device)
     powers = torch.as_tensor(momentum, dtype=drive.dtype, device=drive.device) ** steps
-    # Γ[t, s] = γ_t / γ_s for s ≤ t; Γ times the powers of β says how much of each drive, and of S, has reached M by token t.
-    gamma = (tokens.total.unsqueeze(-1) - tokens.total.unsqueeze(-2)).tril().exp().tril()
+    # How much of each drive, and of S, has reached M by token t.
+    gamma = survival(tokens)
     from_drive = gamma @ powers[(steps[:size, None] - steps[:size]).clamp_min(0)].tril()
     from_velocity = gamma @ powers[1:].unsqueeze(-1)
     reached = from_drive[..., -1:, :].mT * drive
@@ -201,7 +203,7 @@ def dgd_write(
     velocity, reads = torch.zeros_like(state), []
     for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
         reads.append(q @ state.mT if q is not None else None)
-        drive = rate.unsqueeze(-1) * (v - k @ state.mT if objective == "l2" else v)
+        drive = rate * (v - k @ state.mT if objective == "l2" else v)
         tokens = span(k, _log(keep), rate if erase else None)
         if momentum:
             state, velocity = advance_with_momentum(tokens, state, velocity, drive, momentum)
@@ -259,7 +261,7 @@ def mlp_dgd_write(
         reads.append(mlp_read(state, q, residual=residual) if q is not None else None)
         hidden, slope = silu_with_slope(k @ state.up.mT)
         error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
-        step = -rate.unsqueeze(-1) * error
+        step = -rate * error
         up = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
         down = advance(span(hidden, _log(keep), None), state.down, step)
         state = MLPWeights(up, down)
@@ -278,13 +280,12 @@ def _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, *,
     reads = []
     for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
         tokens = span(k, _log(keep), rate if erases else None)
-        change = -rate.unsqueeze(-1) * v
+        change = -rate * v
         if tokens.erased is not None:
             change = change + tokens.erased * (k @ state.mT)
         taken = settle(tokens, change)
         if q is not None:
-            since = (tokens.total.unsqueeze(-1) - tokens.total.unsqueeze(-2)).tril().exp().tril()
-            reads.append(tokens.total.exp().unsqueeze(-1) * (q @ state.mT) - (since * (q @ k.mT)) @ taken)
+            reads.append(tokens.total.exp() * (q @ state.mT) - (survival(tokens) * (q @ k.mT)) @ taken)
         state = take_away(tokens, state, taken)
     return _joined(reads), state
 
@@ -301,7 +302,7 @@ def _chunks(key, value, query, inner_lr, retention, chunk_size):
     # split, not slices: the backward of n slices would write n tensors of full length.
     keys, values = key.split(chunk_size, -2), value.split(chunk_size, -2)
     queries = query.split(chunk_size, -2) if query is not None else [None] * len(keys)
-    return zip(keys, values, queries, inner_lr.split(chunk_size, -1), retention.split(chunk_size, -1), strict=True)
+    return zip(keys, values, queries, inner_lr.split(chunk_size, -2), retention.split(chunk_size, -2), strict=True)
 
 
 def check_whole(name: str, value: object) -> None:
@@ -352,4 +353,5 @@ def _check_write(weights, key, value, query, inner_lr, retention, chunk_size, ob
             )
         check_finite(name, tensor)
         found.append(tensor.to(first.dtype).expand(shape))
-    return found
+    key, value, query, inner_lr, retention = found
+    return key, value, query, inner_lr.unsqueeze(-1), retention.unsqueeze(-1)

@@ -184,8 +184,9 @@ class SelfModifyingTitans(nn.Module):
         inputs, static = self._project(mixed)
         boundary, running, velocity, position = list(state.boundary), list(state.running), list(state.velocity), state.position
         maps = memories.prepare(batch)
-        biases: list[Tensor] = [self.rate_bias, self.rate_bias if self.retention_bias is None else self.retention_bias]
+        biases: list[Tensor] = [self.rate_bias, *([] if self.retention_bias is None else [self.retention_bias])]
         bias = per_row(torch.stack(biases, 1), batch)[..., None, None]
+        generated = (memories.gate_names, memories.vector_names) == (GATES, VECTORS) and self.retention and not static
         margin = x.new_tensor([1e-12, 1.0]).view(2, 1, 1)
         lengths = self._lengths(position, x.shape[1])
         # split, not slices: the backward of n slices would write n tensors of full length.
@@ -200,17 +201,17 @@ class SelfModifyingTitans(nn.Module):
             position += length
             if not writes:
                 continue
-            if (memories.gate_names, memories.vector_names) != (GATES, VECTORS) or static:
+            if not generated:
                 made = dict(zip(memories.gate_names, gates.unbind(1), strict=True))
                 made |= dict(zip(memories.vector_names, vectors.unbind(1), strict=True)) | dict(zip(static, given, strict=True))
                 gates = torch.stack([made[name] for name in GATES if self.retention or name != "retention"], 1)
                 vectors = torch.stack([made[name] for name in VECTORS], 1)
             # k / ‖k‖ and v / sqrt(1 + ‖v‖²).
             key, value = (vectors * (vectors.square().sum(-1, keepdim=True) + margin).rsqrt()).unbind(1)
-            rate, *keep = (gates + bias[:, : gates.shape[1]]).unbind(1)
+            rate, *keep = (gates + bias).unbind(1)
             rate = self.max_inner_lr * rate.sigmoid()
             log_retention = F.logsigmoid(-keep[0]) if self.retention else torch.zeros_like(rate)
-            tokens = span(key, log_retention.squeeze(-1), rate.squeeze(-1) if self.erase else None)
+            tokens = span(key, log_retention, rate if self.erase else None)
             for g in range(len(boundary)):
                 running[g], velocity[g] = memories.write(g, boundary[g], running[g], velocity[g], tokens, value, rate, self.momentum)
         y = memories.finish(torch.cat(reads, dim=-2), maps)
