@@ -32,6 +32,7 @@ ALL_TASKS = "all"  # the name of the one experience of a joint run
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
 
 SCORES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b")
+SCORES += ("mean_online_accuracy",)
 
 # Metric -> (unit, what it means); axis titles, glossary and tables come from here.
 METRICS: dict[str, tuple[str, str]] = {
@@ -103,13 +104,19 @@ class Run:
         return found
 
     @property
+    def mean_online_accuracy(self) -> float:
+        """Mean online accuracy over all steps: the score of a stream whose data changes as it flows."""
+        values = [row["online_accuracy"] for row in self.of_kind("step")]
+        return float(np.mean(values)) if values else float("nan")
+
+    @property
     def summary(self) -> dict[str, Any]:
         """The scores of metrics.py, update counts and how it ended; None where a score is undefined.
 
         A joint run has its average accuracy and, for two tasks, what it knows of each at the end: the ceiling of the other runs.
         """
         matrix, visits = self.accuracy_matrix, self.visits
-        scores = dict.fromkeys(SCORES, float("nan"))
+        scores = dict.fromkeys(SCORES, float("nan")) | {"mean_online_accuracy": self.mean_online_accuracy}
         if visits:
             scores |= {name: getattr(metrics, name)(matrix, visits) for name in ("average_accuracy", "forgetting", "backward_transfer")}
             untrained = [row["accuracy"][task] for row in self.of_kind("untrained") for task in self.tasks]

@@ -318,7 +318,9 @@ class Trainer:
     def _next_batch(self) -> Part:
         train = self._train_part
         if not self._batches:
-            self._batches = list(torch.randperm(len(train), generator=self.generator).split(self.experiment.batch_size))
+            in_order = self._joint is None and self.stream.tasks[self.task].in_order
+            order = torch.arange(len(train)) if in_order else torch.randperm(len(train), generator=self.generator)
+            self._batches = list(order.split(self.experiment.batch_size))
         return train[self._batches.pop(0)]
 
     def _accuracies(self) -> dict[str, float]:

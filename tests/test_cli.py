@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nllab import cli
 from nllab.errors import SettingError
 
-SCORES = {"average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b"}
+SCORES = {*"average_accuracy forgetting backward_transfer forward_transfer a_after_a a_after_b b_after_b mean_online_accuracy".split()}
 SMALL = ["--set", "dim=32", "--set", "hidden=32", "--set", "batch_size=40"]
 
 

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 HOME = {
     "digits-ab": ("digits", "digits_ab"),
     "digits-5x2": ("digits", "digits_5x2"),
+    "digits-aba": ("digits", "digits_aba"),
     "permuted-digits": ("digits", "permuted_digits"),
+    "permuted-digits-5": ("digits", "permuted_digits_5"),
+    "permuted-digits-50": ("digits", "permuted_digits_50"),
+    "rotated-digits": ("digits", "rotated_digits"),
+    "remapped-digits": ("digits", "remapped_digits"),
+    "drifting-digits": ("digits", "drifting_digits"),
+    "noisy-digits": ("digits", "noisy_digits"),
+    "fashion-ab": ("images", "fashion_ab"),
+    "fashion-5x2": ("images", "fashion_5x2"),
+    "permuted-fashion": ("images", "permuted_fashion"),
+    "plane-ab": ("plane", "plane_ab"),
 }
 
 

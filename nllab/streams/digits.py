@@ -8,10 +8,12 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from nllab.streams.stream import Images, Part, Stream, class_incremental, permuted
+from nllab.streams.stream import Images, Part, Stream, Task, class_incremental, letter, permuted, rotated
 
 TEST_FRACTION, VALIDATION_FRACTION = 0.25, 0.1
 MEAN, STD = 0.3, 0.38  # of pixels scaled to [0, 1], rounded
+BACKGROUND = -MEAN / STD  # a pixel without ink
+LAPS = 4  # how often the streams without tasks show every image
 
 
 @lru_cache(maxsize=8)
@@ -43,7 +45,75 @@ def digits_5x2(seed: int, split: int, hold_out: bool) -> Stream:
     return class_incremental(digits(split, hold_out), groups, name="digits-5x2", about=about)
 
 
+def digits_aba(seed: int, split: int, hold_out: bool) -> Stream:
+    """Digits 0-4, then 5-9, then 0-4 again: how fast is what was forgotten learned again?"""
+    about = "Digits 0-4, then digits 5-9, then digits 0-4 once more."
+    groups = ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9))
+    return class_incremental(digits(split, hold_out), groups, name="digits-aba", about=about, plan=(0, 1, 0))
+
+
 def permuted_digits(seed: int, split: int, hold_out: bool) -> Stream:
     """All digits, then all digits under another order of the pixels, which the seed draws."""
     about = "All ten digits, then the same images with their pixels in another order."
     return permuted(digits(split, hold_out), 2, seed, name="permuted-digits", about=about)
+
+
+def permuted_digits_5(seed: int, split: int, hold_out: bool) -> Stream:
+    """All digits under five orders of the pixels in turn."""
+    about = "All ten digits, then the same images with their pixels in other orders, four times."
+    return permuted(digits(split, hold_out), 5, seed, name="permuted-digits-5", about=about)
+
+
+def permuted_digits_50(seed: int, split: int, hold_out: bool) -> Stream:
+    """All digits under fifty orders of the pixels in turn: is the last task as learnable as the first?"""
+    about = "All ten digits under fifty orders of the pixels, one after another: a long life."
+    return permuted(digits(split, hold_out), 50, seed, name="permuted-digits-50", about=about)
+
+
+def rotated_digits(seed: int, split: int, hold_out: bool) -> Stream:
+    """All digits, upright and then turned by 36, 72, 108 and 144 degrees."""
+    images = digits(split, hold_out)
+    tasks = []
+    for i in range(5):
+        angle = torch.tensor(36.0 * i)
+        parts = [rotated(part, angle, images.image_shape, BACKGROUND) for part in (images.train, images.validation, images.test)]
+        tasks.append(Task(letter(i), f"the digits turned by {36 * i} degrees", *parts))
+    about = "All ten digits, then the same digits turned further and further."
+    return Stream("rotated-digits", about, tuple(tasks), tuple(range(5)), images.classes, images.image_shape)
+
+
+def remapped_digits(seed: int, split: int, hold_out: bool) -> Stream:
+    """All digits, then the same images with every label moved on by one: the world changes its answer, so A has to go."""
+    images = digits(split, hold_out)
+    parts = (images.train, images.validation, images.test)
+    moved = [Part(part.inputs, (part.labels + 1) % images.classes) for part in parts]
+    tasks = (Task("A", "the digits", *parts), Task("B", "the digits, every label moved on by one", *moved))
+    about = "All ten digits, then the same images with other answers: a 3 is now called 4."
+    return Stream("remapped-digits", about, tasks, (0, 1), images.classes, images.image_shape)
+
+
+def drifting_digits(seed: int, split: int, hold_out: bool) -> Stream:
+    """All digits, four times over, turning slowly from upright to 90 degrees; tested at 90 degrees."""
+    images = digits(split, hold_out)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(images.train), generator=generator) for _ in range(LAPS)])
+    train = rotated(images.train[order], torch.linspace(0, 90, len(order)), images.image_shape, BACKGROUND)
+    end = [rotated(part, torch.tensor(90.0), images.image_shape, BACKGROUND) for part in (images.validation, images.test)]
+    task = Task("A", "digits that turn as time goes by", train, *end, in_order=True)
+    about = "All ten digits, turning slowly from upright to lying on their side. Tested as they lie at the end."
+    return Stream("drifting-digits", about, (task,), (0,), images.classes, images.image_shape)
+
+
+def noisy_digits(seed: int, split: int, hold_out: bool) -> Stream:
+    """All digits, four times over; half way through, a tenth of the stream has random labels. Tested on true labels."""
+    images = digits(split, hold_out)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([torch.randperm(len(images.train), generator=generator) for _ in range(LAPS)])
+    labels = images.train.labels[order].clone()
+    burst = slice(len(order) // 2, len(order) // 2 + len(order) // 10)
+    labels[burst] = torch.randint(images.classes, labels[burst].shape, generator=generator)
+    task = Task(
+        "A", "digits with a burst of random labels", Part(images.train.inputs[order], labels), images.validation, images.test, in_order=True
+    )
+    about = "All ten digits; half way through, a tenth of the stream carries random labels. Tested on true ones."
+    return Stream("noisy-digits", about, (task,), (0,), images.classes, images.image_shape)

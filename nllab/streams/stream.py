@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nllab.errors import DataError
 
@@ -23,7 +24,7 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: Tensor) -> Part:
+    def __getitem__(self, rows: Tensor | slice) -> Part:
         return Part(self.inputs[rows], self.labels[rows])
 
     def to(self, device: torch.device) -> Part:
@@ -32,13 +33,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its name on every axis, what it teaches in words, and its three parts (validation may be empty)."""
+    """One task: its name on every axis, what it teaches in words, and its three parts (validation may be empty).
+
+    in_order: the training samples arrive in the order in which they lie here, in every pass; otherwise each pass draws an order.
+    """
 
     name: str
     about: str
     train: Part
     validation: Part
     test: Part
+    in_order: bool = False
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -48,7 +53,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Stream:
-    """Tasks and the plan of visits; plan[i] is the index of the task that experience i teaches."""
+    """Tasks and the plan of visits; plan[i] is the index of the task that experience i teaches.
+
+    A stream of several tasks is scored by its accuracy matrix. A stream of one task, whose data changes as it flows, is scored by
+    the mean online accuracy and by the accuracy on clean test data at the end (the 1 x 1 accuracy matrix).
+    """
 
     name: str
     about: str
@@ -86,8 +95,10 @@ class Images:
     image_shape: tuple[int, int] = field(default=(8, 8))
 
 
-def class_incremental(images: Images, groups: tuple[tuple[int, ...], ...], *, name: str, about: str) -> Stream:
-    """Tasks that bring new classes: task i holds the samples whose label is in groups[i]."""
+def class_incremental(
+    images: Images, groups: tuple[tuple[int, ...], ...], *, name: str, about: str, plan: tuple[int, ...] | None = None
+) -> Stream:
+    """Tasks that bring new classes: task i holds the samples whose label is in groups[i]. plan: the visits; empty, each once."""
 
     def of(part: Part, group: tuple[int, ...]) -> Part:
         return part[torch.isin(part.labels, torch.tensor(group))]
@@ -102,7 +113,7 @@ def class_incremental(images: Images, groups: tuple[tuple[int, ...], ...], *, na
         )
         for i, group in enumerate(groups)
     )
-    return Stream(name, about, tasks, tuple(range(len(tasks))), images.classes, images.image_shape)
+    return Stream(name, about, tasks, plan or tuple(range(len(tasks))), images.classes, images.image_shape)
 
 
 def permuted(images: Images, count: int, seed: int, *, name: str, about: str) -> Stream:
@@ -114,6 +125,18 @@ def permuted(images: Images, count: int, seed: int, *, name: str, about: str) ->
         parts = (replace(part, inputs=part.inputs[:, order]) for part in (images.train, images.validation, images.test))
         tasks.append(Task(letter(i), "the images as they are" if i == 0 else f"the images under pixel order {i}", *parts))
     return Stream(name, about, tuple(tasks), tuple(range(count)), images.classes, images.image_shape)
+
+
+def rotated(part: Part, degrees: Tensor, shape: tuple[int, int], background: float) -> Part:
+    """Images turned about their middle, each by its own angle (N,) or all by one, bilinear; what turns in from outside is background."""
+    if not len(part):
+        return part
+    turn = torch.deg2rad(degrees.expand(len(part)))
+    zero = torch.zeros_like(turn)
+    rows = [torch.stack([turn.cos(), -turn.sin(), zero], 1), torch.stack([turn.sin(), turn.cos(), zero], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), [len(part), 1, *shape], align_corners=False)
+    images = part.inputs.reshape(-1, 1, *shape) - background
+    return replace(part, inputs=(F.grid_sample(images, grid, align_corners=False) + background).flatten(1))
 
 
 def letter(index: int) -> str:
