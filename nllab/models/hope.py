@@ -177,8 +177,9 @@ class LanguageModel(nn.Module):
     def learn(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """`stream` on the clock of tokens: read a segment, write, read on; also where outer gradients are switched off."""
         outer = torch.is_grad_enabled()
-        # Fused attention kernels have no second derivative.
-        with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if outer else nullcontext():
+        # Fused attention has no second derivative, and cuDNN's LSTM none at all outside training.
+        fused = sdpa_kernel(SDPBackend.MATH) if outer else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), fused, torch.backends.cudnn.flags(enabled=False):
             mixers, memories = state.mixers, [m or b.memory.start(len(tokens)) for b, m in zip(self.blocks, state.memories, strict=True)]
             tokens, already = torch.cat([state.pending, tokens], 1), state.pending.shape[1]
             scores, anchor = [], None
