@@ -136,6 +136,25 @@ def test_a_layer_used_twice_is_erased_along_both_inputs():
     torch.testing.assert_close(layer.weight.detach(), delta_gradient_step(before, gradient, gram, lr=0.3), rtol=0, atol=1e-12)
 
 
+def test_a_layer_hidden_from_one_step_keeps_its_inputs_for_its_own():
+    """As under a level whose period is longer: its gradient and its inputs go on adding up while the other layer writes."""
+    model, x = net(), draw(2, 12, 6, seed=1)
+    optimizer, before = DeltaGradientDescent(model), model[0].weight.detach().clone()
+    for turn, batch in enumerate(x):
+        F.cross_entropy(model(batch), torch.arange(12) % 3).backward()
+        kept = [model[0].weight.grad, model[0].bias.grad]
+        if turn == 0:
+            model[0].weight.grad = model[0].bias.grad = None
+            optimizer.step()
+            assert torch.equal(model[0].weight, before)
+            model[0].weight.grad, model[0].bias.grad = kept
+    gram = torch.cat([x.flatten(0, 1), torch.ones(24, 1).double()], 1)
+    joined, slope = torch.cat([before, model[0].bias.detach()[:, None]], 1), torch.cat([kept[0], kept[1][:, None]], 1)
+    expected = delta_gradient_step(joined, slope, gram.mT @ gram / 24, lr=0.1)
+    optimizer.step()
+    torch.testing.assert_close(model[0].weight.detach(), expected[:, :-1], rtol=0, atol=1e-12)
+
+
 def test_everything_but_linear_layers_takes_the_plain_gradient_step():
     model, x = net(), draw(12, 6, seed=1)
     optimizer = DeltaGradientDescent(model, lr=0.5)

@@ -106,7 +106,7 @@ def random_memory(hidden, rows, columns):
 def test_deep_momentum_descends_its_inner_objective():
     memory, gradient = random_memory(4, 3, 5), draw(3, 5, seed=4)
     slopes = torch.func.grad(lambda weights: inner_loss(DeepMemory(*weights), gradient))(tuple(memory))
-    scale = memory.values.square().sum() + gradient.square().sum()
+    scale = sum(tensor.square().sum() for tensor in (memory.values, memory.bias, gradient))
     stepped = deep_momentum_step(memory, gradient, inner_lr=0.1, retention=0.9)
     expected = (memory.keys - 0.1 * slopes[0] / scale, 0.9 * memory.values - 0.1 * slopes[1], 0.9 * memory.bias - 0.1 * slopes[2])
     for ours, reference in zip(stepped, expected, strict=True):

@@ -106,6 +106,7 @@ def test_a_model_is_sorted_into_hidden_matrices_and_the_rest():
         *("embedding.weight", "conv.bias", "norm.weight", "norm.bias", "up.bias", "head.weight", "head.bias")
     }
     assert [name for name, _ in hidden_and_other(Net(), head="up")[0]["params"]] == ["conv.weight", "head.weight"]
+    assert [group["hidden"] for group in hidden_and_other(nn.Linear(2, 2))] == [False]
     with pytest.raises(SettingError, match="no module 'top'.*conv"):
         hidden_and_other(Net(), head="top")
 

@@ -48,13 +48,14 @@ def inner_loss(memory: DeepMemory, gradient: Tensor) -> Tensor:
 def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float, retention: float) -> DeepMemory:
     """One descent step of the whole network on `inner_loss`: m <- alpha m - eta dL/dm (Eq. 50; alpha=retention, eta=inner_lr).
 
-    The slope on the keys is divided by ||values||^2 + ||G||^2: it is quadratic in the gradient's scale, and so it stays below
-    1.3 at any scale. The keys do not decay, or the memory would lose what it is asked by.
+    The slope on the keys is divided by ||values||^2 + ||bias||^2 + ||G||^2: it is quadratic in the gradient's scale, and so its
+    norm stays below 1.1 at any scale. The keys do not decay, or the memory would lose what it is asked by.
     """
     units, root = torch.tanh(unit_rows(gradient) @ memory.keys.mT), max(1, len(memory.keys)) ** 0.5
     hidden, error = units.square() / root, read(memory, gradient) + gradient
     slope = torch.einsum("rc,rhc->rh", error, memory.values) * 2 * units * (1 - units.square()) / root
-    scale = (memory.values.square().sum() + gradient.square().sum()).clamp(min=floor(gradient.dtype) ** 2)
+    scale = memory.values.square().sum() + memory.bias.square().sum() + gradient.square().sum()
+    scale = scale.clamp(min=floor(gradient.dtype) ** 2)
     return DeepMemory(
         memory.keys - inner_lr * (slope.mT @ unit_rows(gradient)) / scale,
         retention * memory.values - inner_lr * torch.einsum("rh,rc->rhc", hidden, error),
@@ -70,6 +71,8 @@ class DeepMomentum(Optimizer):
     `Momentum(lr=lr * inner_lr, momentum=retention - inner_lr)`.
     Differs from paper: its example objective <m(u), 1> would move every weight along the constant vector 1; the value here is -G.
     The MLP is ours (the paper gives none): one per row of a matrix, the first layer shared, asked by the gradient's direction.
+    Measured (tests/test_optim_table.py): on smooth toys it is slower than momentum, at each one's best rate (ill-conditioned bowl
+    2e-6 against 1e-17, Rosenbrock 3e-5 against 2e-6, valley 3e-3 against 3e-5); on digits they are equal (0.970, 0.963).
     Units: lr is weight change per unit of gradient (a constant gradient moves the weights by lr per step in the end);
     inner_lr in [0, 1] is the fraction of its error that the bias corrects per step; retention in [0, 1].
     Cost: (1 + hidden) numbers per weight and hidden per column. Randomness: the first keys, from `seed` and the parameter's place.

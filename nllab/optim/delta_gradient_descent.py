@@ -58,7 +58,7 @@ class DeltaGradientDescent(Optimizer):
     half the target; where the loss carries a factor c, c / (1 + c) of it. For c <= 1 every lr converges there.
     Source: Eq. 56-57. Differs from paper: see `delta_gradient_step`.
     Units: lr is weight change per unit of gradient while lr ||x||^2 is small. loss_reduction says how the loss sums over rows
-    (samples and positions): "mean" or "sum"; S is averaged or summed likewise over all rows since the last step or zero_grad.
+    (samples and positions): "mean" or "sum"; S is averaged or summed likewise over all rows since zero_grad or the layer's last step.
     State: none beyond the inputs of the step at hand (inputs^2 numbers per layer); deepcopy moves the hooks to the copied model.
     Raises: SettingError for settings out of range or an empty model; DivergedError for a gradient or input that is not finite
     (nothing is changed).
@@ -93,6 +93,7 @@ class DeltaGradientDescent(Optimizer):
         if "model" in state:  # a copy; load_state_dict comes here too, without one
             self._watch()
 
+    @torch.no_grad()
     def observe(self, layer: nn.Linear, inputs: Tensor) -> None:
         """Add a batch of a layer's inputs (..., columns) to its gram matrix, a constant 1 appended where the layer has a bias."""
         rows = inputs.reshape(-1, inputs.shape[-1]).to(layer.weight.dtype)
@@ -115,10 +116,8 @@ class DeltaGradientDescent(Optimizer):
                 raise DivergedError(
                     f"The inputs of the layer with {name!r} hold NaN or infinity; the step was refused and nothing was changed."
                 )
-        for weight, (gram, count) in self.seen.items():
-            if weight not in found:
-                continue
-            lr, gradient = found.pop(weight)
+        for weight in [weight for weight in self.seen if weight in found]:
+            (gram, count), (lr, gradient) = self.seen.pop(weight), found.pop(weight)
             gram = gram / count if self.loss_reduction == "mean" else gram
             bias = self.biases[weight]
             if bias is not None and bias in found:
@@ -131,5 +130,4 @@ class DeltaGradientDescent(Optimizer):
             weight.copy_(moved[:, : weight.shape[1]])
         for parameter, (lr, gradient) in found.items():
             parameter.sub_(gradient, alpha=lr)
-        self.seen.clear()
         return loss

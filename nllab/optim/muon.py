@@ -27,9 +27,10 @@ from nllab.optim.newton_schulz import newton_schulz
 
 
 def hidden_and_other(model: nn.Module, *, head: str | None = None) -> list[dict[str, Any]]:
-    """Two parameter groups for `Muon` and `M3`: the hidden matrices and filters, and everything else, which AdamW takes.
+    """The parameter groups for `Muon` and `M3`: the hidden matrices and filters, and everything else, which AdamW takes.
 
     Everything else: vectors and numbers, embeddings, and the head, the last nn.Linear unless `head` names another module.
+    A group without parameters is left out.
     Raises: SettingError if the model has no module called `head`.
     """
     modules = dict(model.named_modules())
@@ -42,7 +43,8 @@ def hidden_and_other(model: nn.Module, *, head: str | None = None) -> list[dict[
     named = list(model.named_parameters())
     hidden = [(name, parameter) for name, parameter in named if parameter.ndim >= 2 and parameter not in kept]
     rest = [(name, parameter) for name, parameter in named if parameter.ndim < 2 or parameter in kept]
-    return [{"params": hidden, "hidden": True}, {"params": rest, "hidden": False}]
+    groups = [{"params": hidden, "hidden": True}, {"params": rest, "hidden": False}]
+    return [group for group in groups if group["params"]]
 
 
 def adamw_step(
