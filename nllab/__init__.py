@@ -27,7 +27,7 @@ _HOME = {
     "HopeLM": "models.hope",
     "LanguageModel": "models.hope",
     "from_pretrained_mlps": "models.hope",
-    "peer": "models.hope",
+    "PeerLM": "models.hope",
     "MemoryState": "memory",
     "SelfModifyingTitans": "memory",
     "DeepMomentum": "optim.deep_momentum",
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from nllab.models.hope import HopeClassifier as HopeClassifier
     from nllab.models.hope import HopeLM as HopeLM
     from nllab.models.hope import LanguageModel as LanguageModel
+    from nllab.models.hope import PeerLM as PeerLM
     from nllab.models.hope import from_pretrained_mlps as from_pretrained_mlps
-    from nllab.models.hope import peer as peer
     from nllab.optim.deep import DeepOptimizer as DeepOptimizer
     from nllab.optim.deep_momentum import DeepMomentum as DeepMomentum
     from nllab.optim.delta_gradient_descent import DeltaGradientDescent as DeltaGradientDescent

@@ -113,11 +113,14 @@ class ModelState(NamedTuple):
 
 
 class LanguageModel(nn.Module):
-    """Tokens to scores: embedding, blocks, norm, linear head. Build it with `HopeLM` or `peer`.
+    """Tokens to scores: embedding, blocks, norm, linear head. Build it with `HopeLM` or `PeerLM`.
 
     outputs: scores per token, if other than the vocabulary (then there is no next-token loss and no clock of tokens).
-    The clock of tokens runs where a block's CMS has a rate `inner_lr` other than 0. Writes after T tokens with known next token:
-    floor(T / period). It needs memory for all T tokens when training; hand on `detach(state)` between pieces to truncate.
+    The clock of tokens runs where the blocks' CMS have a rate `inner_lr` other than 0. Of T tokens whose next token is known a level
+    writes floor(T / period) times; the rest wait in the state. Training keeps the graph of all tokens: `detach(state)` truncates it.
+
+    Source: Eq. 71 and section 7.3, Behrouz et al. 2025, arXiv 2512.24695, with the next-token loss as its objective.
+    Differs from paper: where an inner gradient ends is not said there; here it stays within the tokens since the last write of any level.
 
     Shapes: tokens (B, T) integer · returns (B, T, V).
     Raises: ShapeError for another rank or dtype, T = 0, or tokens outside the vocabulary; SettingError for a state of another model.
@@ -279,7 +282,7 @@ def HopeLM(
     return LanguageModel(vocabulary, [Hope(dim, levels, **block_settings) for _ in range(layers)], outputs=outputs)
 
 
-def peer(mixer: str, vocabulary: int, dim: int = 64, layers: int = 2, *, parameters: int, **settings: Any) -> LanguageModel:
+def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, parameters: int, **settings: Any) -> LanguageModel:
     """A language model with an ordinary MLP in each block (a CMS of one level), its hidden width chosen to hold `parameters` in all.
 
     mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window" (an MLP), or any other
@@ -293,7 +296,7 @@ def peer(mixer: str, vocabulary: int, dim: int = 64, layers: int = 2, *, paramet
 
     least, unit = size(1), size(2) - size(1)
     if parameters < least:
-        raise SettingError(f"peer {mixer!r}: parameters is {parameters}; at width {dim} it has at least {least}.")
+        raise SettingError(f"PeerLM {mixer!r}: parameters is {parameters}; at width {dim} it has at least {least}.")
     return HopeLM(vocabulary, dim, layers, levels=(1,), mixer=mixer, hidden=1 + round((parameters - least) / unit), **settings)
 
 
