@@ -18,6 +18,7 @@ _HOME = {
     "Run": "runs",
     "load_run": "runs",
     "LiveRun": "live",
+    "LiveLab": "widgets",
     "DeepOptimizer": "optim.deep",
     "CMSClassifier": "models.classifier",
     "ContinuumMemory": "models.cms",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from nllab.levels import Level as Level
     from nllab.levels import Schedule as Schedule
     from nllab.live import LiveRun as LiveRun
+    from nllab.widgets import LiveLab as LiveLab
     from nllab.memory import MemoryState as MemoryState
     from nllab.memory import SelfModifyingTitans as SelfModifyingTitans
     from nllab.models.classifier import CMSClassifier as CMSClassifier

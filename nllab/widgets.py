@@ -1,0 +1,228 @@
+"""The live lab inside a notebook: buttons, figures and one sentence over a training that goes on in the kernel itself.
+
+The same trainer as everywhere, in a thread of its own (live.py); a second thread redraws what is new a few times a second.
+The only room that knows ipywidgets.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+
+from nllab import figures
+from nllab.errors import SettingError, unknown
+from nllab.experiment import LEARNING_RATES, Experiment
+from nllab.live import LiveRun
+from nllab.runs import Row
+
+KNOBS = ("optimizer", "teach", "learning_rate", "periods")
+SPEEDS = (("5 steps/s", 5.0), ("20 steps/s", 20.0), ("100 steps/s", 100.0), ("unlimited", None))
+PERIODS = (1, 2, 4, 8, 16, 32, 64)
+REDRAW_SECONDS = 0.2  # a figure's whole arrays are sent again, so no more than five times a second ...
+POINTS = 1_500  # ... and no more than about so many points
+RASTER_STEPS = 150  # the raster shows the last steps only: five levels that always write are 15 points a step
+
+
+class LiveLab:
+    """A training to play, pause, step and steer, with figures that grow while it goes on; show it as the last value of a cell.
+
+    knobs: what can be changed while it trains, out of `KNOBS`; optimizer is the toggle of the deep optimizer.
+    views: which figures it shows, out of `figures.FIGURES`.
+    speed: steps per second, or None for unlimited.
+    `reset` starts anew from where the knobs stand. `close()` ends both threads; a `with` block does it by itself.
+
+    Raises: SettingError for a knob or a view that does not exist.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment | None = None,
+        *,
+        knobs: Sequence[str] = ("optimizer", "teach"),
+        views: Sequence[str] = figures.FIGURES,
+        speed: float | None = 20.0,
+    ) -> None:
+        for kind, given, known in (("knob", knobs, KNOBS), ("view", views, figures.FIGURES)):
+            for name in given:
+                if name not in known:
+                    raise unknown(kind, name, known)
+        self.experiment = experiment or Experiment()
+        self.live = LiveRun(self.experiment, speed=speed)
+        self._drawing = threading.RLock()
+        self._ending = threading.Event()
+        self._listening = True
+        self._drawn: tuple[Any, ...] = ()
+
+        self.play = widgets.Button(icon="play", description="Play", button_style="primary", tooltip="Train, or stand still")
+        self.step = widgets.Button(icon="step-forward", description="Step", tooltip="Train on one batch, then stand still")
+        self.reset = widgets.Button(icon="refresh", description="Reset", tooltip="Start anew from where the knobs stand")
+        self.toggle = widgets.ToggleButton(value=self.experiment.optimizer == "deep", layout={"width": "190px"})
+        self.teach = {name: widgets.Button(description=f"Teach {name}") for name in self.live.run.tasks}
+        self.speed = widgets.Dropdown(options=_with(SPEEDS, speed), value=speed, description="speed", layout={"width": "190px"})
+        self.seed = widgets.BoundedIntText(
+            self.experiment.seed, min=0, max=2**31 - 1, description="seed", tooltip="Used by the next reset", layout={"width": "150px"}
+        )
+        self.learning_rate = widgets.FloatLogSlider(
+            self.experiment.plain_learning_rate, min=-6, max=-1, step=0.25, description="learning rate", continuous_update=False,
+            readout_format=".1e", style={"description_width": "90px"}, layout={"width": "420px"},
+        )  # fmt: skip
+        self.periods = {
+            name: widgets.SelectionSlider(
+                options=sorted({*PERIODS, period}), value=period, description=name, continuous_update=False, layout={"width": "240px"}
+            )
+            for name, period in self.live.run.levels.items()
+        }
+        self.sentence = widgets.HTML()
+        self.figures = {name: self._empty_figure(name) for name in views}
+        self.box = self._laid_out(knobs)
+        self._listen()
+        self.refresh()
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.live.id[:6]}", daemon=True)
+        self._watcher.start()
+
+    def _laid_out(self, knobs: Sequence[str]) -> widgets.VBox:
+        wrapping = {"flex_flow": "row wrap", "align_items": "center"}
+        rows = [[self.play, self.step, self.reset, self.speed, self.seed]]
+        steering = [self.toggle] * ("optimizer" in knobs) + list(self.teach.values()) * ("teach" in knobs)
+        rows += [steering] * bool(steering)
+        rows += [[self.learning_rate]] * ("learning_rate" in knobs)
+        rows += [list(self.periods.values())] * ("periods" in knobs)
+        bars = [widgets.Box(row, layout=wrapping) for row in rows]
+        return widgets.VBox([*bars, self.sentence, *self.figures.values()], layout={"max_width": "960px"})
+
+    def _empty_figure(self, name: str) -> go.FigureWidget:
+        run, trainer = self.live.run, self.live.trainer
+        spec = figures.empty(name, run.tasks, run.levels, steps=trainer.planned_steps, chance=1 / trainer.stream.classes)
+        return go.FigureWidget(spec)
+
+    def _listen(self) -> None:
+        self.play.on_click(lambda _: self.live.pause() if self.live.playing else self.live.play())
+        self.step.on_click(lambda _: self.live.step())
+        self.reset.on_click(lambda _: self._trying(self._reset))
+        for name, button in self.teach.items():
+            button.on_click(lambda _, task=name: self._trying(self._teach, task))
+        self.speed.observe(lambda change: self._trying(self.live.set_speed, change["new"]), "value")
+        self.toggle.observe(lambda change: self._command("optimizer", "deep" if change["new"] else self.experiment.plain), "value")
+        self.learning_rate.observe(lambda change: self._command("learning_rate", change["new"]), "value")
+        for name, slider in self.periods.items():
+            slider.observe(lambda change, level=name: self._command("period", [level, change["new"]]), "value")
+
+    def _command(self, name: str, value: Any) -> None:
+        if self._listening:
+            self._trying(self.live.command, name, value)
+
+    def _teach(self, task: str) -> None:
+        self.live.command("teach", task)
+        self.live.play()
+
+    def _reset(self) -> None:
+        first, *memories, last = (self.periods[name].value for name in self.live.run.levels)
+        known = {"input_period": first, "periods": tuple(memories), "head_period": last} if memories else {}
+        plain = self.experiment.plain
+        usual = self.learning_rate.value == LEARNING_RATES[plain]
+        fresh = self.experiment.but(
+            seed=self.seed.value,
+            optimizer="deep" if self.toggle.value else plain,
+            off_optimizer=plain,
+            learning_rate=None if usual else self.learning_rate.value,
+            **known,
+        )
+        self.live.reset(fresh)
+
+    def _trying(self, what: Callable[..., Any], *arguments: Any) -> None:
+        """Do it, or say why it cannot be done; the training goes on either way."""
+        try:
+            what(*arguments)
+        except SettingError as error:
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        # A screen reader speaks what changes in a polite region: not five times a second while it trains.
+        politeness = "off" if self.live.playing else "polite"
+        self.sentence.value = f'<p aria-live="{politeness}" style="font-size:1.05em;margin:.4em 0">{html.escape(text)}</p>'
+
+    def refresh(self) -> None:
+        """Draw what happened since the last call. The watching thread calls this; so may you."""
+        with self._drawing:
+            status = self.live.status()
+            rows = list(self.live.run.rows)
+            now = (status["generation"], len(rows), status["playing"], status["finished"], status["error"])
+            if now == self._drawn:
+                return
+            self._show_status(status)
+            if now[:2] != self._drawn[:2]:
+                for name, figure in self.figures.items():
+                    self._draw(name, figure, rows)
+            if rows or not self._drawn:
+                self._say(status["error"] or figures.sentence(rows, self.live.run.tasks))
+            self._drawn = now
+
+    def _show_status(self, status: dict[str, Any]) -> None:
+        self.play.description, self.play.icon = ("Pause", "pause") if status["playing"] else ("Play", "play")
+        self.play.disabled = self.step.disabled = status["finished"]
+        self.toggle.description = f"Deep optimizer is {'on' if self.toggle.value else 'off'}"
+
+    def _draw(self, name: str, figure: go.FigureWidget, rows: list[Row]) -> None:
+        tasks, levels = self.live.run.tasks, dict(self.live.trainer.plain.schedule.periods)
+        kept = _kept(name, rows, len(tasks), len(levels))
+        extended = [*figures.points(name, kept, tasks, levels), figures.ends(name, kept, tasks, levels) or _NO_ENDS]
+        layout = figures.overlay(name, figures.marks(rows), chance=1 / self.live.trainer.stream.classes)
+        steps = max((row["step"] for row in kept), default=0)
+        shown = [0, max(self.live.trainer.planned_steps, steps)]
+        if name == "raster":
+            shown = [max(0, steps - RASTER_STEPS), max(min(shown[1], RASTER_STEPS), steps)]
+            layout["yaxis"] = figures.lanes(levels)
+            layout["shapes"] = [shape for shape in layout["shapes"] if shape["x0"] >= shown[0]]
+        traces: Any = figure.data
+        with figure.batch_update():
+            for trace, added in zip(traces, extended, strict=True):
+                trace.update(added, overwrite=True)
+            figure.update_layout(layout | {"xaxis": {"range": shown}})
+
+    def _watch(self) -> None:
+        while not self._ending.wait(REDRAW_SECONDS):
+            self.refresh()
+
+    def close(self) -> None:
+        """End the training and the drawing; the figures stay as they are."""
+        self._ending.set()
+        self.live.close()
+        self._watcher.join(5)
+        for control in (self.play, self.step, self.reset, self.toggle, *self.teach.values()):
+            control.disabled = True
+
+    def __enter__(self) -> LiveLab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        shown = self.box._repr_mimebundle_(**kwargs) or {}
+        return {**shown, "text/plain": f"The live lab on {self.experiment.stream}. Run this cell in Jupyter, then press Play."}
+
+
+_NO_ENDS: dict[str, list] = {"x": [], "y": [], "text": []}
+
+
+def _with(options: Sequence[tuple[str, float | None]], value: float | None) -> list[tuple[str, float | None]]:
+    return list(options) if any(value == known for _, known in options) else [*options, (f"{value:g} steps/s", value)]
+
+
+def _kept(name: str, rows: list[Row], tasks: int, levels: int) -> list[Row]:
+    """The rows a figure is drawn from, few enough for it to be sent five times a second."""
+    steps = [row for row in rows if row["kind"] == "step"]
+    if name == "raster":
+        return steps[-RASTER_STEPS:]
+    if name == "drift":
+        stride = math.ceil(len(steps) * levels / POINTS)
+        return steps[:: max(stride, 1)] + steps[-1:]
+    told = [row for row in rows if "accuracy" in row]
+    stride = math.ceil(len(told) * tasks / POINTS)
+    return told[:: max(stride, 1)] + told[-1:]

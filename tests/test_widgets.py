@@ -1,0 +1,163 @@
+import threading
+import time
+
+import pytest
+
+from nllab import widgets
+from nllab.errors import SettingError
+from nllab.experiment import Experiment
+from nllab.trainer import replay
+from nllab.widgets import LiveLab
+
+
+def small(**changes):
+    return Experiment.preset("digits-ab", **{"dim": 16, "hidden": 16, "batch_size": 40, **changes})
+
+
+def wait(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def lab():
+    opened = []
+
+    def open_lab(experiment=None, **settings):
+        opened.append(LiveLab(experiment or small(), **{"speed": None, **settings}))
+        return opened[-1]
+
+    yield open_lab
+    for one in opened:
+        one.close()
+
+
+def finish(lab):
+    lab.play.click()
+    wait(lambda: lab.live.finished and not lab.live.playing)
+    lab.refresh()
+
+
+def test_play_moves_the_step_and_pause_freezes_it(lab):
+    lab = lab(speed=50.0)
+    assert lab.live.trainer.steps == 0 and lab.play.description == "Play"
+    lab.play.click()
+    wait(lambda: lab.live.trainer.steps > 2)
+    wait(lambda: lab.play.description == "Pause")
+    lab.play.click()
+    time.sleep(0.1)  # the step under way may end
+    frozen = lab.live.trainer.steps
+    time.sleep(0.2)
+    assert lab.live.trainer.steps == frozen
+    lab.step.click()
+    wait(lambda: lab.live.run.steps == frozen + 1)
+
+
+def test_figures_grow_while_it_trains_and_end_where_the_run_ended(lab):
+    lab = lab(speed=50.0)
+    accuracy = lab.figures["accuracy"]
+    lab.play.click()
+    wait(lambda: len(accuracy.data[0].x) >= 2)
+    first = len(accuracy.data[0].x)
+    wait(lambda: len(accuracy.data[0].x) > first)
+    lab.speed.value = None
+    wait(lambda: lab.live.finished and not lab.live.playing)
+    lab.refresh()
+    matrix = lab.live.run.accuracy_matrix
+    assert [round(trace.y[-1], 4) for trace in accuracy.data[:2]] == [round(value, 4) for value in matrix[-1]]
+    drift = {trace.name: trace.y[-1] for trace in lab.figures["drift"].data[:-1]}
+    assert list(drift) == list(lab.live.run.levels) and all(value > 0 for value in drift.values())
+    assert "The plan is over" in lab.sentence.value and lab.play.disabled
+
+
+def test_raster_draws_one_mark_for_each_write(lab):
+    lab = lab()
+    finish(lab)
+    counts = {trace.name: len(trace.x) // 3 for trace in lab.figures["raster"].data[:-1]}
+    assert counts == lab.live.run.update_counts
+
+
+def test_toggle_is_recorded_and_the_run_can_be_replayed(lab):
+    lab = lab(speed=100.0)
+    lab.play.click()
+    wait(lambda: lab.live.trainer.steps > 2)
+    lab.toggle.value = False
+    wait(lambda: lab.live.trainer.acting == "adam")
+    lab.toggle.value = True
+    wait(lambda: lab.live.trainer.acting == "deep")
+    lab.speed.value = None
+    wait(lambda: lab.live.finished and not lab.live.playing)
+    assert [(name, value) for _, name, value in lab.live.run.commands] == [("optimizer", "adam"), ("optimizer", "deep")]
+    assert replay(lab.live.run).rows == lab.live.run.rows
+    assert lab.toggle.description == "Deep optimizer is on"
+
+
+def test_teach_opens_a_plan_that_is_over(lab):
+    lab = lab()
+    finish(lab)
+    assert lab.play.disabled
+    before = lab.live.trainer.steps
+    lab.teach["A"].click()
+    wait(lambda: lab.live.trainer.steps > before and lab.live.finished and not lab.live.playing)
+    assert lab.live.run.visits == (0, 1, 0)
+
+
+def test_knobs_command_the_trainer(lab):
+    lab = lab(small(optimizer="adam"), knobs=("learning_rate", "periods"))
+    lab.learning_rate.value = 0.01
+    lab.periods["slow"].value = 2
+    lab.step.click()
+    wait(lambda: lab.live.run.steps == 1)
+    assert lab.live.run.commands == [(1, "learning_rate", 0.01), (1, "period", ["slow", 2])]
+    lab.refresh()
+    assert "slow · every 2 steps" in lab.figures["raster"].layout.yaxis.ticktext
+
+
+def test_reset_starts_anew_from_where_the_knobs_stand(lab):
+    lab = lab(knobs=("optimizer", "periods"))
+    finish(lab)
+    lab.toggle.value, lab.seed.value, lab.periods["slow"].value = False, 3, 32
+    lab.reset.click()
+    wait(lambda: lab.live.trainer.steps == 0 and lab.live.experiment.seed == 3)
+    lab.refresh()
+    assert lab.live.experiment.optimizer == "adam" and lab.live.experiment.periods == (1, 4, 32)
+    assert len(lab.figures["accuracy"].data[0].x or ()) == 0 and not lab.play.disabled
+    assert lab.live.run.commands == []
+
+
+def test_what_cannot_be_done_is_said_and_changes_nothing(lab):
+    lab = lab(knobs=("periods",))
+    lab.periods["fast"].value = 64
+    lab.reset.click()  # memory levels go from fast to slow
+    assert "must not fall" in lab.sentence.value
+    lab.step.click()
+    wait(lambda: lab.live.run.steps == 1)
+    with pytest.raises(SettingError, match="'toggel'.*"):
+        LiveLab(small(), knobs=("toggel",))
+
+
+def test_long_runs_stay_small_enough_to_send(lab, monkeypatch):
+    monkeypatch.setattr(widgets, "POINTS", 100)
+    monkeypatch.setattr(widgets, "RASTER_STEPS", 7)
+    lab = lab(small(passes=3, evaluate_every=1))
+    finish(lab)
+    assert lab.live.run.steps > 100
+    for name, figure in lab.figures.items():
+        assert sum(len(trace.x) for trace in figure.data[:-1]) <= 110, name
+        assert max(x for trace in figure.data[:-1] for x in trace.x if x) == lab.live.run.steps, name
+
+
+def test_close_leaves_no_thread():
+    before = set(threading.enumerate())
+    for _ in range(5):
+        with LiveLab(small(), speed=20.0) as lab:
+            lab.play.click()
+    assert set(threading.enumerate()) == before
+    assert lab.play.disabled
+
+
+def test_shown_as_text_where_no_widget_can_be(lab):
+    shown = lab()._repr_mimebundle_()
+    assert "digits-ab" in shown["text/plain"] and "application/vnd.jupyter.widget-view+json" in shown
