@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from nllab.levels import Level as Level
     from nllab.levels import Schedule as Schedule
     from nllab.live import LiveRun as LiveRun
-    from nllab.widgets import LiveLab as LiveLab
     from nllab.memory import MemoryState as MemoryState
     from nllab.memory import SelfModifyingTitans as SelfModifyingTitans
     from nllab.models.classifier import CMSClassifier as CMSClassifier
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from nllab.trainer import Trainer as Trainer
     from nllab.trainer import replay as replay
     from nllab.trainer import train as train
+    from nllab.widgets import LiveLab as LiveLab
 
 
 def __getattr__(name: str) -> Any:
