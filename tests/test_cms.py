@@ -264,6 +264,8 @@ def test_bad_input_is_named_before_anything_is_computed():
         (good[..., :3], "expected"),
         (good[:, :0], r"\(2, 0, 4\)"),
         (good.long(), "dtype torch.int64"),
+        (good.double(), "dtype torch.float64; expected torch.float32"),
+        (good.to("meta"), "on meta, the parameters on cpu"),
         (good / 0, "NaN"),
     ]:
         with pytest.raises(ShapeError, match=words):

@@ -43,7 +43,7 @@ def stirred(model, device="cpu", dtype=torch.float64):
 
 def lm(mixer="attention", *, layers=2, device="cpu", **settings) -> LanguageModel:
     torch.manual_seed(0)
-    return stirred(HopeLM(V, 6, layers, mixer=mixer, hidden=5, **{"levels": (2, 6), **settings}), device)
+    return stirred(HopeLM(V, 6, layers, mixer=mixer, **{"hidden": 5, "levels": (2, 6), **settings}), device)
 
 
 def some_tokens(batch=2, length=15, device="cpu"):
@@ -191,6 +191,9 @@ def test_writes_off_leaves_a_static_network():
     assert torch.equal(quiet, model.stream(tokens[:, 9:], state, writes=False)[0])
     for before, now in zip(state.memories, after.memories, strict=True):
         assert all(torch.equal(before.fast_weights[n], now.fast_weights[n]) for n in before.fast_weights)
+    _, quiet_start = model.stream(tokens[:, :5], writes=False)
+    _, woken = model.stream(tokens[:, 5:], quiet_start)
+    assert woken.memories[0].position == 8  # the clock starts with the first token that may be written
 
 
 @pytest.mark.parametrize("mixer", ["attention", "self-modifying"])
@@ -348,6 +351,7 @@ def test_settings_that_cannot_be_are_named():
         (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (1, 2, 3)), "3 periods for 2 layers"),
         (lambda: from_pretrained_mlps(HopeLM(5, 8, 1), (1,)), "layer 0 holds 3 levels"),
         (lambda: HopeClassifier((4, 5), 2, patch=(2, 2)), r"\(2, 2\) do not tile an image of \(4, 5\)"),
+        (lambda: HopeClassifier((4, 5), 2, patch=(2, 0)), r"\(2, 0\) do not tile"),
         (lambda: HopeClassifier((4, 4), 2, inner_lr=0.1), "inner_lr"),
         (lambda: MLPBlock(4, 0), "hidden 0"),
     ]:
@@ -373,13 +377,15 @@ def test_bad_input_is_named_before_anything_is_computed():
         model.stream(tokens, state[0])
     with pytest.raises(SettingError, match="2 blocks"):
         model.stream(tokens, lm(layers=1).stream(tokens)[1])
+    with pytest.raises(ShapeError, match=r"state or gradients have \(B, P\)"):
+        model.stream(tokens, lm(hidden=6, inner_lr=0.1).stream(tokens)[1])
     block = Block(CausalAttention(4), ContinuumMemory(4, (1,)))
     for bad in (torch.zeros(3, 4), torch.zeros(1, 2, 5), torch.zeros(1, 0, 4), torch.full((1, 2, 4), float("nan"))):
-        with pytest.raises(ShapeError, match="Block: x"):
+        with pytest.raises(ShapeError, match="Block: "):
             block(bad)
     classifier = HopeClassifier((4, 4), 2, 8, levels=(1,))
     for bad in (torch.zeros(2, 15), torch.zeros(16), torch.full((2, 16), float("nan")), torch.zeros(2, 16, dtype=torch.long)):
-        with pytest.raises(ShapeError, match="HopeClassifier: images"):
+        with pytest.raises(ShapeError, match="HopeClassifier: i"):
             classifier(bad)
 
 

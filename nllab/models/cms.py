@@ -22,18 +22,25 @@ from torch.func import functional_call, vmap
 
 from nllab.errors import SettingError, ShapeError, unknown
 from nllab.levels import Level, check_period
+from nllab.memory.rules import check_finite
 
 VARIANTS = ("sequential", "nested", "independent")
 
 
-def check_sequence(name: str, x: Tensor, dim: int) -> None:
-    """Raise ShapeError unless x is (B, T, dim) with B, T >= 1, of floating point, and finite."""
+def check_sequence(name: str, x: Tensor, dim: int, like: Tensor) -> None:
+    """Raise ShapeError unless x is (B, T, dim) with B, T >= 1, and fits the parameter `like` (see `check_content`)."""
     if x.ndim != 3 or x.shape[-1] != dim or 0 in x.shape:
         raise ShapeError(f"{name}: x has shape {tuple(x.shape)}; expected (B, T, {dim}) with B and T at least 1.")
-    if not x.is_floating_point():
-        raise ShapeError(f"{name}: x has dtype {x.dtype}; expected floating point.")
-    if not torch.isfinite(x).all():
-        raise ShapeError(f"{name}: x holds NaN or infinity; expected finite numbers.")
+    check_content(name, x, like)
+
+
+def check_content(name: str, x: Tensor, like: Tensor) -> None:
+    """Raise ShapeError unless x is finite, on the device of `like`, and of its dtype or half precision."""
+    if x.dtype not in (like.dtype, torch.float16, torch.bfloat16):
+        raise ShapeError(f"{name}: input has dtype {x.dtype}; expected {like.dtype}, as the parameters have.")
+    if x.device != like.device:
+        raise ShapeError(f"{name}: input is on {x.device}, the parameters on {like.device}; move one of them.")
+    check_finite(f"{name}: input", x)
 
 
 class MLPBlock(nn.Module):
@@ -153,7 +160,7 @@ class ContinuumMemory(nn.Module):
         return tuple(Level(name, (f"{prefix}blocks.{name}", *own.get(name, ())), period) for name, period in self.periods.items())
 
     def forward(self, x: Tensor, state: CMSState | None = None) -> Tensor:
-        check_sequence("ContinuumMemory", x, self.dim)
+        check_sequence("ContinuumMemory", x, self.dim, next(self.parameters()))
         if state is not None:
             self.check_state(state, len(x))
         return self.read(x, state)

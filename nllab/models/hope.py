@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nllab.errors import SettingError, ShapeError, unknown
 from nllab.levels import Level
 from nllab.memory.titans import SelfModifyingTitans
-from nllab.models.cms import CMSState, ContinuumMemory, check_sequence, level_names
+from nllab.models.cms import CMSState, ContinuumMemory, check_content, check_sequence, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
 
 # Name -> class and its own settings: HOPE, Hope-Attention and what they are compared with.
@@ -56,7 +56,7 @@ class Block(nn.Module):
         self.mixer, self.memory, self.dim = mixer, memory, memory.dim
 
     def forward(self, x: Tensor) -> Tensor:
-        check_sequence("Block", x, self.dim)
+        check_sequence("Block", x, self.dim, next(self.memory.parameters()))
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: Any = None, memory: CMSState | None = None, *, writes: bool = True) -> tuple[Tensor, Any]:
@@ -158,10 +158,7 @@ class LanguageModel(nn.Module):
         self.check(tokens, state)
         if state is None:
             state = ModelState((None,) * len(self.blocks), (None,) * len(self.blocks), tokens[:, :0])
-            learns = any(block.memory.writes_tokens for block in self.blocks)
-        else:
-            learns = state.memories[0] is not None
-        if writes and learns:
+        if writes and (state.memories[0] is not None or any(block.memory.writes_tokens for block in self.blocks)):
             return self.learn(tokens, state)
         already = state.pending.shape[1]
         tokens = torch.cat([state.pending, tokens], 1)
@@ -204,7 +201,7 @@ class LanguageModel(nn.Module):
                 mixers, tokens = after, rest
                 if not outer:
                     mixers, memories, scores[-1] = detach(mixers), detach(memories), y.detach()
-                anchor = weights[0]
+                anchor = loss
             answer = torch.cat(scores, 1)[:, already:]
         return answer if outer else answer.detach(), ModelState(mixers, tuple(memories), segment)
 
@@ -222,13 +219,16 @@ class LanguageModel(nn.Module):
             raise SettingError(f"LanguageModel: state is not one of this model with {len(self.blocks)} blocks.")
         if len(state.pending) != len(tokens):
             raise ShapeError(f"LanguageModel: state holds {len(state.pending)} sequences, tokens {len(tokens)}; expected as many.")
+        for block, memory in zip(self.blocks, state.memories, strict=True):
+            if memory is not None:
+                block.memory.check_state(memory, len(tokens))
 
 
 class After(torch.autograd.Function):
     """`weights` unchanged, but behind `anchor` in the graph.
 
-    An inner gradient asks for these weights only; autograd walks back no further than the nearest of them, so that a slow level, unwritten
-    since the start, must not look as old as it is: else every segment would walk over all segments before it.
+    An inner gradient asks for these weights only, and autograd walks back no further than the oldest of them. A slow level, unwritten since
+    the start, must not look as old as it is, else every segment would walk over all segments before it: quadratic in T.
     """
 
     @staticmethod
@@ -357,7 +357,7 @@ class HopeClassifier(nn.Module):
             )
         channels, height, width = shape if len(shape) == 3 else (1, *shape)
         ph, pw = patch or (1, width)
-        if height % ph or width % pw:
+        if min(ph, pw) < 1 or height % ph or width % pw:
             raise SettingError(f"HopeClassifier: patches of {(ph, pw)} do not tile an image of {(height, width)}.")
         if block_settings.get("inner_lr") is not None:
             raise SettingError("HopeClassifier: inner_lr needs the loss of each token, which an image does not have; leave it out.")
@@ -375,8 +375,7 @@ class HopeClassifier(nn.Module):
             raise ShapeError(
                 f"HopeClassifier: images have shape {tuple(images.shape)}; expected (B, {channels}, {rows * ph}, {columns * pw})."
             )
-        if not images.is_floating_point() or not torch.isfinite(images).all():
-            raise ShapeError(f"HopeClassifier: images of dtype {images.dtype} hold something other than finite floating-point numbers.")
+        check_content("HopeClassifier", images, self.place)
         patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         x = self.embed(patches) + self.place
         for block in self.blocks:
