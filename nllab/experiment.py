@@ -18,8 +18,8 @@ LEARNING_RATES = {
     "adam": 1e-3,
     "adamw": 1e-3,
     "muon": 0.01,
-    "m3": 3e-4,
-    "dgd": 0.01,
+    "m3": 1e-3,
+    "dgd": 0.003,
     "delta-momentum": 0.003,
     "deep-momentum": 0.01,
 }

@@ -63,7 +63,7 @@ def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Paramet
     from nllab.optim.delta_gradient_descent import DeltaGradientDescent
     from nllab.optim.m3 import M3
     from nllab.optim.momentum import DeltaMomentum
-    from nllab.optim.muon import Muon
+    from nllab.optim.muon import Muon, hidden_and_other
 
     match name:
         case "sgd":
@@ -73,9 +73,9 @@ def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Paramet
         case "adamw":
             return torch.optim.AdamW(parameters, learning_rate)
         case "muon":
-            return Muon(parameters, lr=learning_rate)
+            return Muon(hidden_and_other(model), lr=learning_rate)
         case "m3":
-            return M3(parameters, lr=learning_rate)
+            return M3(hidden_and_other(model), lr=learning_rate)
         case "dgd":
             return DeltaGradientDescent(model, lr=learning_rate)
         case "delta-momentum":

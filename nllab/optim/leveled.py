@@ -40,7 +40,9 @@ class Leveled:
         self.steps = 0
 
     def zero_grad(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        """Clear this step's gradients. Not through the optimizer, which may keep what a slow level has seen since its last write."""
+        for p in self.parameters:
+            p.grad = None
 
     @torch.no_grad()
     def step(self, *, write: bool = True) -> None:
@@ -67,7 +69,12 @@ class Leveled:
 
     def state_dict(self) -> dict[str, Any]:
         collected = {i: self.collected[p].clone() for i, p in enumerate(self.parameters) if p in self.collected}
-        return {"optimizer": self.optimizer.state_dict(), "collected": collected, "steps": self.steps, "periods": dict(self.schedule.periods)}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "collected": collected,
+            "steps": self.steps,
+            "periods": dict(self.schedule.periods),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
