@@ -60,11 +60,20 @@ def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: 
     if steps:
         x["range"] = [0, steps]
     layout: Spec = {
-        "title": {"text": TITLES[name], "font": {"size": 14}, "x": 0, "xanchor": "left", "xref": "paper", "y": 0.98, "yanchor": "top"},
+        "title": {
+            "text": TITLES[name],
+            "font": {"size": 14},
+            "x": 0,
+            "xref": "container",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 4},
+        },
         "font": {"color": INK, "size": 12},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 44, "r": 64, "t": 46, "b": 36},
+        "margin": {"l": 44, "r": 64, "t": 44 if name == "accuracy" else 30, "b": 36},
         "height": 260,
         "showlegend": False,
         "hovermode": "x",
@@ -194,8 +203,8 @@ def _chance_line(chance: float) -> Spec:
 
 def _chance_label(chance: float) -> Spec:
     return {
-        "xref": "paper", "x": 0, "y": chance, "text": "chance", "showarrow": False,
-        "xanchor": "left", "yanchor": "bottom", "font": {"size": 11},
+        "xref": "paper", "x": 1, "y": chance, "text": " chance", "showarrow": False,
+        "xanchor": "left", "yanchor": "middle", "font": {"size": 11},
     }  # fmt: skip
 
 
@@ -250,6 +259,8 @@ def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
     before = next((rows[i] for i in range(switch_at, -1, -1) if "accuracy" in rows[i]), now)
     taught, ago = switch["task"], steps - switch["step"] + 1
     since = f"{ago} {'step' if ago == 1 else 'steps'}"
+    if taught not in now["accuracy"]:
+        return f"All tasks have been taught at once for {since}; {_standing(now['accuracy'], tasks)}."
     gained = _moved(taught, before, now)
     earlier = [row["task"] for row in rows[:switch_at] if row["kind"] == "switch"]
     others = [task for task in dict.fromkeys(earlier) if task != taught]

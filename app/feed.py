@@ -1,0 +1,87 @@
+"""What one watcher of a live run is told, message by message: only what is new, as what to add to the figures."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nllab import figures
+
+if TYPE_CHECKING:
+    from nllab.live import LiveRun
+    from nllab.runs import Row, Run
+
+STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
+STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
+SPEAK_SECONDS = 1.0  # between two sentences while nothing but steps happens
+COLLAPSE = 0.5  # a task that lost this much accuracy since it was learned has collapsed
+
+
+class Feed:
+    """`news()` gives the next message for a watcher; `place` is where it ended, so that a lost line resumes there."""
+
+    def __init__(self, live: LiveRun, place: str = "") -> None:
+        self.live = live
+        generation, _, cursor = place.partition(":")
+        self.generation = int(generation) if generation.isdigit() else -1
+        self.cursor = int(cursor) if cursor.isdigit() else 0
+        self._is_new = True
+        self._spoke = 0.0
+        self._status: dict[str, Any] = {}
+
+    @property
+    def place(self) -> str:
+        return f"{self.generation}:{self.cursor}"
+
+    def news(self) -> dict[str, Any] | None:
+        """What has happened since the last message, or None if nothing has."""
+        message: dict[str, Any] = {}
+        run, trainer = self.live.run, self.live.trainer
+        chance = 1 / trainer.stream.classes
+        if opened := self.live.generation != self.generation:
+            self.generation, self.cursor = self.live.generation, 0
+            shape = {"steps": trainer.planned_steps, "chance": chance}
+            message["open"] = {
+                "figures": {name: figures.empty(name, run.tasks, run.levels, **shape) for name in figures.FIGURES},
+                "tasks": run.tasks,
+                "levels": list(run.levels),
+            }
+        rows = run.rows[self.cursor :]
+        self.cursor += len(rows)
+        if rows:
+            kept = figures.thin(rows, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
+            message["add"] = {name: figures.points(name, kept, run.tasks, run.levels) for name in figures.FIGURES}
+            message["ends"] = {name: found for name in figures.FIGURES if (found := figures.ends(name, rows, run.tasks, run.levels))}
+        eventful = opened or self._is_new or any(row["kind"] != "step" for row in rows)
+        if eventful:
+            found = figures.marks(run.rows)
+            message["overlay"] = {name: figures.overlay(name, found, chance=chance) for name in figures.FIGURES}
+            message["lanes"] = figures.lanes(_periods(run))
+        if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
+            self._spoke = time.monotonic()
+            message["sentence"] = figures.sentence(run.rows, run.tasks)
+            message["hint"] = hint(run.rows)
+        status = self.live.status()
+        now = {key: status[key] for key in ("step", "playing", "finished", "task", "optimizer", "error")}
+        now["accuracy"] = next((row["accuracy"] for row in reversed(run.rows) if "accuracy" in row), {})
+        if now != self._status:
+            self._status = message["now"] = now
+        self._is_new = False
+        return message or None
+
+
+def _periods(run: Run) -> dict[str, int]:
+    return run.levels | dict(value for _, name, value in run.commands if name == "period")
+
+
+def hint(rows: list[Row]) -> str | None:
+    """What to try next, for somebody who has just seen something: the name of one of the hints that the page knows."""
+    learned = {row["task"]: row["accuracy"] for row in rows if row["kind"] == "experience"}
+    now = next((row for row in reversed(rows) if "accuracy" in row), None)
+    last = next((row for row in reversed(rows) if row["kind"] == "step"), None)
+    if not learned or now is None or last is None:
+        return None
+    fallen = any(task in before and before[task] - now["accuracy"][task] > COLLAPSE for task, before in learned.items())
+    if fallen:
+        return "collapsed" if last["optimizer"] != "deep" else None
+    return "survived" if rows[-1]["kind"] == "end" and last["optimizer"] == "deep" and len(learned) > 1 else None

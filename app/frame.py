@@ -1,0 +1,11 @@
+"""What all pages have in common: the title, the menu, the look."""
+
+from pathlib import Path
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+
+st.set_page_config(page_title="nllab · a live lab for Nested Learning", page_icon=str(HERE / "icon.svg"), layout="wide")
+st.html(HERE / "frame.css")
+st.navigation([st.Page("page_live.py", title="Live", icon=":material/play_circle:", default=True)], position="hidden").run()

@@ -1,0 +1,81 @@
+"""From the address to an experiment and back, and what of an experiment can change while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from nllab.errors import SettingError
+from nllab.experiment import Experiment, read_setting
+
+# What the page shows to somebody who comes without settings: the overwrite problem first. Measured every other step, so that the
+# curves move at the pace of the eye.
+START = Experiment.preset("digits-ab", optimizer="adam", evaluate_every=2)
+SPEEDS: tuple[float | None, ...] = (1, 2, 6, 15, 40, 100, 300, None)  # steps per second; None is unlimited
+SPEED = 6
+
+
+def speed_name(speed: float | None) -> str:
+    return "unlimited" if speed is None else f"{speed:g}"
+
+
+def read_address(query: Mapping[str, str]) -> tuple[Experiment, float | None, list[str]]:
+    """(experiment, speed, what could not be used) of an address; what cannot be used falls back to its default."""
+    pairs, problems = dict(query), []
+    speed = pairs.pop("speed", speed_name(SPEED))
+    by_name = {speed_name(value): value for value in SPEEDS}
+    if speed not in by_name:
+        problems.append(f"speed is {speed!r}; it must be one of {', '.join(by_name)}.")
+    if not pairs:
+        return START, by_name.get(speed, SPEED), problems
+    kept: dict[str, str] = {}
+    for key, value in pairs.items():
+        try:
+            Experiment(**{key: read_setting(key, value)})
+            kept[key] = value
+        except SettingError as error:
+            problems.append(str(error))
+    try:
+        experiment = Experiment.from_query(kept) if kept else START
+    except SettingError as error:  # each part is fine, together they are not
+        experiment = START
+        problems.append(str(error))
+    return experiment, by_name.get(speed, SPEED), problems
+
+
+def write_address(experiment: Experiment, speed: float | None) -> dict[str, str]:
+    """The query whose `read_address` gives these back; empty for what the page starts with."""
+    pairs = dict(parse_qsl(experiment.to_query()))
+    pairs = {} if experiment == START else pairs or {"optimizer": experiment.optimizer}
+    return pairs | ({} if speed == SPEED else {"speed": speed_name(speed)})
+
+
+def commands(old: Experiment, new: Experiment, levels: tuple[str, ...]) -> tuple[list[tuple[str, object]], Experiment, list[str]]:
+    """How a run that has `old` comes to `new`: (commands to give now, what it has after them, settings that need a reset).
+
+    levels: the names of the run's levels, from the input to the head.
+    """
+    given: list[tuple[str, object]] = []
+    changes = {key: value for key, value in new.model_dump().items() if value != getattr(old, key)}
+    after: dict[str, object] = {}
+    memories = levels[1:-1]
+    for level, key in ((levels[0], "input_period"), (levels[-1], "head_period")):
+        if key in changes:
+            given.append(("period", [level, changes[key]]))
+            after[key] = changes[key]
+    if "periods" in changes and len(new.periods) == len(old.periods) == len(memories):
+        pairs = zip(memories, old.periods, new.periods, strict=True)
+        given += [("period", [level, period]) for level, before, period in pairs if period != before]
+        after["periods"] = new.periods
+    for key in ("rate", "retention"):
+        if key in changes:
+            given.append((key, changes[key]))
+            after[key] = changes[key]
+    if new.optimizer != old.optimizer:
+        given.append(("optimizer", new.optimizer))
+    after |= {key: changes[key] for key in ("optimizer", "off_optimizer") if key in changes}
+    taken_over = new.optimizer not in ("deep", old.optimizer)  # by a plain optimizer, which starts at its usual rate
+    if "learning_rate" in changes or (taken_over and new.learning_rate is not None):
+        given.append(("learning_rate", new.plain_learning_rate))
+        after["learning_rate"] = new.learning_rate
+    return given, old.but(**after), [key for key in changes if key not in after]

@@ -1,0 +1,63 @@
+"""What all sessions of one server share: the live runs, and who watches them.
+
+torch takes seconds to load, so it loads beside the server's start and not before its first answer.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from nllab.experiment import Experiment
+
+if TYPE_CHECKING:
+    from nllab.live import LiveRun, LiveRuns
+
+TESTING = os.environ.get("NLLAB_TEST") == "1"
+
+# The settings that a run was last given: those it began with and every change asked for since.
+applied: WeakKeyDictionary[LiveRun, Experiment] = WeakKeyDictionary()
+watchers: Counter[str] = Counter()  # run id -> open connections
+
+_opening = threading.Lock()
+
+
+@cache
+def _load() -> LiveRuns:
+    from nllab.live import LiveRuns
+
+    return LiveRuns(free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")))
+
+
+def runs() -> LiveRuns:
+    with _opening:
+        return _load()
+
+
+def warm() -> None:
+    """Load torch and the digits, once, in a thread of its own."""
+
+    def load() -> None:
+        import plotly  # noqa: F401
+
+        from nllab.trainer import Trainer
+
+        runs()
+        Trainer(Experiment.preset("digits-ab")).step()
+        # What is loaded by now stays: a full collection that walked over it would stop every training for a tenth of a second.
+        gc.collect()
+        gc.freeze()
+
+    threading.Thread(target=load, name="warm", daemon=True).start()
+
+
+def open_run(experiment: Experiment, speed: float | None) -> LiveRun:
+    """A new run, paused. Raises SettingError where the settings or the server do not allow one."""
+    run = runs().open(experiment, speed=speed)
+    applied[run] = experiment
+    return run
