@@ -69,7 +69,7 @@ def outcome(memory, x, slow=False):
     return values, list(torch.autograd.grad(sum(v.sin().sum() for v in values), [x, *memory.parameters()]))
 
 
-@pytest.mark.parametrize("length", [1, 7, 63, 64, 100])
+@pytest.mark.parametrize("length", [1, 7, pytest.param(63, marks=pytest.mark.slow), 64, 100])
 @pytest.mark.parametrize("kind", KINDS)
 def test_chunks_match_token_by_token(kind, length, device):
     for chunk in sorted({1, 4, 16, length}):
@@ -218,22 +218,20 @@ def test_linear_memories_share_one_matrix():
 
 
 def test_a_stored_pair_survives_a_thousand_tokens():
-    """A fresh layer keeps what it has: with its own retention, nothing written or only at orthogonal keys, 0.9 of the pair is read."""
-    memory = layer(forgets=False, dim=16, max_inner_lr=0.0)
-    stored = memory(tokens(4, 32, dim=16))[1]
+    """With a fresh layer's own retention, 0.9 of what is stored is read after 1,000 tokens that write nothing, or at orthogonal keys."""
+    memory = layer(forgets=False, dim=16)
+    _, stored = memory(tokens(4, 32, dim=16))
+    memory.max_inner_lr = 0.0
+    (one,), (first,) = (memory.fast_weights(memory(tokens(500, 1, dim=16))[1])["memory"], memory.fast_weights(memory.start(500))["memory"])
+    retention = (one * first).sum((-2, -1)) / first.square().sum((-2, -1))
+    assert retention.min() >= 0.9999
     _, state = memory(tokens(4, 1000, dim=16, seed=2), stored)
     for before, after in zip(in_order(memory.fast_weights(stored)), in_order(memory.fast_weights(state)), strict=True):
-        assert ((after * before).sum((-2, -1)) / before.square().sum((-2, -1))).min() >= 0.9
-    kept = []
-    memory.memories.write = lambda *given, original=memory.memories.write: kept.append(given[4].kept) or original(*given)
-    memory(tokens(4, 32, dim=16, seed=3))
-    assert torch.stack(kept).min() ** (1 / 16) >= 0.9999
-    retention = torch.stack(kept).min() ** (1 / 16)
-    pair = torch.zeros(1, 16, dtype=torch.float64)
-    pair[0, 0] = 1
+        assert torch.all((after / before) >= 0.9)
+    pair = torch.eye(16, dtype=torch.float64)[:1]
     _, state = delta_write(torch.zeros(16, 16, dtype=torch.float64), pair, 3 * pair)
-    keys = torch.nn.functional.normalize(torch.nn.functional.pad(tokens(1, 1000, dim=15)[0], (1, 0)), dim=-1)
-    _, state = dgd_write(state, keys, tokens(1, 1000, dim=16)[0], 0.5, retention.item())
+    keys = torch.nn.functional.pad(torch.nn.functional.normalize(tokens(1, 1000, dim=15)[0], dim=-1), (1, 0))
+    _, state = dgd_write(state, keys, tokens(1, 1000, dim=16)[0], 0.5, retention.min().item())
     assert state[0, 0] >= 0.9 * 3
 
 

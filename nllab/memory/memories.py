@@ -188,13 +188,13 @@ class MLPMemories(nn.Module):
         # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
         tokens = tokens._replace(**{name: field.unsqueeze(1) for name, field in tokens._asdict().items() if field is not None})
         key, value, rate, is_l2 = tokens.key, value.unsqueeze(1), rate.unsqueeze(1), self.objective == "l2"
-        recall = key @ up.mT
+        recall, at_value = (torch.cat([key, value], -2) @ up.mT).split(key.shape[-2], -2)
         at_key, slope = silu_with_slope(recall)
         counts = [at_key.shape[1] - down.shape[1], down.shape[1]]
         gates_at_key, maps_at_key = at_key.split(counts, 1)
         if self.adaptive:
             # v̂ = M(v): the error is what M makes of v less what it makes of k.
-            change = F.silu(value @ up.mT) - at_key if is_l2 else F.silu(value @ up.mT)
+            change = F.silu(at_value) - at_key if is_l2 else F.silu(at_value)
             gates_change, maps_change = change.split(counts, 1)
             drive = rate * (maps_change @ down.mT + (value - key if is_l2 else value))
         else:

@@ -27,6 +27,7 @@ from nllab.errors import SettingError, ShapeError, unknown
 
 Function = TypeVar("Function", bound=Callable)
 Objective = Literal["l2", "dot"]
+Rate = Tensor | float
 OBJECTIVES = ("l2", "dot")
 
 
@@ -134,8 +135,8 @@ def hebbian_write(
     state: Tensor,
     key: Tensor,
     value: Tensor,
-    inner_lr: Tensor | float = 1.0,
-    retention: Tensor | float = 1.0,
+    inner_lr: Rate = 1.0,
+    retention: Rate = 1.0,
     *,
     query: Tensor | None = None,
     chunk_size: int = 64,
@@ -158,8 +159,8 @@ def delta_write(
     state: Tensor,
     key: Tensor,
     value: Tensor,
-    inner_lr: Tensor | float = 1.0,
-    retention: Tensor | float = 1.0,
+    inner_lr: Rate = 1.0,
+    retention: Rate = 1.0,
     *,
     query: Tensor | None = None,
     chunk_size: int = 64,
@@ -179,8 +180,8 @@ def dgd_write(
     state: Tensor,
     key: Tensor,
     value: Tensor,
-    inner_lr: Tensor | float = 1.0,
-    retention: Tensor | float = 1.0,
+    inner_lr: Rate = 1.0,
+    retention: Rate = 1.0,
     *,
     query: Tensor | None = None,
     chunk_size: int = 16,
@@ -216,8 +217,8 @@ def titans_write(
     state: Tensor,
     key: Tensor,
     value: Tensor,
-    inner_lr: Tensor | float = 1.0,
-    retention: Tensor | float = 1.0,
+    inner_lr: Rate = 1.0,
+    retention: Rate = 1.0,
     *,
     query: Tensor | None = None,
     chunk_size: int = 16,
@@ -239,8 +240,8 @@ def mlp_dgd_write(
     state: MLPWeights,
     key: Tensor,
     value: Tensor,
-    inner_lr: Tensor | float = 1.0,
-    retention: Tensor | float = 1.0,
+    inner_lr: Rate = 1.0,
+    retention: Rate = 1.0,
     *,
     query: Tensor | None = None,
     chunk_size: int = 16,

@@ -262,10 +262,11 @@ class SelfModifyingTitans(nn.Module):
     def _check_state(self, x: Tensor, state: MemoryState) -> None:
         if not isinstance(state, MemoryState):
             raise ShapeError(f"state is a {type(state).__name__}; expected the MemoryState that an earlier call returned, or None.")
-        wanted = self.start(len(x))
         if state.recent.dim() == 3 and len(state.recent) != len(x):
             raise ShapeError(f"state holds {len(state.recent)} sequences and x {len(x)}; each sequence needs its own state.")
-        shapes, expected = ([tuple(tensor.shape) for tensor in each.tensors()] for each in (state, wanted))
+        shapes = [tuple(tensor.shape) for tensor in state.tensors()]
+        with torch.no_grad():
+            expected = [(tensor.shape[0] * len(x), *tensor.shape[1:]) for tensor in self.start(1).tensors()]
         if shapes != expected:
             raise ShapeError(f"state has shapes {shapes}; this layer expects {expected}. It belongs to a layer with other settings.")
         for tensor in state.tensors():
