@@ -24,7 +24,7 @@ def apply(state: Tensor, k: Tensor) -> Tensor:
     return (state @ k.unsqueeze(-1)).squeeze(-1)
 
 
-def hebbian_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=64):
+def hebbian_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=64):
     """M_t = α_t M_{t-1} + η_t v_t k_tᵀ."""
     reads = []
     for k, v, q, rate, keep in _tokens(key, value, query, inner_lr, retention):
@@ -33,7 +33,7 @@ def hebbian_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None,
     return _joined(reads, query), state
 
 
-def delta_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=64):
+def delta_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=64):
     """M_t = α_t M_{t-1} - η_t (M_{t-1} k_t - v_t) k_tᵀ."""
     reads = []
     for k, v, q, rate, keep in _tokens(key, value, query, inner_lr, retention):
@@ -42,7 +42,7 @@ def delta_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, c
     return _joined(reads, query), state
 
 
-def dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, objective="l2", erase=True, momentum=0.0):
+def dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, momentum=0.0):
     """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of the chunk."""
     reads, velocity, boundary = [], torch.zeros_like(state), state
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
@@ -56,7 +56,7 @@ def dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chu
     return _joined(reads, query), state
 
 
-def titans_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, momentum=0.9):
+def titans_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, momentum=0.9):
     """M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ."""
     reads, velocity, boundary = [], torch.zeros_like(state), state
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
@@ -73,7 +73,7 @@ def mlp_read(weights, query, *, residual=True):
     return torch.stack([_read(weights, z, residual) for z in query.unbind(-2)], dim=-2)
 
 
-def mlp_dgd_write(state, key, value, inner_lr=1.0, retention=1.0, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True):
+def mlp_dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True):
     """up: Eq. 88 with the gradient at the chunk's start; down: the same without the erase."""
     reads, boundary = [], state
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):

@@ -132,14 +132,7 @@ def without_autocast(function: Function) -> Function:
 
 @without_autocast
 def hebbian_write(
-    state: Tensor,
-    key: Tensor,
-    value: Tensor,
-    inner_lr: Rate = 1.0,
-    retention: Rate = 1.0,
-    *,
-    query: Tensor | None = None,
-    chunk_size: int = 64,
+    state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, query: Tensor | None = None, chunk_size: int = 64
 ) -> tuple[Tensor | None, Tensor]:
     """Add every value at its key: M_t = α_t M_{t-1} + η_t v_t k_tᵀ. With a query it is (gated) linear attention.
 
@@ -156,14 +149,7 @@ def hebbian_write(
 
 @without_autocast
 def delta_write(
-    state: Tensor,
-    key: Tensor,
-    value: Tensor,
-    inner_lr: Rate = 1.0,
-    retention: Rate = 1.0,
-    *,
-    query: Tensor | None = None,
-    chunk_size: int = 64,
+    state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, query: Tensor | None = None, chunk_size: int = 64
 ) -> tuple[Tensor | None, Tensor]:
     """Replace what each key holds: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, the gated delta rule (DeltaNet at α = 1).
 
@@ -180,8 +166,8 @@ def dgd_write(
     state: Tensor,
     key: Tensor,
     value: Tensor,
-    inner_lr: Rate = 1.0,
-    retention: Rate = 1.0,
+    inner_lr: Rate = 1,
+    retention: Rate = 1,
     *,
     query: Tensor | None = None,
     chunk_size: int = 16,
@@ -217,8 +203,8 @@ def titans_write(
     state: Tensor,
     key: Tensor,
     value: Tensor,
-    inner_lr: Rate = 1.0,
-    retention: Rate = 1.0,
+    inner_lr: Rate = 1,
+    retention: Rate = 1,
     *,
     query: Tensor | None = None,
     chunk_size: int = 16,
@@ -240,8 +226,8 @@ def mlp_dgd_write(
     state: MLPWeights,
     key: Tensor,
     value: Tensor,
-    inner_lr: Rate = 1.0,
-    retention: Rate = 1.0,
+    inner_lr: Rate = 1,
+    retention: Rate = 1,
     *,
     query: Tensor | None = None,
     chunk_size: int = 16,
