@@ -53,8 +53,9 @@ def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tupl
                 nn.Linear(stream.features, experiment.dim), nn.ReLU(), nn.Linear(experiment.dim, stream.classes)
             )
             return model, (Level("input", "0", experiment.input_period), Level("head", "2", experiment.head_period))
-        cms = CMSClassifier(stream.features, stream.classes, dim=experiment.dim, hidden=experiment.hidden, memories=len(experiment.periods))
-        return cms, cms.levels(experiment.periods, input_period=experiment.input_period, head_period=experiment.head_period)
+        sizes = {"dim": experiment.dim, "hidden": experiment.hidden}
+        cms = CMSClassifier(stream.features, stream.classes, **sizes, periods=experiment.periods, variant=experiment.variant)
+        return cms, cms.levels(input_period=experiment.input_period, head_period=experiment.head_period)
 
 
 def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
@@ -96,7 +97,7 @@ class Trainer:
     """Trains the model of an experiment on its stream, one `step()` at a time.
 
     model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep optimizer;
-    it may offer `levels(periods, input_period=..., head_period=...)`, otherwise all of it is one level of period 1. An optimizer is
+    it may offer `levels()`, otherwise all of it is one level of period 1. An optimizer is
     used as it is, over the parameters that it was given, in place of the plain one.
     device: "cpu", "cuda" or "auto" (CUDA where there is one).
     """
@@ -119,7 +120,7 @@ class Trainer:
         if model is None:
             self.model, self.levels = build_model(experiment, self.stream)
         else:
-            self.model, self.levels = model, _levels_of(model, experiment)
+            self.model, self.levels = model, model.levels() if hasattr(model, "levels") else (Level("all", "*"),)  # type: ignore[operator]
         self.model.to(self.device)
         if experiment.frozen:
             head = [level for level in self.levels if level.name == "head"]
@@ -400,12 +401,6 @@ def _copied(value: Any) -> Any:
     if isinstance(value, (list, tuple, set)):
         return type(value)(_copied(item) for item in value)
     return value
-
-
-def _levels_of(model: nn.Module, experiment: Experiment) -> tuple[Level, ...]:
-    if hasattr(model, "levels"):
-        return model.levels(experiment.periods, input_period=experiment.input_period, head_period=experiment.head_period)  # type: ignore[operator]
-    return (Level("all", "*"),)
 
 
 def pick_device(name: str) -> torch.device:

@@ -63,7 +63,7 @@ def test_drift_is_the_relative_distance_of_the_weights():
 
     last = steps_of(rows)[-1]["levels"]
     assert last["input"]["drift"] == pytest.approx(distance("input", start), rel=1e-5)
-    assert last["fast"]["drift"] == pytest.approx(distance("memory.fast", start), rel=1e-5)
+    assert last["fast"]["drift"] == pytest.approx(distance("memory.blocks.fast", start), rel=1e-5)
     switched = steps_of(rows)[17]["levels"]["input"]  # task B began with step 18
     assert 0 < switched["drift_since_switch"] < switched["drift"]
 
@@ -122,6 +122,11 @@ def test_a_joint_run_is_one_experience_of_everything():
     run = train(small(joint=True))
     assert [row["task"] for row in run.of_kind("switch")] == ["all"] and run.steps == math.ceil(1347 / 40)
     assert run.summary["a_after_a"] is None and run.summary["average_accuracy"] > 0.8
+
+
+def test_memory_levels_may_stand_side_by_side():
+    run = train(small(variant="independent"))
+    assert run.accuracy_matrix[0, 0] > 0.9 and run.update_counts["slow"] == 2
 
 
 @pytest.mark.parametrize("name", PLAIN_OPTIMIZERS)

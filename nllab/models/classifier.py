@@ -1,4 +1,4 @@
-"""The lab's standard classifier: an input level, a chain of residual MLP levels (a sequential CMS, Eq. 70), a head.
+"""The lab's standard classifier: an input level, a continuum memory system on the clock of steps, a head.
 
 `B` batch, `D` width. Every level always runs forward; only when it writes differs.
 """
@@ -12,34 +12,39 @@ from torch.nn import functional as F
 
 from nllab.errors import SettingError, ShapeError
 from nllab.levels import Level
-from nllab.models.cms import MLPBlock
-
-
-def memory_names(count: int) -> tuple[str, ...]:
-    """Names of `count` memory levels from fast to slow."""
-    middle = ("medium",) if count == 3 else tuple(f"medium-{i}" for i in range(1, count - 1))
-    return ("memory",) if count == 1 else ("fast", *middle, "slow")
+from nllab.models.cms import ContinuumMemory
 
 
 class CMSClassifier(nn.Module):
     """Flat inputs to class scores through levels that learn at different speeds.
 
-    Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70 (the chain of MLPs), on the clock of steps.
-    Differs from paper: an input layer before and a linear head behind the chain, since the paper's CMS sits inside a language model;
-    the MLPs are residual with a norm without parameters, start as the identity, and the head starts at zero.
+    periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
+    variant: how the memory levels are joined, "sequential" or "independent" (see `ContinuumMemory`).
+
+    Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
+    Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a language model;
+    the MLPs start as the identity, and the head starts at zero.
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).
     """
 
-    def __init__(self, features: int, classes: int, *, dim: int = 256, hidden: int = 256, memories: int = 3) -> None:
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        *,
+        dim: int = 256,
+        hidden: int = 256,
+        periods: Sequence[int] = (1, 4, 16),
+        variant: str = "sequential",
+    ) -> None:
         super().__init__()
-        for name, value in {"features": features, "classes": classes, "dim": dim, "hidden": hidden, "memories": memories}.items():
+        for name, value in {"features": features, "classes": classes, "dim": dim, "hidden": hidden}.items():
             if value < 1:
                 raise SettingError(f"CMSClassifier: {name} is {value}; it must be at least 1.")
         self.input = nn.Linear(features, dim)
-        self.memory = nn.ModuleDict({name: MLPBlock(dim, hidden) for name in memory_names(memories)})
-        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.memory = ContinuumMemory(dim, periods, variant=variant, hidden=hidden)
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -47,15 +52,9 @@ class CMSClassifier(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.ndim != 2 or inputs.shape[1] != self.input.in_features:
             raise ShapeError(f"CMSClassifier: inputs have shape {tuple(inputs.shape)}; expected (batch, {self.input.in_features}).")
-        hidden = F.relu(self.input(inputs))
-        for level in self.memory.values():
-            hidden = level(hidden)
-        return self.head(self.norm(hidden))
+        hidden = self.memory.read(F.relu(self.input(inputs)))
+        return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
-    def levels(self, periods: Sequence[int], *, input_period: int = 1, head_period: int = 1) -> tuple[Level, ...]:
+    def levels(self, *, input_period: int = 1, head_period: int = 1) -> tuple[Level, ...]:
         """Its levels in the order of the data flow: input, memories from fast to slow, head."""
-        names = tuple(self.memory)
-        if len(periods) != len(names):
-            raise SettingError(f"{len(periods)} periods for {len(names)} memory levels ({', '.join(names)}); give one each.")
-        memories = (Level(name, f"memory.{name}", period) for name, period in zip(names, periods, strict=True))
-        return (Level("input", "input", input_period), *memories, Level("head", "head", head_period))
+        return (Level("input", "input", input_period), *self.memory.levels("memory."), Level("head", "head", head_period))
