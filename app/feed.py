@@ -9,7 +9,7 @@ from nllab import figures
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
-    from nllab.runs import Row, Run
+    from nllab.runs import Run
 
 STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
@@ -60,7 +60,7 @@ class Feed:
         if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
             self._spoke = time.monotonic()
             message["sentence"] = figures.sentence(run.rows, run.tasks)
-            message["hint"] = hint(run.rows)
+            message["hint"] = hint(run)
         status = self.live.status()
         now = {key: status[key] for key in ("step", "playing", "finished", "task", "optimizer", "error")}
         now["accuracy"] = next((row["accuracy"] for row in reversed(run.rows) if "accuracy" in row), {})
@@ -74,8 +74,9 @@ def _periods(run: Run) -> dict[str, int]:
     return run.levels | dict(value for _, name, value in run.commands if name == "period")
 
 
-def hint(rows: list[Row]) -> str | None:
+def hint(run: Run) -> str | None:
     """What to try next, for somebody who has just seen something: the name of one of the hints that the page knows."""
+    rows = run.rows
     learned = {row["task"]: row["accuracy"] for row in rows if row["kind"] == "experience"}
     now = next((row for row in reversed(rows) if "accuracy" in row), None)
     last = next((row for row in reversed(rows) if row["kind"] == "step"), None)
@@ -84,4 +85,6 @@ def hint(rows: list[Row]) -> str | None:
     fallen = any(task in before and before[task] - now["accuracy"][task] > COLLAPSE for task, before in learned.items())
     if fallen:
         return "collapsed" if last["optimizer"] != "deep" else None
-    return "survived" if rows[-1]["kind"] == "end" and last["optimizer"] == "deep" and len(learned) > 1 else None
+    if rows[-1]["kind"] == "end" and last["optimizer"] == "deep" and len(learned) > 1:
+        return "twin" if run.experiment.frozen else "survived"
+    return None

@@ -22,6 +22,8 @@ HINTS = {
     "the same network, the same data in the same order.",
     "survived": "The old task is still there. Nothing was replayed, and nobody told the network that the task had changed. "
     "Now ask what its hidden levels contributed: switch on <b>Frozen twin</b> in the settings, <b>Reset</b>, <b>Play</b>.",
+    "twin": "This was the frozen twin: all but the output layer stood still. Compare its figures with those of the network that "
+    "learned on every level. What hidden levels are worth shows only against it.",
 }
 
 

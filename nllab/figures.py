@@ -44,7 +44,7 @@ def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: 
         hover = f"{subject} %{{y:.3f}}<extra></extra>"
         if name == "raster":
             line |= {"width": 2, "dash": "solid"}
-            hover = f"{subject} wrote at step %{{x}}<extra></extra>"
+            hover = "step %{x}<extra></extra>"
         data.append({"type": "scatter", "mode": "lines", "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover})
         if name == "raster":
             data[-1]["meta"] = {"group": 3}  # bottom, top, gap: one mark

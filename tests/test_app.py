@@ -1,0 +1,308 @@
+"""The live page without a browser: its controls steer the run, bad input is a sentence, and the news adds up to the figures."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parents[1] / "app"
+sys.path.insert(0, str(APP))
+
+import settings  # noqa: E402
+import shared  # noqa: E402
+from feed import Feed  # noqa: E402
+from streamlit.testing.v1 import AppTest  # noqa: E402
+
+from nllab import figures  # noqa: E402
+from nllab.errors import SettingError  # noqa: E402
+from nllab.experiment import Experiment  # noqa: E402
+from nllab.live import LiveRun  # noqa: E402
+
+LEVELS = ("input", "fast", "medium", "slow", "head")
+
+
+def until(true, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def page():
+    opened = AppTest.from_file(str(APP / "page_live.py"), default_timeout=60)
+    yield opened
+    run = run_of(opened)
+    if run:
+        run.close()
+
+
+def run_of(page):
+    return shared.runs().get(page.session_state["run"]) if "run" in page.session_state else None
+
+
+def button(page, key):
+    return next(found for found in page.button if found.key == key)
+
+
+def toggle(page, key):
+    return next(found for found in page.toggle if found.key == key)
+
+
+def messages(page):
+    return [found.value for found in (*page.error, *page.info)]
+
+
+def opened(page):
+    """The page with a run that has taken some steps and stands still."""
+    page.run()
+    button(page, "step").click().run()
+    until(lambda: run_of(page).status()["step"] == 1)
+    return page
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_comes_up_with_its_controls_and_the_overwrite_problem_first(page):
+    page.run()
+    assert not page.exception and not messages(page)
+    assert [found.key for found in page.button][:5] == ["play", "step", "reset", "teach_A", "teach_B"]
+    assert button(page, "play").label == "Play" and toggle(page, "deep").value is False
+    help_missing = [w.label for w in (*page.button, *page.toggle, *page.number_input, *page.text_input) if not w.help]
+    assert not help_missing
+    assert run_of(page) is None  # a page that nobody touches trains nothing
+
+
+def test_play_trains_pause_stands_still_and_step_takes_one(page):
+    page.run()
+    button(page, "play").click().run()
+    run = run_of(page)
+    until(lambda: run.status()["step"] >= 2)
+    assert button(page, "play").label == "Pause"
+    button(page, "play").click().run()
+    assert button(page, "play").label == "Play" and not run.playing
+    until(lambda: run.trainer.steps == len(run.run.of_kind("step")))
+    stood = run.trainer.steps
+    button(page, "step").click().run()
+    until(lambda: run.trainer.steps == stood + 1)
+
+
+def test_the_toggle_is_a_command_and_only_the_first_step_waits_for_it(page):
+    run = run_of(opened(page))
+    toggle(page, "deep").set_value(True).run()
+    button(page, "step").click().run()
+    until(lambda: run.run.steps == 2)
+    assert run.run.commands == [(2, "optimizer", "deep")]
+    assert figures.marks(run.run.rows)[-1]["text"] == "deep optimizer on"
+    assert page.query_params["evaluate_every"] and "optimizer" not in page.query_params  # deep is what an experiment has by default
+
+
+def test_before_the_first_step_settings_are_the_experiments_own(page):
+    page.run()
+    button(page, "reset").click().run()
+    toggle(page, "deep").set_value(True).run()
+    next(w for w in page.number_input if w.key == "seed").set_value(3).run()
+    run = run_of(page)
+    assert (run.experiment.optimizer, run.experiment.seed, run.run.commands) == ("deep", 3, []) and not messages(page)
+
+
+def test_what_cannot_change_while_running_waits_for_a_reset(page):
+    run = run_of(opened(page))
+    next(w for w in page.number_input if w.key == "seed").set_value(3).run()
+    assert messages(page) == ["Press **Reset** for the new seed; until then the run goes on as it began."]
+    assert run.experiment.seed == 0
+    button(page, "reset").click().run()
+    assert run.experiment.seed == 3 and run.status()["step"] == 0 and not messages(page)
+
+
+def test_periods_change_while_it_trains(page):
+    run = run_of(opened(page))
+    next(w for w in page.text_input if w.key == "periods").set_value("1, 2, 8").run()
+    button(page, "step").click().run()
+    until(lambda: run.run.steps == 2)
+    assert run.run.commands == [(2, "period", ["medium", 2]), (2, "period", ["slow", 8])]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"), [("periods", "0, 4, 16", "periods is '0'"), ("learning_rate", "fast", "learning_rate is 'fast'")]
+)
+def test_a_bad_value_is_a_sentence_and_the_training_goes_on(page, key, value, words):
+    page.run()
+    button(page, "play").click().run()
+    run = run_of(page)
+    before = shared.applied[run]
+    next(w for w in page.text_input if w.key == key).set_value(value).run()
+    assert not page.exception and len(page.error) == 1 and words in page.error[0].value
+    assert run.playing and shared.applied[run] == before
+    stood = run.status()["step"]
+    until(lambda: run.status()["step"] > stood)
+    button(page, "play").click().run()  # the controls still work
+    assert not run.playing and words in page.error[0].value
+
+
+def test_a_bad_number_is_a_sentence(page):
+    run = run_of(opened(page))
+    next(w for w in page.number_input if w.key == "seed").set_value(-1).run()
+    assert "seed is -1" in page.error[0].value and not page.exception
+    assert run.experiment.seed == 0
+
+
+def test_a_bad_address_is_a_sentence_and_the_rest_of_it_counts(page):
+    page.query_params["seed"] = "x"
+    page.query_params["strem"] = "digits-ab"
+    page.query_params["passes"] = "2"
+    page.query_params["speed"] = "warp"
+    page.run()
+    text = " ".join(found.value for found in page.error)
+    assert not page.exception and "seed is 'x'" in text and "Did you mean 'stream'" in text and "speed is 'warp'" in text
+    assert next(w for w in page.number_input if w.key == "passes").value == 2
+    assert next(w for w in page.number_input if w.key == "seed").value == 0
+    button(page, "step").click().run()
+    assert run_of(page).experiment.passes == 2
+
+
+def test_teach_overrules_the_plan_and_trains(page):
+    run = run_of(opened(page))
+    button(page, "teach_B").click().run()
+    assert run.playing
+    until(lambda: run.status()["task"] == "B" and run.status()["step"] >= 2)
+
+
+def test_two_sessions_have_two_runs(page):
+    other = AppTest.from_file(str(APP / "page_live.py"), default_timeout=60)
+    first, second = run_of(opened(page)), run_of(opened(other))
+    assert first is not second
+    button(other, "step").click().run()
+    until(lambda: second.run.steps == 2)
+    assert first.status()["step"] == 1
+    second.close()
+
+
+def test_a_failed_training_is_told_on_the_page(page):
+    run = run_of(opened(page))
+
+    def broken():
+        raise SettingError("This is what went wrong.")
+
+    run.trainer.step = broken
+    button(page, "step").click().run()
+    until(lambda: run.error)
+    page.run()
+    assert [found.value for found in page.error] == ["This is what went wrong."] and button(page, "play").label == "Play again"
+    button(page, "reset").click().run()
+    assert not messages(page) and run.error is None
+
+
+# -- the address ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [settings.START, settings.START.but(seed=4), Experiment(), Experiment(periods=(2, 8), loss="cross_entropy"), Experiment(frozen=True)],
+)
+@pytest.mark.parametrize("speed", [settings.SPEED, 40, None])
+def test_an_address_gives_back_what_was_written_into_it(experiment, speed):
+    assert settings.read_address(settings.write_address(experiment, speed)) == (experiment, speed, [])
+
+
+def test_the_address_of_an_experiment_means_that_experiment():
+    wanted = Experiment(stream="digits-5x2", passes=2)
+    pairs = dict(pair.split("=") for pair in wanted.to_query().split("&"))
+    assert settings.read_address(pairs)[0] == wanted
+    assert settings.write_address(settings.START, settings.SPEED) == {}
+
+
+def test_parts_that_do_not_go_together_fall_back_as_a_whole():
+    experiment, _, problems = settings.read_address({"optimizer": "sgd", "periods": "8,2"})
+    assert len(problems) == 1 and "must not fall" in problems[0] and experiment.optimizer == "sgd"
+
+
+# -- what changes while running ---------------------------------------------------------------------------------------------------
+
+
+def test_commands_carry_one_setting_to_another_and_name_the_rest():
+    old = Experiment(optimizer="adam")
+    given, after, waiting = settings.commands(old, old.but(optimizer="deep", rate=2.0, head_period=2, loss="cross_entropy"), LEVELS)
+    assert given == [("period", ["head", 2]), ("rate", 2.0), ("optimizer", "deep")]
+    assert after == old.but(optimizer="deep", rate=2.0, head_period=2) and waiting == ["loss"]
+
+
+def test_another_plain_optimizer_takes_over_only_while_the_deep_one_is_off():
+    deep = Experiment(optimizer="deep", off_optimizer="adam")
+    assert settings.commands(deep, deep.but(off_optimizer="sgd"), LEVELS)[0] == []
+    off = Experiment(optimizer="adam", off_optimizer="adam")
+    switched = off.but(optimizer="sgd", off_optimizer="sgd", learning_rate=0.02)
+    assert settings.commands(off, switched, LEVELS)[0] == [("optimizer", "sgd"), ("learning_rate", 0.02)]
+
+
+def test_another_number_of_memory_levels_waits_for_a_reset():
+    old = Experiment()
+    assert settings.commands(old, old.but(periods=(1, 8)), LEVELS) == ([], old, ["periods"])
+
+
+# -- the news ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live():
+    run = LiveRun(settings.START)
+    yield run
+    run.close()
+
+
+def take(run, count):
+    before = run.trainer.steps
+    run.step(count)
+    until(lambda: run.run.steps == before + count)
+
+
+def drawn(news, name):
+    traces = [{"x": [], "y": []} for _ in news[0]["open"]["figures"][name]["data"][:-1]]
+    for message in news:
+        for trace, added in zip(traces, message.get("add", {name: []})[name], strict=False):
+            trace["x"] += added["x"]
+            trace["y"] += added["y"]
+    return traces
+
+
+def test_the_news_adds_up_to_the_figures_and_nothing_is_told_twice(live):
+    feed, news = Feed(live), []
+    news.append(feed.news())
+    for count in (1, 3, 6):
+        take(live, count)
+        news.append(feed.news())
+    assert feed.news() is None
+    for name in figures.FIGURES:
+        assert drawn(news, name) == figures.points(name, live.run.rows, live.run.tasks, live.run.levels)
+    assert news[-1]["now"]["step"] == 10 and len(news[-1]["now"]["accuracy"]) == 2
+
+
+def test_a_lost_line_resumes_where_it_broke_and_a_reset_begins_anew(live):
+    feed = Feed(live)
+    take(live, 3)
+    feed.news()
+    place = feed.place
+    take(live, 2)
+    resumed = Feed(live, place).news()
+    assert "open" not in resumed and resumed["add"]["drift"][0]["x"] == [4, 5] and resumed["now"]["accuracy"]
+    live.reset()
+    until(lambda: live.generation == 1)
+    assert Feed(live, place).news()["open"] and feed.news()["open"]
+
+
+@pytest.mark.parametrize("place", ["", "x", "0:x", "7:3", "-1:-5", "0:99999999"])
+def test_a_nonsense_place_is_survived(live, place):
+    take(live, 2)
+    assert Feed(live, place).news()["now"]["step"] == 2
+
+
+def test_a_message_of_many_steps_stays_small(live):
+    feed = Feed(live)
+    feed.news()
+    take(live, 136)
+    message = feed.news()
+    assert message["hint"] == "collapsed"
+    assert all(len(trace["x"]) <= 140 for trace in message["add"]["drift"])
+    assert sum(level["wrote"] for row in figures.thin(live.run.rows, 20) if row["kind"] == "step" for level in [row["levels"]["slow"]]) == 8

@@ -1,0 +1,182 @@
+"""Figures and sentences say what the rows say, no more and no less, whole or piece by piece."""
+
+import json
+import math
+
+import plotly.graph_objects as go
+import pytest
+
+from nllab import Trainer, figures
+from nllab.experiment import Experiment
+from nllab.runs import Run
+
+LEVELS = {"input": 1, "slow": 4, "head": 1}
+TASKS = ("A", "B")
+
+
+def step(number, *, task="A", optimizer="adam", accuracy=None, drift=0.1):
+    levels = {
+        name: {"wrote": number % period == 0, "writes": number // period, "drift": drift * (i + 1) * number, "update_norm": 0.1}
+        for i, (name, period) in enumerate(LEVELS.items())
+    }
+    row = {"kind": "step", "step": number, "task": task, "optimizer": optimizer, "loss": 1.0, "online_accuracy": 0.5, "levels": levels}
+    return row | ({"accuracy": dict(zip(TASKS, accuracy, strict=True))} if accuracy else {})
+
+
+def switch(number, task):
+    return {"kind": "switch", "step": number, "experience": 0, "task": task, "about": ""}
+
+
+def command(number, name, value):
+    return {"kind": "command", "step": number, "name": name, "value": value}
+
+
+def experience(number, task, accuracy):
+    return {"kind": "experience", "step": number, "experience": 0, "task": task, "accuracy": dict(zip(TASKS, accuracy, strict=True))}
+
+
+def lesson():
+    """Task A for 12 steps, then B for 12; A is forgotten."""
+    rows = [{"kind": "untrained", "step": 0, "accuracy": {"A": 0.1, "B": 0.0}}, switch(1, "A")]
+    rows += [step(i, accuracy=(0.9, 0.0) if i % 2 == 0 else None) for i in range(1, 13)]
+    rows += [experience(12, "A", (0.99, 0.0)), switch(13, "B")]
+    rows += [step(i, task="B", accuracy=(0.03, 0.97) if i % 2 == 0 else None) for i in range(13, 25)]
+    return rows
+
+
+def run_of(rows):
+    return Run(Experiment(), TASKS, LEVELS, rows)
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_points_told_in_pieces_are_those_told_at_once(name):
+    rows = lesson()
+    whole = figures.points(name, rows, TASKS, LEVELS)
+    pieces = [figures.points(name, rows[i : i + 5], TASKS, LEVELS) for i in range(0, len(rows), 5)]
+    for i, trace in enumerate(whole):
+        for axis in ("x", "y"):
+            assert [value for piece in pieces for value in piece[i][axis]] == trace[axis]
+
+
+def test_the_raster_marks_every_write_and_nothing_else():
+    traces = figures.points("raster", lesson(), TASKS, LEVELS)
+    for trace, period in zip(traces, LEVELS.values(), strict=True):
+        assert trace["x"][::3] == [i for i in range(1, 25) if i % period == 0]
+        assert all(value is None for value in trace["x"][2::3] + trace["y"][2::3])
+    assert traces[1]["y"][:2] == pytest.approx([1.34, 0.66])  # around its own lane
+    assert figures.ends("raster", lesson(), TASKS, LEVELS)["text"] == [" 24 writes", " 6", " 24"]
+
+
+def test_drift_and_accuracy_are_the_measured_values():
+    drift = figures.points("drift", lesson(), TASKS, LEVELS)[1]
+    assert drift["x"] == list(range(1, 25)) and drift["y"] == pytest.approx([0.2 * i for i in range(1, 25)])
+    a, b = figures.points("accuracy", lesson(), TASKS, LEVELS)
+    assert (a["x"][0], a["y"][0], a["y"][-1], b["y"][-1]) == (0, 0.1, 0.03, 0.97)
+
+
+def test_no_drift_is_a_gap_on_the_logarithmic_axis():
+    assert figures.points("drift", [step(1, drift=0.0)], TASKS, LEVELS)[0]["y"] == [None]
+
+
+def test_labels_at_the_ends_keep_their_order_and_their_distance():
+    found = figures.ends("accuracy", [step(2, accuracy=(0.970, 0.972))], TASKS, LEVELS)
+    assert found["y"][1] - found["y"][0] == pytest.approx(0.085, abs=1e-3)
+    assert sum(found["y"]) / 2 == pytest.approx(0.971, abs=1e-3)
+    assert figures.ends("accuracy", [step(1)], TASKS, LEVELS) is None
+
+
+def test_marks_are_the_switches_and_the_commands():
+    rows = [*lesson(), command(25, "optimizer", "deep"), command(26, "teach", "A"), switch(26, "A"), command(27, "period", ["slow", 8])]
+    assert [(mark["step"], mark["kind"], mark["text"]) for mark in figures.marks(rows)] == [
+        (1, "switch", "task A"),
+        (13, "switch", "task B"),
+        (25, "command", "deep optimizer on"),
+        (26, "switch", "task A"),
+        (27, "command", "slow · every 8 steps"),
+    ]
+    layout = figures.overlay("raster", figures.marks(rows))
+    assert [shape["x0"] for shape in layout["shapes"]] == [0.5, 12.5, 24.5, 25.5, 26.5] and not layout["annotations"]
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_plotly_takes_every_figure_and_colour_is_never_the_only_sign(name):
+    spec = figures.draw(name, run_of(lesson()), chance=0.1)
+    go.Figure(spec)  # raises for any key that Plotly does not know
+    json.dumps(spec, allow_nan=False)
+    curves = spec["data"][:-1]
+    signs = {curve["line"]["dash"] for curve in curves} if name != "raster" else {tuple(curve["y"][:2]) for curve in curves}
+    assert len(signs) == len(curves) == len({curve["line"]["color"] for curve in curves})
+    assert len(spec["data"][-1]["text"]) == len(curves)
+
+
+def test_chance_is_drawn_where_it_is_known():
+    def lines(chance):
+        return [s["y0"] for s in figures.draw("accuracy", run_of(lesson()), chance=chance)["layout"]["shapes"] if s.get("xref") == "paper"]
+
+    assert lines(0.1) == [0.1] and lines(None) == []
+
+
+def test_colours_stand_out_on_white_and_on_near_black():
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in (*figures.TASK_COLOURS, *figures.LEVEL_COLOURS, figures.INK):
+        for ground in ("#FFFFFF", "#14171C"):
+            dark, light = sorted((luminance(colour), luminance(ground)))
+            assert (light + 0.05) / (dark + 0.05) >= 2.95, (colour, ground)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 24])
+def test_thinning_keeps_accuracies_events_and_writes(limit):
+    rows = lesson()
+    kept = figures.thin(rows, limit)
+    assert [row for row in kept if row["kind"] != "step"] == [row for row in rows if row["kind"] != "step"]
+    assert [row["step"] for row in kept if "accuracy" in row] == [row["step"] for row in rows if "accuracy" in row]
+    steps = [row["step"] for row in kept if row["kind"] == "step"]
+    for level, period in LEVELS.items():
+        for wrote in (i for i in range(1, 25) if i % period == 0):
+            told = next(row for row in kept if row["kind"] == "step" and row["step"] >= wrote)
+            assert told["levels"][level]["wrote"]
+    assert len(steps) <= 12 + limit and steps[-1] == 24
+
+
+def test_the_sentence_tells_a_fall_a_toggle_and_the_end():
+    say = figures.sentence
+    rows = lesson()
+    assert say([], TASKS) == say(rows[:2], TASKS) == "Nothing has been learned yet."
+    assert say(rows[:8], TASKS) == "Task A has been taught for 6 steps: accuracy on A rose from 0.10 to 0.90."
+    assert say(rows, TASKS) == "Task B replaced task A 12 steps ago: accuracy on A fell from 0.99 to 0.03 while B rose from 0.00 to 0.97."
+    toggled = [*rows, command(25, "optimizer", "deep"), step(25, task="B", optimizer="deep")]
+    assert say(toggled, TASKS) == "The deep optimizer was switched on at step 25; A stands at 0.03 and B stands at 0.97."
+    off = [*rows, command(25, "optimizer", "adam"), step(25, task="B")]
+    assert say(off, TASKS).startswith("The deep optimizer was switched off and adam took over at step 25;")
+    over = [*rows, experience(24, "B", (0.03, 0.98)), {"kind": "end", "step": 24, "reason": "finished", "text": ""}]
+    assert say(over, TASKS) == "The plan is over after 24 steps: A stands at 0.03 and B stands at 0.98."
+    diverged = [*rows, {"kind": "end", "step": 24, "reason": "diverged", "text": "The loss became nan at step 25."}]
+    assert say(diverged, TASKS) == "The loss became nan at step 25."
+
+
+def test_the_sentence_for_many_tasks_and_for_all_at_once():
+    tasks = ("A", "B", "C")
+    accuracies = [dict(zip(tasks, values, strict=True)) for values in ((0.9, 0, 0), (0.2, 0.9, 0), (0.1, 0.3, 0.9))]
+    rows = [{"kind": "untrained", "step": 0, "accuracy": dict.fromkeys(tasks, 0.0)}]
+    for i, (task, accuracy) in enumerate(zip(tasks, accuracies, strict=True)):
+        rows += [switch(4 * i + 1, task), *(step(4 * i + k, task=task) | {"accuracy": accuracy} for k in range(1, 5))]
+    assert figures.sentence(rows, tasks) == (
+        "Task C replaced task B 4 steps ago: accuracy on C rose from 0.00 to 0.90, and the 2 earlier tasks stand at 0.20 on average."
+    )
+    joint = [switch(1, "all"), step(1, task="all", accuracy=(0.5, 0.25))]
+    assert figures.sentence(joint, TASKS) == "All tasks have been taught at once for 1 step; A stands at 0.50 and B stands at 0.25."
+
+
+def test_rows_of_a_real_run_make_figures():
+    trainer = Trainer(Experiment.preset("digits-ab", evaluate_every=4))
+    run = Run.begin(trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
+    for _ in range(8):
+        run.extend(trainer.step())
+    drawn = {name: figures.draw(name, run) for name in figures.FIGURES}
+    writes = [len(trace["x"]) // 3 for trace in drawn["raster"]["data"][:-1]]
+    assert writes == list(run.update_counts.values())
+    assert all(math.isfinite(y) for trace in drawn["accuracy"]["data"][:-1] for y in trace["y"])
