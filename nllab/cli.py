@@ -135,7 +135,7 @@ def _leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
 def run(
     preset: PresetArgument,
     optimizer: Annotated[str | None, typer.Option(help=f"Who writes: {', '.join(OPTIMIZERS)}.")] = None,
-    model: Annotated[str | None, typer.Option(help="cms or mlp.")] = None,
+    model: Annotated[str | None, typer.Option(help="cms, hope or mlp.")] = None,
     seeds: SeedsOption = 1,
     device: DeviceOption = "cpu",
     settings: SetOption = None,

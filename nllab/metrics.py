@@ -51,7 +51,8 @@ def average_incremental_accuracy(accuracy_matrix: ArrayLike, visits: Sequence[in
 def forgetting(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:
     """Mean over tasks first taught before the last experience T of max_{i<T} A[i, j] - A[T, j]; may be negative.
 
-    Source: Chaudhry et al. 2018, arXiv 1801.10112. The maximum runs over the rows from the task's first visit up to, not including, the last row.
+    Source: Chaudhry et al. 2018, arXiv 1801.10112.
+    The maximum runs over the rows from the task's first visit up to, not including, the last row.
     """
     matrix = _checked(accuracy_matrix, visits)
     last = len(matrix) - 1

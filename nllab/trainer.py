@@ -20,6 +20,7 @@ from nllab.errors import SettingError, unknown
 from nllab.experiment import LEARNING_RATES, OPTIMIZERS, Experiment
 from nllab.levels import Level, Schedule
 from nllab.models.classifier import CMSClassifier
+from nllab.models.hope import HopeClassifier
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
 from nllab.runs import ALL_TASKS, Row, Run
@@ -44,6 +45,9 @@ _PLACE = (
 _SEEDING = threading.Lock()  # torch draws initial weights from one generator for all threads
 
 
+HOPE_HEAD, HOPE_CHUNK = 32, 4  # width of a head and rows of an image between two writes of HOPE's memory
+
+
 def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tuple[Level, ...]]:
     """The experiment's model and its levels, drawn from the experiment's seed; torch's own generator is left as it was."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
@@ -53,6 +57,13 @@ def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tupl
                 nn.Linear(stream.features, experiment.dim), nn.ReLU(), nn.Linear(experiment.dim, stream.classes)
             )
             return model, (Level("input", "0", experiment.input_period), Level("head", "2", experiment.head_period))
+        if experiment.model == "hope":
+            if stream.image_shape is None:
+                raise SettingError(f"model=hope reads images row by row, and the stream {stream.name!r} has none. Take model=cms.")
+            heads = max(1, experiment.dim // HOPE_HEAD) if experiment.dim % HOPE_HEAD == 0 else 1
+            settings = {"levels": experiment.periods, "variant": experiment.variant, "hidden": experiment.hidden}
+            hope = HopeClassifier(stream.image_shape, stream.classes, experiment.dim, heads=heads, chunk_size=HOPE_CHUNK, **settings)
+            return hope, hope.levels()
         sizes = {"dim": experiment.dim, "hidden": experiment.hidden}
         cms = CMSClassifier(stream.features, stream.classes, **sizes, periods=experiment.periods, variant=experiment.variant)
         return cms, cms.levels(input_period=experiment.input_period, head_period=experiment.head_period)

@@ -124,6 +124,20 @@ def test_a_joint_run_is_one_experience_of_everything():
     assert run.summary["a_after_a"] is None and run.summary["average_accuracy"] > 0.8
 
 
+def test_hope_reads_images_row_by_row_and_its_levels_keep_their_periods():
+    run = train(small(model="hope", optimizer="adam", periods=(1, 2), passes=2))
+    assert run.levels == {"input": 1, "mixer": 1, "fast": 1, "slow": 2, "head": 1} and run.accuracy_matrix[0, 0] > 0.5
+    assert run.update_counts == {
+        "input": run.steps - 1,
+        "mixer": run.steps - 1,
+        "fast": run.steps - 1,
+        "slow": run.steps // 2,
+        "head": run.steps,
+    }
+    with pytest.raises(SettingError, match="plane-ab.*Take model=cms"):
+        Trainer(Experiment.preset("plane-ab", model="hope"))
+
+
 def test_memory_levels_may_stand_side_by_side():
     run = train(small(variant="independent"))
     assert run.accuracy_matrix[0, 0] > 0.9 and run.update_counts["slow"] == 2

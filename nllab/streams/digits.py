@@ -77,7 +77,8 @@ def rotated_digits(seed: int, split: int, hold_out: bool) -> Stream:
     for i in range(5):
         angle = torch.tensor(36.0 * i)
         parts = [rotated(part, angle, images.image_shape, BACKGROUND) for part in (images.train, images.validation, images.test)]
-        tasks.append(Task(letter(i), f"the digits turned by {36 * i} degrees", *parts))
+        train, validation, test = parts
+        tasks.append(Task(letter(i), f"the digits turned by {36 * i} degrees", train, validation, test))
     about = "All ten digits, then the same digits turned further and further."
     return Stream("rotated-digits", about, tuple(tasks), tuple(range(5)), images.classes, images.image_shape)
 
@@ -85,11 +86,14 @@ def rotated_digits(seed: int, split: int, hold_out: bool) -> Stream:
 def remapped_digits(seed: int, split: int, hold_out: bool) -> Stream:
     """All digits, then the same images with every label moved on by one: the world changes its answer, so A has to go."""
     images = digits(split, hold_out)
-    parts = (images.train, images.validation, images.test)
-    moved = [Part(part.inputs, (part.labels + 1) % images.classes) for part in parts]
-    tasks = (Task("A", "the digits", *parts), Task("B", "the digits, every label moved on by one", *moved))
+
+    def moved(part: Part) -> Part:
+        return Part(part.inputs, (part.labels + 1) % images.classes)
+
+    a = Task("A", "the digits", images.train, images.validation, images.test)
+    b = Task("B", "the digits, every label moved on by one", moved(a.train), moved(a.validation), moved(a.test))
     about = "All ten digits, then the same images with other answers: a 3 is now called 4."
-    return Stream("remapped-digits", about, tasks, (0, 1), images.classes, images.image_shape)
+    return Stream("remapped-digits", about, (a, b), (0, 1), images.classes, images.image_shape)
 
 
 def drifting_digits(seed: int, split: int, hold_out: bool) -> Stream:

@@ -123,7 +123,8 @@ def permuted(images: Images, count: int, seed: int, *, name: str, about: str) ->
     for i in range(count):
         order = torch.arange(images.train.inputs.shape[1]) if i == 0 else torch.randperm(images.train.inputs.shape[1], generator=generator)
         parts = (replace(part, inputs=part.inputs[:, order]) for part in (images.train, images.validation, images.test))
-        tasks.append(Task(letter(i), "the images as they are" if i == 0 else f"the images under pixel order {i}", *parts))
+        train, validation, test = parts
+        tasks.append(Task(letter(i), "the images as they are" if i == 0 else f"the images under pixel order {i}", train, validation, test))
     return Stream(name, about, tuple(tasks), tuple(range(count)), images.classes, images.image_shape)
 
 
