@@ -1,0 +1,76 @@
+"""The README is what a newcomer has: its tree names every file, its example prints what it says, its commands exist."""
+
+import contextlib
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nllab import cli
+from nllab.experiment import OPTIMIZERS, PRESETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return listed.stdout.split()
+
+
+def block(language, marker):
+    return next(b for b in re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M) if marker in b)
+
+
+def test_the_tree_names_every_file():
+    tree = block("", "app/\n")
+    folders, named = [], set()
+    for line in tree.splitlines():
+        indent, names = len(line) - len(line.lstrip()), re.split(r"\s{2,}", line.strip())[0]
+        folders = folders[: indent // 2]
+        for name in names.split(", "):
+            named.add("".join(folders) + name)
+        if names.endswith("/"):
+            folders.append(names)
+    missing = [
+        f
+        for f in tracked()
+        if f not in named and not f.startswith("tests/") and f not in (".gitignore", "README.md", ".ci/constraints.txt")
+    ]
+    assert not missing
+    assert not [n for n in named if not n.endswith("/") and not (ROOT / n).exists()]
+
+
+def test_the_example_prints_what_it_says():
+    code = block("python", "Experiment.preset")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    said = re.findall(r"# (adam|deep): A after A ([\d.]+), A after B ([\d.]+), B after B ([\d.]+)", code)
+    found = re.findall(r"(adam|deep): A after A ([\d.]+), A after B ([\d.]+), B after B ([\d.]+)", printed.getvalue())
+    assert len(said) == len(found) == 2
+    for (name, *numbers), (other, *others) in zip(said, found, strict=True):
+        # Another processor may round otherwise, and a run amplifies that.
+        assert name == other and [float(n) for n in numbers] == pytest.approx([float(n) for n in others], abs=0.03)
+
+
+def test_commands_optimizers_and_links_exist():
+    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert set(re.findall(r"`nllab (\w+)", README)) <= commands
+    for optimizer in OPTIMIZERS:
+        assert f"`{optimizer}`" in README
+    for name in re.findall(r"`([a-z]+-[a-z0-9-]+)`", README):
+        assert name in PRESETS or name in OPTIMIZERS, name
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_nothing_names_a_place_on_somebodys_machine():
+    for name in tracked():
+        if Path(name).suffix in (".py", ".md", ".ipynb", ".toml", ".js", ".css"):
+            found = re.findall(r"/(?:home|root|tmp|work|Users)/\w+", (ROOT / name).read_text(encoding="utf-8"))
+            assert not found, (name, found)
