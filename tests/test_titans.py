@@ -23,6 +23,7 @@ VARIANTS = {
     "adaptive query, mlp": {"adaptive": ("key", "value", "inner_lr", "retention", "query"), "hidden": 3},
     "static key": {"adaptive": ("value", "inner_lr", "retention"), "heads": 2},
     "static value and rates, mlp": {"adaptive": ("key",), "hidden": 3},
+    "only rates, two chunk sizes, mlp": {"adaptive": ("inner_lr", "retention"), "hidden": 3, "projection_chunk_size": 6, "momentum": 0.6},
     "plain Titans": {"adaptive": (), "momentum": 0.6, "erase": False, "heads": 2},
     "plain Titans, mlp": {"adaptive": (), "hidden": 3},
     "dot": {"objective": "dot"},

@@ -135,6 +135,7 @@ class MLPMemories(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
+        self.heads, self.width, self.hidden = heads, width, hidden
         self.adaptive, self.groups, self.objective = adaptive, groups, objective
         self.gate_names = tuple(name for name in adaptive if name in GATES)
         self.vector_names = tuple(name for name in adaptive if name in VECTORS)
@@ -146,12 +147,13 @@ class MLPMemories(nn.Module):
             self.initial[f"{name}_down"] = normal(heads, rows, hidden, std=scale * hidden**-0.5, generator=generator)
 
     def start(self, batch: int) -> tuple[Weights, ...]:
-        def stacked(names: tuple[str, ...], part: str) -> tuple[Tensor, ...]:
-            return (per_row(torch.stack([self.initial[f"{name}_{part}"] for name in names], 1), batch),) if names else ()
+        def stacked(names: tuple[str, ...], part: str, rows: int) -> Tensor:
+            none = self.initial["memory_up"].new_zeros(self.heads, 0, rows, self.hidden)
+            return per_row(torch.stack([self.initial[f"{name}_{part}"] for name in names], 1) if names else none, batch)
 
         count = [sum(name in GATES for name in names) for names in self.groups]
         return tuple(
-            (*stacked(names, "up"), *stacked(names[n:], "down"), *stacked(names[:n], "down"))
+            (stacked(names, "up", self.hidden), stacked(names[n:], "down", self.width), stacked(names[:n], "down", 1))
             for n, names in zip(count, self.groups, strict=True)
         )
 
@@ -165,50 +167,41 @@ class MLPMemories(nn.Module):
             gates, made = self._read(boundary[0], u)
             vectors, read = made.split([count, 1], 1)
             return gates, vectors, read.squeeze(1)
-        up, down, *gate_down = boundary[0]
+        up, down, gate_down = boundary[0]
         rows = len(self.adaptive)
-        gates, vectors = self._read((up[:, :rows], down[:, : rows - len(self.gate_names)], *gate_down), u[:, :rows])
+        gates, vectors = self._read((up[:, :rows], down[:, : rows - len(self.gate_names)], gate_down), u[:, :rows])
         query = unit(vectors[:, count:]) if "query" in self.adaptive else u[:, rows:]
-        up, down, *_ = boundary[-1]
-        return gates, vectors[:, :count], self._read((up[:, -1:], down[:, -1:]), query)[1].squeeze(1)
+        up, down, _ = boundary[-1]
+        return gates, vectors[:, :count], self._read((up[:, -1:], down[:, -1:], gate_down[:, :0]), query)[1].squeeze(1)
 
     @staticmethod
     def _read(weights: Weights, rows: Tensor) -> tuple[Tensor, Tensor]:
-        up, down, *gate_down = weights
-        hidden = F.silu(rows @ up.mT)
-        if not gate_down:
-            return rows[:, :0, :, :1], rows + hidden @ down.mT
-        gates, maps = hidden.split([gate_down[0].shape[1], down.shape[1]], 1)
-        return gates @ gate_down[0].mT, rows[:, gates.shape[1] :] + maps @ down.mT
+        up, down, gate_down = weights
+        gates, maps = F.silu(rows @ up.mT).split([gate_down.shape[1], down.shape[1]], 1)
+        return gates @ gate_down.mT, rows[:, gates.shape[1] :] + maps @ down.mT
 
     def write(
         self, g: int, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
     ) -> tuple[Weights, Weights]:
-        up, down, *gate_down = boundary
+        up, down, gate_down = boundary
         # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
         tokens = tokens._replace(**{name: field.unsqueeze(1) for name, field in tokens._asdict().items() if field is not None})
         key, value, rate, is_l2 = tokens.key, value.unsqueeze(1), rate.unsqueeze(1), self.objective == "l2"
         recall, at_value = (torch.cat([key, value], -2) @ up.mT).split(key.shape[-2], -2)
         at_key, slope = silu_with_slope(recall)
-        counts = [at_key.shape[1] - down.shape[1], down.shape[1]]
+        counts = [gate_down.shape[1], down.shape[1]]
         gates_at_key, maps_at_key = at_key.split(counts, 1)
-        if self.adaptive:
-            # v̂ = M(v): the error is what M makes of v less what it makes of k.
-            change = F.silu(at_value) - at_key if is_l2 else F.silu(at_value)
-            gates_change, maps_change = change.split(counts, 1)
-            drive = rate * (maps_change @ down.mT + (value - key if is_l2 else value))
-        else:
-            gates_change = None
-            drive = rate * (value - key - maps_at_key @ down.mT if is_l2 else value)
-        felt, runs = drive @ down, [(tokens._replace(key=maps_at_key, overlap=None, rate=None, erased=None, coupling=None), drive)]
-        if gate_down and gates_change is not None:
-            gates_drive = rate * (gates_change @ gate_down[0].mT)
-            felt = torch.cat([gates_drive * gate_down[0], felt], 1)
-            runs.append((runs[0][0]._replace(key=gates_at_key), gates_drive))
-        runs.insert(0, (tokens, felt * slope))
+        # v̂ = M(v): the error is what M makes of v less what it makes of k. Without adaptive projections v̂ = v, and there are no gates.
+        target = F.silu(at_value) if self.adaptive else torch.zeros_like(at_key)
+        gates_change, maps_change = (target - at_key if is_l2 else target).split(counts, 1)
+        drive = rate * (maps_change @ down.mT + (value - key if is_l2 else value))
+        gates_drive = rate * (gates_change @ gate_down.mT)
+        felt = torch.cat([gates_drive * gate_down, drive @ down], 1)
+        to_maps = tokens._replace(key=maps_at_key, overlap=None, rate=None, erased=None, coupling=None)
+        runs = [(tokens, felt * slope), (to_maps, drive), (to_maps._replace(key=gates_at_key), gates_drive)]
         if not momentum:
-            recalls = (recall if boundary is running else None, *(None for _ in running))
-            return tuple(advance(run, w, d, known) for (run, d), w, known in zip(runs, running, recalls, strict=False)), ()
+            recalls = (recall if boundary is running else None, None, None)
+            return tuple(advance(run, w, d, known) for (run, d), w, known in zip(runs, running, recalls, strict=True)), ()
         moved = [advance_with_momentum(run, w, s, d, momentum) for (run, d), w, s in zip(runs, running, velocity, strict=True)]
         return tuple(w for w, _ in moved), tuple(s for _, s in moved)
 
@@ -217,7 +210,7 @@ class MLPMemories(nn.Module):
 
     def fast_weights(self, running: tuple[Weights, ...], batch: int) -> dict[str, Weights]:
         found = {}
-        for names, (up, down, *gate_down) in zip(self.groups, running, strict=True):
-            downs = [w for stack in (*gate_down, down) for w in stack.unbind(1)]
+        for names, (up, down, gate_down) in zip(self.groups, running, strict=True):
+            downs = [*gate_down.unbind(1), *down.unbind(1)]
             found |= {name: pair for name, *pair in zip(names, up.unbind(1), downs, strict=True)}
         return found
