@@ -143,7 +143,9 @@ class Trainer:
                 p.requires_grad_(head[0].matches(name))
         members = members_of(self.model, self.levels)
         schedule = Schedule.of(self.levels)
-        self.deep = DeepOptimizer(self.model, levels=self.levels, rate=experiment.rate, retention=experiment.retention)
+        settings = {name: getattr(experiment, name) for name in ("retention", "ridge", "carry_every")}
+        self.deep = DeepOptimizer(self.model, levels=self.levels, **settings)
+        self._set_rate(experiment.rate)
         self.plain_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
         self.own_optimizer = optimizer is not None
         self.plain = Leveled(members, schedule, lambda parameters: optimizer or self._make_plain(parameters))
@@ -161,6 +163,11 @@ class Trainer:
 
     def _make_plain(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return plain_optimizer(self.plain_name, self.model, parameters, self.learning_rate)
+
+    def _set_rate(self, factor: float) -> None:
+        """The deep optimizer's rate of every level: its own, or 1, times the factor."""
+        for level, group in zip(self.levels, self.deep.param_groups, strict=True):
+            group["rate"] = factor * (1.0 if level.rate is None else level.rate)
 
     @property
     def done(self) -> bool:
@@ -249,6 +256,8 @@ class Trainer:
                     self.learning_rate = value
                     for group in self.plain.optimizer.param_groups:
                         group["lr"] = value
+                case "rate":
+                    self._set_rate(value)
                 case _:
                     for group in self.deep.param_groups:
                         group[name] = value
@@ -366,7 +375,7 @@ class Trainer:
 
     def _why_diverged(self, loss: float) -> str:
         if self.acting == "deep":
-            setting, value = "rate", self.deep.param_groups[0]["rate"]
+            setting, value = "rate", self.deep.param_groups[-1]["rate"]
         else:
             setting, value = "learning_rate", self.learning_rate
         return f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value}) and start again."

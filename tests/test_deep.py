@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,10 @@ from nllab.levels import Level
 from nllab.optim.deep import REFRESH, DeepOptimizer, context_write, low_rank_gain
 
 EXACT = 1e-9  # relative, float64: two orders of the same sums
+
+
+# The plain formula of the tests: ridge 1, and a reader that is never carried over (test_reader.py has that).
+Plain = partial(DeepOptimizer, ridge=1.0, carry_every=0)
 
 
 def stream_of_batches(steps, batch=3, fan_in=5, out=2, seed=0):
@@ -107,9 +112,9 @@ def same(a, b, tolerance=EXACT):
 def test_fast_and_slow_paths_give_the_same_weights(monkeypatch):
     fast = wide()
     slow = copy.deepcopy(fast)
-    found = train(fast, DeepOptimizer(fast), wide_batches(30))
+    found = train(fast, Plain(fast), wide_batches(30))
     monkeypatch.setattr("nllab.optim.deep.REFRESH", 1)  # the inverse is dropped at once, so every write factorizes
-    assert same(train(slow, DeepOptimizer(slow), wide_batches(30)), found)
+    assert same(train(slow, Plain(slow), wide_batches(30)), found)
 
 
 @pytest.mark.parametrize("clip", [0.05, 1e9])
@@ -118,7 +123,7 @@ def test_clipped_gradients_are_obeyed(clip):
     model = wide()
     twin = copy.deepcopy(model)
     batches = wide_batches(6)
-    found = train(model, DeepOptimizer(model), batches, touch=lambda m: nn.utils.clip_grad_norm_(m.parameters(), clip))
+    found = train(model, Plain(model), batches, touch=lambda m: nn.utils.clip_grad_norm_(m.parameters(), clip))
     assert same(by_hand(twin, batches, touch=lambda m: nn.utils.clip_grad_norm_(m.parameters(), clip)), found)
 
 
@@ -131,7 +136,7 @@ def test_a_gradient_that_is_no_outer_product_is_obeyed():
         for p in m.parameters():
             p.grad.add_(p.detach(), alpha=0.1)
 
-    assert same(by_hand(twin, batches, touch=decay), train(model, DeepOptimizer(model), batches, touch=decay))
+    assert same(by_hand(twin, batches, touch=decay), train(model, Plain(model), batches, touch=decay))
 
 
 def by_hand(model, batches, touch, samples=None):
@@ -227,7 +232,7 @@ def test_retention_keeps_the_ridge():
 
 def test_retention_zero_is_least_squares_on_the_batch_alone():
     layer, batches = linear(), stream_of_batches(4)
-    optimizer = DeepOptimizer(layer, retention=0.0, loss_reduction="sum")
+    optimizer = Plain(layer, retention=0.0, loss_reduction="sum")
     train(layer, optimizer, batches[:3])
     start = as_features(layer)
     x, y = batches[3]
@@ -253,7 +258,7 @@ def test_other_parameters_learn_by_adamw_in_their_level():
 
 def test_forward_passes_without_a_loss_leave_no_trace():
     model = wide()
-    optimizer = DeepOptimizer(model)
+    optimizer = Plain(model)
     x, y = wide_batches(1)[0]
     model(x), model(x)
     with torch.no_grad():

@@ -23,7 +23,8 @@ def tracked():
 
 
 def block(language, marker):
-    return next(b for b in re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M) if marker in b)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
+    return next(content for name, content in blocks if name == language and marker in content)
 
 
 def test_the_tree_names_every_file():

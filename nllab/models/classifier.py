@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +14,10 @@ from torch.nn import functional as F
 from nllab.errors import SettingError, ShapeError
 from nllab.levels import Level
 from nllab.models.cms import ContinuumMemory
+
+# Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move fast, since the
+# head is carried over; what the memory levels add in series disturbs everything behind them.
+RATES = {"input": 3.0, "memory": 0.3, "head": 1.0}
 
 
 class CMSClassifier(nn.Module):
@@ -56,5 +61,7 @@ class CMSClassifier(nn.Module):
         return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
     def levels(self, *, input_period: int = 1, head_period: int = 1) -> tuple[Level, ...]:
-        """Its levels in the order of the data flow: input, memories from fast to slow, head."""
-        return (Level("input", "input", input_period), *self.memory.levels("memory."), Level("head", "head", head_period))
+        """Its levels in the order of the data flow: input, memories from fast to slow, head; with RATES for a deep optimizer."""
+        memories = (replace(level, rate=RATES["memory"]) for level in self.memory.levels("memory."))
+        input_level = Level("input", "input", input_period, rate=RATES["input"])
+        return (input_level, *memories, Level("head", "head", head_period, rate=RATES["head"]))

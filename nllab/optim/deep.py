@@ -22,6 +22,7 @@ from torch.nn.utils import get_total_norm
 from nllab.errors import DivergedError, SettingError
 from nllab.levels import Level, Schedule
 from nllab.optim.leveled import Leveled, members_of
+from nllab.optim.reader import CHUNK_WEIGHT, Moments, carry, dream, translation
 
 
 def context_write(weight: Tensor, gradient: Tensor, context: Tensor, rate: float) -> Tensor:
@@ -56,6 +57,26 @@ def _with_one(rows: Tensor, fan_in: int, bias: bool) -> Tensor:
     return torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if bias else rows
 
 
+def as_memory(module: nn.Linear) -> Tensor:
+    """A layer's weight and bias in the coordinates of its memory, (out, in [+ 1])."""
+    weight = module.weight.detach() * module.in_features**0.5
+    return torch.cat([weight, module.bias.detach()[:, None]], 1) if module.bias is not None else weight
+
+
+def _add(module: nn.Linear, change: Tensor) -> None:
+    """Add a change in the memory's coordinates, (out, in [+ 1]), to a layer's weight and bias."""
+    module.weight.add_(change[:, : module.in_features] * module.in_features**-0.5)
+    if module.bias is not None:
+        module.bias.add_(change[:, -1])
+
+
+def _is_same(given: Any, entered: Tensor | None, features: int) -> bool:
+    """Whether the first layer reads just what the model was given, one row a sample (flattened or not)."""
+    if entered is None or not isinstance(given, Tensor) or given.shape[1:].numel() != features:
+        return False
+    return given.data_ptr() == entered.data_ptr() and given.numel() == entered.numel()
+
+
 class DeepOptimizer(torch.optim.Optimizer):
     """Gradient descent in the metric of everything that each layer has seen; drop-in for a plain training loop.
 
@@ -70,6 +91,8 @@ class DeepOptimizer(torch.optim.Optimizer):
     rate: step size in units of the exact minimizer (1 = recursive least squares for squared error), at least 0.
     retention: how much of the memory survives a write, in [0, 1]; 1 keeps everything.
     ridge: resistance of directions never seen, > 0, in units of one input of unit mean square.
+    carry_every: steps between two times that the memory of the last linear layer, the reader, is carried over into what its features
+        mean now (see reader.py); 0 never. Needs a model whose first linear layer, with a bias, reads the model's own input.
     loss_reduction: "mean" or "sum" over the samples of a batch. The memory needs the summed loss; for a mean it multiplies by the
         number of rows of the model's output (its leading dimensions).
     learning_rate: of AdamW, for the parameters outside linear layers.
@@ -89,7 +112,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         levels: Sequence[Level] | None = None,
         rate: float = 1.0,
         retention: float = 1.0,
-        ridge: float = 1.0,
+        ridge: float = 0.1,
+        carry_every: int = 16,
         loss_reduction: str = "mean",
         learning_rate: float = 1e-3,
     ) -> None:
@@ -99,6 +123,8 @@ class DeepOptimizer(torch.optim.Optimizer):
             raise SettingError(f"retention is {retention!r}; it lies in [0, 1], and 1 keeps everything.")
         if not 0 < ridge < float("inf"):
             raise SettingError(f"ridge is {ridge!r}; it must be a finite number above 0.")
+        if isinstance(carry_every, bool) or not isinstance(carry_every, int) or carry_every < 0:
+            raise SettingError(f"carry_every is {carry_every!r}; it must be a whole number of steps, 0 for never.")
         if loss_reduction not in ("mean", "sum"):
             raise SettingError(f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced.")
         levels = tuple(levels) if levels is not None else (Level("all", "*"),)
@@ -106,11 +132,14 @@ class DeepOptimizer(torch.optim.Optimizer):
         if not modules:
             raise SettingError("The model has no nn.Linear layer with trainable weights, so there is nothing for a context memory to hold.")
         self.acting = True
-        self._reduction, self._ridge = loss_reduction, ridge
+        self._reduction, self._ridge, self._carry_every = loss_reduction, ridge, carry_every
         self._names = {p: name for name, p in model.named_parameters()}
         self._layers: dict[Tensor, nn.Linear] = {m.weight: m for m in modules}
         self._rows: dict[Tensor, list[tuple[Tensor, Tensor]]] = {weight: [] for weight in self._layers}
         self._samples: list[int] = []
+        self._model, self._entry, self._reader = model, modules[0], modules[-1]
+        self._entered: Tensor | None = None
+        self._inputs: list[Tensor] = []
 
         members = members_of(model, levels)
         in_layers = {id(p) for m in modules for p in (m.weight, m.bias)}
@@ -137,6 +166,8 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def _watch_layer(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Linear) and output.requires_grad and torch.is_grad_enabled():
+            if module is self._entry:
+                self._entered = inputs[0]
             rows = _with_one(inputs[0].detach(), module.in_features, module.bias is not None)
             # Kept when the gradient arrives, so that a forward pass that no loss uses leaves no trace.
             output.register_hook(lambda g: self._rows[module.weight].append((rows, g.detach().reshape(-1, g.shape[-1]).to(rows.dtype))))
@@ -145,6 +176,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         if isinstance(output, Tensor) and output.requires_grad and torch.is_grad_enabled():
             count = output.shape[:-1].numel()
             output.register_hook(lambda _: self._samples.append(count))
+            if self._carries and len(inputs) == 1 and _is_same(inputs[0], self._entered, self._entry.in_features):
+                output.register_hook(lambda _: self._inputs.append(inputs[0].detach()))
 
     def _gradient(self, module: nn.Linear, scale: float) -> Tensor | None:
         """Gradient of the summed loss in the memory's own coordinates, (out, in [+ 1]); None if nothing arrived."""
@@ -167,6 +200,8 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def _forget_batch(self) -> None:
         self._samples.clear()
+        self._inputs.clear()
+        self._entered = None
         for rows in self._rows.values():
             rows.clear()
 
@@ -182,6 +217,7 @@ class DeepOptimizer(torch.optim.Optimizer):
                 loss = closure()
         self._refuse_what_is_not_finite()
         scale = sum(self._samples) / len(self._samples) if self._reduction == "mean" and self._samples else 1.0
+        seen = [rows for rows, _ in self._rows[self._reader.weight]] if self._carries else []
         for group in self.param_groups:
             group["steps"] += 1
             due = group["steps"] % group["period"] == 0
@@ -191,8 +227,58 @@ class DeepOptimizer(torch.optim.Optimizer):
         if self._others is not None:
             self._others.schedule = Schedule({group["level"]: group["period"] for group in self.param_groups})
             self._others.step(write=self.acting)
+        if seen and self._inputs and sum(map(len, seen)) == sum(map(len, self._inputs)):
+            self._carry_reader(torch.cat(self._inputs), torch.cat(seen))
         self._forget_batch()
         return loss
+
+    @property
+    def _carries(self) -> bool:
+        return bool(self._carry_every) and self._entry is not self._reader and self._entry.bias is not None
+
+    def _read(self, inputs: Tensor) -> Tensor:
+        """What the reader sees of these inputs now, (N, D)."""
+        caught: list[Tensor] = []
+        handle = self._reader.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        training = [module for module in self._model.modules() if module.training]
+        self._model.eval()
+        try:
+            self._model(inputs)
+        finally:
+            handle.remove()
+            for module in training:
+                module.training = True
+        return _with_one(caught[0], self._reader.in_features, self._reader.bias is not None)
+
+    def _carry_reader(self, inputs: Tensor, rows: Tensor) -> None:
+        """Collect a window of steps; at its end carry the reader's memory, and while acting its weights, into the features of now."""
+        state = self.state[self._reader.weight]
+        state["window"] = state.get("window", 0) + 1
+        if "gram" in state:
+            state["window_inputs"] = torch.cat([state["window_inputs"], inputs]) if "window_inputs" in state else inputs
+            state["window_rows"] = torch.cat([state["window_rows"], rows]) if "window_rows" in state else rows
+        group = next(g for g in self.param_groups if any(p is self._reader.weight for p in g["params"]))
+        if state["window"] < self._carry_every or group["steps"] % group["period"]:
+            return
+        weight = as_memory(self._reader)
+        if "gram" in state:
+            old = Moments(*(state[name] for name in Moments._fields))
+            came = state.pop("window_inputs")
+            now = self._read(torch.cat([old.dreams, came]))
+            before = torch.cat([old.dreamed, state.pop("window_rows")])
+            trust = torch.ones(len(before), dtype=before.dtype, device=before.device)
+            trust[len(old.dreams) :] = CHUNK_WEIGHT
+            state["context"], carried = carry(state["context"], weight, old, translation(before, now, trust), self._ridge)
+            state.pop("inverse", None)
+            if self.acting:
+                _add(self._reader, carried - weight)
+                weight = carried
+        state["window"] = 0
+        context, eye = state["context"], torch.eye(len(state["context"]), dtype=rows.dtype, device=rows.device)
+        dreams = dream(self.state[self._entry.weight]["context"], self._ridge, 2 * len(context), group["steps"])
+        dreams = dreams.to(inputs.dtype).reshape(-1, *inputs.shape[1:])
+        state["gram"], state["answers"] = context - self._ridge * eye, context @ weight.T
+        state["dreams"], state["dreamed"] = dreams, self._read(dreams)
 
     def _step_layer(self, module: nn.Linear, group: dict[str, Any], scale: float, due: bool) -> None:
         state = self.state[module.weight]
@@ -224,6 +310,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             # The ridge stays: only what was observed fades, so the memory cannot wind up in directions that fall silent.
             context.mul_(group["retention"]).diagonal().add_((1 - group["retention"]) * self._ridge)
             state.pop("inverse", None)
+            for name in ("gram", "answers"):
+                if name in state:
+                    state[name].mul_(group["retention"])
 
     def _write(
         self, module: nn.Linear, state: dict[str, Any], rate: float, gradient: Tensor, rows: Tensor | None, deltas: Tensor | None
@@ -245,9 +334,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             factorized = torch.linalg.cholesky(state["context"])
             change = -rate * torch.cholesky_solve(gradient.T, factorized).T
             state["inverse"], state["age"] = torch.cholesky_inverse(factorized), 0
-        module.weight.add_(change[:, : module.in_features] * module.in_features**-0.5)
-        if module.bias is not None:
-            module.bias.add_(change[:, -1])
+        _add(module, change)
 
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""

@@ -1,0 +1,177 @@
+"""The reader's memory, carried over into features that have moved."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from nllab.errors import SettingError
+from nllab.levels import Level
+from nllab.optim.deep import DeepOptimizer, as_memory
+from nllab.optim.reader import PULL, Moments, carry, dream, translation
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def memory_of(inputs, ridge):
+    rows = torch.cat([inputs * inputs.shape[1] ** -0.5, inputs.new_ones(len(inputs), 1)], 1)
+    return ridge * torch.eye(rows.shape[1], dtype=rows.dtype) + rows.T @ rows
+
+
+def test_dreams_have_the_mean_and_covariance_of_what_was_seen():
+    inputs = normal(4000, 6) @ normal(6, 6, seed=1) + 3 * normal(6, seed=2)
+    inputs[:, 4] = 1.5  # a pixel that never changes
+    dreams = dream(memory_of(inputs, 0.2), 0.2, 200_000, seed=0)
+    assert (dreams.mean(0) - inputs.mean(0)).abs().max() < 0.05
+    assert (torch.cov(dreams.T) - torch.cov(inputs.T)).abs().max() < 0.05 * torch.cov(inputs.T).abs().max()
+    assert dreams[:, 4].std() < 0.05
+
+
+def test_dreams_depend_on_the_seed_alone_and_survive_a_single_sample():
+    memory = memory_of(normal(50, 6), 0.1)
+    assert torch.equal(dream(memory, 0.1, 5, seed=3), dream(memory, 0.1, 5, seed=3))
+    assert not torch.equal(dream(memory, 0.1, 5, seed=3), dream(memory, 0.1, 5, seed=4))
+    assert dream(memory_of(normal(1, 6), 0.1), 0.1, 5, seed=0).isfinite().all()
+
+
+def test_a_linear_move_of_the_features_is_found_and_none_leaves_the_identity():
+    before, turn = normal(500, 5), torch.eye(5, dtype=torch.float64) + 0.1 * normal(5, 5, seed=1)
+    trust = torch.ones(500, dtype=torch.float64)
+    assert (translation(before, before @ turn, trust) - turn).norm() < 2 * PULL
+    assert torch.equal(translation(before, before, trust), torch.eye(5, dtype=torch.float64))
+
+
+def test_after_a_linear_move_the_carried_reader_is_the_ridge_solution_in_the_new_features():
+    """Old samples seen through z T, new ones as they came: carrying needs no old sample and gives what all samples would give."""
+    turn, ridge = torch.eye(5, dtype=torch.float64) + 0.2 * normal(5, 5, seed=1), 0.3
+    old, new, old_y, new_y = normal(80, 5), normal(30, 5, seed=2), normal(80, 3, seed=3), normal(30, 3, seed=4)
+
+    def solved(rows, targets):
+        gram = rows.T @ rows
+        return gram, torch.linalg.solve(gram + ridge * torch.eye(5), rows.T @ targets).T
+
+    gram, weight = solved(old, old_y)
+    moments = Moments(gram, (gram + ridge * torch.eye(5)) @ weight.T, old[:0], old[:0])
+    both, weight_of_both = solved(torch.cat([old, new]), torch.cat([old_y, new_y]))
+    context, carried = carry(both + ridge * torch.eye(5), weight_of_both, moments, turn, ridge)
+    expected_gram, expected = solved(torch.cat([old @ turn, new]), torch.cat([old_y, new_y]))
+    assert torch.allclose(context, expected_gram + ridge * torch.eye(5)) and torch.allclose(carried, expected)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 60), nn.ReLU(), nn.Dropout(0.0), nn.Linear(60, 3)).double()
+
+
+def train(model, optimizer, steps, first=0):
+    for i in range(first, first + steps):
+        x = normal(6, 3, 4, seed=i)
+        optimizer.zero_grad()
+        (0.5 * (model(x) - x.flatten(1)[:, :3].sin()).square().sum(1).mean()).backward()
+        optimizer.step()
+
+
+def test_where_nothing_below_moves_carrying_changes_nothing():
+    """Rate 0 below the reader: T is the identity, so memory and weights are those of a run that never carries."""
+    found = []
+    for every in (0, 5):
+        model = network()
+        optimizer = DeepOptimizer(model, levels=[Level("below", "1", rate=0.0), Level("head", "4")], carry_every=every)
+        train(model, optimizer, 23)
+        found.append((as_memory(model[4]), optimizer.state[model[4].weight]["context"]))
+    assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(*found, strict=True))
+
+
+def test_carrying_keeps_old_answers_while_the_features_move():
+    """Nothing is asked of the reader any more, the level below walks away: the answers to the first inputs must stay."""
+    drift = {}
+    for every in (0, 4):
+        model = network()
+        optimizer = DeepOptimizer(model, carry_every=every)
+        train(model, optimizer, 40)
+        probe = normal(200, 3, 4, seed=99)
+        before = model(probe).detach()
+        optimizer.acting, walk = True, torch.Generator().manual_seed(5)
+        for group in optimizer.param_groups:
+            group["rate"] = 0.0
+        for i in range(16):
+            train(model, optimizer, 1, first=40 + i)
+            with torch.no_grad():
+                model[1].weight.add_(0.01 * torch.randn(60, 12, generator=walk, dtype=torch.float64))
+        train(model, optimizer, 4, first=60)
+        drift[every] = float((model(probe).detach() - before).norm() / before.norm())
+    assert drift[4] < 0.75 * drift[0]
+
+
+def test_while_it_only_observes_the_memory_is_carried_and_no_weight_moves():
+    model = network()
+    optimizer = DeepOptimizer(model, carry_every=4)
+    optimizer.acting = False
+    adam, held = torch.optim.Adam(model.parameters(), 0.05), []
+    for i in range(12):
+        train(model, optimizer, 1, first=i)
+        held.append(model[4].weight.detach().clone())
+        adam.step()
+    assert not torch.equal(held[0], held[-1])  # Adam moved the features
+    plain = DeepOptimizer(copy_of := network(), carry_every=0)
+    plain.acting = False
+    adam = torch.optim.Adam(copy_of.parameters(), 0.05)
+    for i in range(12):
+        train(copy_of, plain, 1, first=i)
+        adam.step()
+    assert torch.equal(copy_of[4].weight, model[4].weight)
+    contexts = [o.state[m[4].weight]["context"] for o, m in ((optimizer, model), (plain, copy_of))]
+    assert not torch.allclose(*contexts)
+
+
+def test_a_window_ends_only_when_the_readers_level_is_due():
+    model = network()
+    optimizer = DeepOptimizer(model, levels=[Level("below", "1"), Level("head", "4", 6)], carry_every=4)
+    wrote = []
+    for i in range(18):
+        before = model[4].weight.detach().clone()
+        train(model, optimizer, 1, first=i)
+        if not torch.equal(before, model[4].weight):
+            wrote.append(i + 1)
+    assert wrote == [6, 12, 18]
+
+
+def test_state_round_trips_in_the_middle_of_a_window():
+    model = network()
+    optimizer = DeepOptimizer(model, carry_every=5)
+    train(model, optimizer, 13)
+    twin = network(seed=1)
+    twin.load_state_dict(model.state_dict())
+    restored = DeepOptimizer(twin, carry_every=5)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(model, optimizer, 9, first=13), train(twin, restored, 9, first=13)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_dreaming_leaves_modes_and_torchs_generator_alone():
+    model = network()
+    model[3].eval()
+    optimizer = DeepOptimizer(model, carry_every=2)
+    before = torch.get_rng_state()
+    train(model, optimizer, 8)
+    assert model.training and not model[3].training and torch.equal(before, torch.get_rng_state())
+
+
+def test_a_model_whose_first_layer_does_not_read_its_input_is_trained_without_carrying():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 3)).double()
+    optimizer = DeepOptimizer(model, carry_every=2)
+    for i in range(6):
+        optimizer.zero_grad()
+        model(normal(6, 12, seed=i)).square().sum(1).mean().backward()
+        optimizer.step()
+    assert "gram" not in optimizer.state[model[3].weight]
+
+
+@pytest.mark.parametrize("every", [-1, 1.5, True, "16"])
+def test_an_impossible_window_is_named(every):
+    with pytest.raises(SettingError, match="carry_every is"):
+        DeepOptimizer(network(), carry_every=every)
