@@ -84,6 +84,7 @@ class View {
 
   // What the page around says now.
   update(component) {
+    loadPlotly(component.data.plotly).catch(() => {}); // while the run is still being opened
     this.component = component;
     this.shown = component.data.shown;
     const run = component.data.run;

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 import shared
 import streamlit as st
 from live_view import live_view
-from settings import SPEEDS, commands, read_address, speed_name, write_address
+from settings import SPEEDS, START, commands, read_address, speed_name, write_address
 
 from nllab.errors import NllabError, SettingError
 from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
@@ -16,6 +19,7 @@ from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
 if TYPE_CHECKING:
     from nllab.live import LiveRun
 
+Action = Callable[["LiveRun", Experiment, float | None], None]  # with the settings and the speed that the page shows
 TASK_BUTTONS = 5  # as many tasks as get a button each
 ADOPT_SECONDS = 1.0  # how long a reloaded page waits for its old connection to end
 RESET_SECONDS = 3.0
@@ -24,20 +28,9 @@ ABOUT = {
     "digits-5x2": "A network learns handwritten digits two at a time, five tasks in a row.",
     "permuted-digits": "A network learns ten handwritten digits (**task A**), then the same with their pixels shuffled (**task B**).",
 }
-SETTINGS = (
-    "stream",
-    "seed",
-    "passes",
-    "batch_size",
-    "loss",
-    "model",
-    "input_period",
-    "head_period",
-    "rate",
-    "retention",
-    "observe",
-    "frozen",
-)
+SETTINGS = (  # with a control of the same name
+    "stream", "seed", "passes", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
+)  # fmt: skip
 state = st.session_state
 
 
@@ -46,23 +39,37 @@ def about(setting: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def start() -> None:
-    """What a new browser session begins with: the settings of its address."""
-    if "base" in state:
-        return
-    experiment, speed, state.problems = read_address(st.query_params)
-    experiment = experiment.but(off_optimizer=experiment.plain)
-    state.base, state.speed = experiment, speed
-    for name in SETTINGS:
-        state[name] = getattr(experiment, name)
-    state.deep, state.plain = experiment.optimizer == "deep", experiment.plain
-    state.periods = ", ".join(map(str, experiment.periods))
-    state.learning_rate = "" if experiment.learning_rate is None else f"{experiment.learning_rate:g}"
+@dataclass
+class Session:
+    """What this browser session has. A click starts a new script, while the one before it may still be waiting for something; and any
+    access to st.session_state may end a script in favour of a newer one. So a click only adds to `todo`, whichever script gets the lock
+    does it, and this is a plain object: no click is lost half-way, no run is opened twice."""
+
+    base: Experiment  # what the address said; settings without a control stay as they are here
+    problems: list[str]
+    run: str | None = None
+    was_freed: bool = False
+    todo: list[Action] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def start() -> Session:
+    """This session; a new one begins with the settings of its address."""
+    if "session" not in state:
+        experiment, state.speed, problems = read_address(st.query_params)
+        experiment = experiment.but(off_optimizer=experiment.plain)
+        for name in SETTINGS:
+            state[name] = getattr(experiment, name)
+        state.deep, state.plain = experiment.optimizer == "deep", experiment.plain
+        state.periods = ", ".join(map(str, experiment.periods))
+        state.learning_rate = "" if experiment.learning_rate is None else f"{experiment.learning_rate:g}"
+        state.session = Session(experiment, problems)
+    return state.session
 
 
 def draft() -> Experiment:
     """The settings as the page shows them. Raises SettingError for what cannot be."""
-    return state.base.but(
+    return state.session.base.but(
         **{name: state[name] for name in SETTINGS},
         optimizer="deep" if state.deep else state.plain,
         off_optimizer=state.plain,
@@ -71,31 +78,18 @@ def draft() -> Experiment:
     )
 
 
-def current() -> LiveRun | None:
-    return shared.runs().get(state.run) if "run" in state else None
+def current(session: Session) -> LiveRun | None:
+    return shared.runs().get(session.run) if session.run else None
 
 
-def take(run: LiveRun) -> LiveRun:
-    state.run = run.id
-    return run
-
-
-def ready() -> LiveRun:
+def ready(session: Session, wanted: Experiment, speed: float | None) -> LiveRun:
     """The session's run; a new one if it has none."""
-    run = current()
+    run = current(session)
     if run is None:
-        state.was_freed = "run" in state
-        run = take(shared.open_run(draft(), state.speed))
+        session.was_freed = session.run is not None
+        run = shared.open_run(wanted, speed)
+        session.run = run.id
     return run
-
-
-def attempt(action) -> None:
-    """Do what a control asks for; what cannot be done is said on the page, and the run goes on."""
-    state.problems = []
-    try:
-        action(ready())
-    except NllabError as error:
-        state.problems = [str(error)]
 
 
 def renew(run: LiveRun, experiment: Experiment) -> None:
@@ -108,39 +102,50 @@ def renew(run: LiveRun, experiment: Experiment) -> None:
         time.sleep(0.005)
 
 
-def play(run: LiveRun) -> None:
+def play(run: LiveRun, wanted: Experiment, _: float | None) -> None:
     if run.playing:
         run.pause()
         return
     if run.finished:
-        renew(run, draft())
+        renew(run, wanted)
     run.play()
 
 
-def teach(run: LiveRun, task: str) -> None:
-    run.command("teach", task)
-    run.play()
+def step(run: LiveRun, *_: Any) -> None:
+    run.step()
 
 
-def adopt() -> None:
+def reset(run: LiveRun, wanted: Experiment, _: float | None) -> None:
+    renew(run, wanted)
+
+
+def set_speed(run: LiveRun, _: Experiment, speed: float | None) -> None:
+    run.set_speed(speed)
+
+
+def teach(task: str) -> Action:
+    def action(run: LiveRun, *_: Any) -> None:
+        run.command("teach", task)
+        run.play()
+
+    return action
+
+
+def adopt(session: Session, tab: str, wanted: Experiment, speed: float | None) -> None:
     """The tab has said which run it remembers: pick it up, unless another tab has it. Otherwise begin one."""
-    if current():
-        return
-    remembered = shared.runs().get(state.live.tab)
+    remembered = shared.runs().get(tab)
     end = time.monotonic() + ADOPT_SECONDS
     while remembered and shared.watchers[remembered.id] and time.monotonic() < end:
         time.sleep(0.05)
     if remembered and not shared.watchers[remembered.id]:
         state.speed = remembered.speed
-        take(remembered)
+        session.run = remembered.id
     else:
-        problems = state.problems
-        attempt(lambda run: None)
-        state.problems = problems + state.problems
+        ready(session, wanted, speed)
 
 
 def reconcile(run: LiveRun, wanted: Experiment) -> list[str]:
-    """Give the run what can change while it runs; the names of the settings that wait for a reset."""
+    """Give the run what of `wanted` can change while it runs; the names of the settings that wait for a reset."""
     has = shared.applied[run]
     if wanted == has:
         return []
@@ -154,21 +159,22 @@ def reconcile(run: LiveRun, wanted: Experiment) -> list[str]:
     return waiting
 
 
-def controls(run: LiveRun | None) -> None:
+def controls(session: Session, run: LiveRun | None) -> None:
+    ask = session.todo.append
     playing, finished = bool(run and run.playing), bool(run and run.finished)
     label, icon = ("Pause", "pause") if playing else ("Play again", "replay") if finished else ("Play", "play_arrow")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="controls"):
         st.button(
-            label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=attempt, args=(play,),
+            label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=ask, args=(play,),
             help="Train, or stand still. When the plan is over: start over with the settings as they stand.",
         )  # fmt: skip
         st.button(
-            "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=attempt, args=(lambda run: run.step(),),
+            "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=ask, args=(step,),
             disabled=finished, help="Take a single step, on one batch, then stand still.",
         )  # fmt: skip
         st.button(
-            "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=attempt,
-            args=(lambda run: renew(run, draft()),), help="Back to the first step, with the settings as they stand.",
+            "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=ask, args=(reset,),
+            help="Back to the first step, with the settings as they stand.",
         )  # fmt: skip
         with st.container(key="toggle", width="content"):
             st.toggle(
@@ -180,13 +186,13 @@ def controls(run: LiveRun | None) -> None:
         tasks = run.run.tasks if run else ("A", "B")
         for number, task in enumerate(tasks if len(tasks) <= TASK_BUTTONS else (), start=1):
             st.button(
-                f"Teach {task}", key=f"teach_{task}", shortcut=str(number), on_click=attempt,
-                args=(lambda run, task=task: teach(run, task),), help=f"Show task {task} from the next step on, whatever was planned.",
+                f"Teach {task}", key=f"teach_{task}", shortcut=str(number), on_click=ask,
+                args=(teach(task),), help=f"Show task {task} from the next step on, whatever was planned.",
             )  # fmt: skip
         st.selectbox(
             "Speed, steps per second", SPEEDS, key="speed", label_visibility="collapsed", width=118,
             format_func=lambda speed: speed_name(speed) + (" / s" if speed else ""), filter_mode=None,
-            on_change=attempt, args=(lambda run: run.set_speed(state.speed),), persist_state="session",
+            on_change=ask, args=(set_speed,), persist_state="session",
         )  # fmt: skip
 
 
@@ -218,26 +224,36 @@ def settings() -> None:
         st.caption("Keys: Space plays and pauses, N steps, D toggles the deep optimizer, 1 and 2 teach, Shift+X resets.")
 
 
-start()
-problems, waiting, wanted = list(state.problems), [], None
-run = current()
+session = start()
+speed, tab = state.speed, state.get("live", {}).get("tab")
+wanted, waiting, unusable = None, [], []
 try:
-    if run is None and "run" in state:
-        run = ready()
     wanted = draft()
-    if run:
-        waiting = reconcile(run, wanted)
-except SettingError as error:
-    problems.append(str(error))
+except SettingError as error:  # the run goes on with what it has
+    unusable = [str(error)]
+with session.lock:
+    run = current(session)
+    usable = wanted or (shared.applied[run] if run else START)
+    try:
+        if session.run is None and tab is not None:
+            adopt(session, tab, usable, speed)
+        while session.todo:
+            session.problems = []
+            session.todo.pop(0)(ready(session, usable, speed), usable, speed)
+        run = ready(session, usable, speed) if session.run else None
+        if run and wanted:
+            waiting = reconcile(run, wanted)
+    except NllabError as error:
+        session.problems = [str(error)]
 
 st.title("Watch a network forget, and not forget", anchor=False)
 st.markdown(
     ABOUT.get(state.stream, "A network learns one task after another.")
     + " Press **Play** and watch what becomes of A; then switch on the deep optimizer and play again."
 )
-controls(run)
+controls(session, run)
 settings()
-for problem in problems:
+for problem in [*session.problems, *unusable]:
     st.error(problem, icon=":material/error:")
 if run and run.error:
     st.error(run.error, icon=":material/error:")
@@ -245,11 +261,12 @@ elif run and run.trainer.diverged:
     st.error(run.run.rows[-1].get("text", "The training diverged. Reset starts it anew."), icon=":material/error:")
 if waiting:
     st.info(f"Press **Reset** for the new {', '.join(waiting).replace('_', ' ')}; until then the run goes on as it began.")
-if state.pop("was_freed", False):
+if session.was_freed:
+    session.was_freed = False
     st.info("Nobody had watched this run for two minutes, so it was freed. This is a new one with the same settings.")
 
 shown = {"playing": bool(run and run.playing), "finished": bool(run and run.finished), "error": run.error if run else None}
-live_view(run.id if run else None, shown, on_tab_change=adopt, on_stale_change=lambda: None)
+live_view(run.id if run else None, shown, on_tab_change=lambda: None, on_stale_change=lambda: None)
 
 if wanted is not None:
     address = write_address(wanted, state.speed)

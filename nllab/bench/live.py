@@ -1,0 +1,185 @@
+"""What watching costs: training with the page open in a real browser against the same training without anybody looking.
+
+Both are measured in alternating windows of one run, so that what else the machine does falls on both. Needs playwright and a Chromium.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from nllab.errors import NllabError
+from nllab.experiment import Experiment
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# The browser stays with itself: no calls home, nothing that asks for a graphics card or for root's sandbox.
+CHROMIUM_OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PATIENCE_SECONDS = 60.0
+EXPERIMENT = Experiment.preset("digits-ab", optimizer="adam", passes=100)  # longer than any window
+
+
+def chromium_path() -> str | None:
+    return next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(told: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """What `told` returns once that is true; NllabError if it never is."""
+    end = time.monotonic() + seconds
+    while True:
+        found = told()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise NllabError(f"{what} did not come about within {seconds:g} seconds.")
+        time.sleep(0.02)
+
+
+def fetch(address: str) -> str | None:
+    """What this address answers, or None while nobody does."""
+    try:
+        with urlopen(address, timeout=5) as answer:
+            return answer.read().decode()
+    except (URLError, ConnectionError, TimeoutError):
+        return None
+
+
+@contextmanager
+def serving(**environment: str) -> Iterator[str]:
+    """`nllab dashboard` on a free port; the address of its page. /stat tells the state of its runs."""
+    port = free_port()
+    root = str(Path(__file__).parents[2])  # of a checkout that is not installed
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+    command = [sys.executable, "-c", "from nllab.cli import main; main()", "dashboard", "--port", str(port), "--no-browser"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": path, "NLLAB_TEST": "1", **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGTERM)
+        else:
+            process.terminate()
+        process.wait(10)
+
+
+def stat(address: str) -> dict[str, Any]:
+    return json.loads(fetch(f"{address}/stat") or '{"runs": {}, "watchers": {}}')
+
+
+def headless_rate(seconds: float) -> float:
+    """Steps per second of the experiment with nobody looking."""
+    import torch
+
+    from nllab.trainer import Trainer
+
+    torch.set_num_threads(1)
+    trainer = Trainer(EXPERIMENT)
+    for _ in range(20):
+        trainer.step()
+    start, begun = trainer.steps, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        trainer.step()
+    return (trainer.steps - start) / (time.perf_counter() - begun)
+
+
+def run_live(quick: bool = False) -> dict[str, Any]:
+    """Measure and return plain numbers that JSON can hold.
+
+    Units: seconds from the command to the first answer and to the first curve that moves; steps per second at unlimited speed, headless
+    and watched; ratio = the median of watched to headless in the same round; refreshes of the figures per second while watched.
+    Raises NllabError without playwright or Chromium.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise NllabError("bench live drives a browser: pip install playwright, and install Chromium.") from None
+    executable = chromium_path()
+    if executable is None:
+        raise NllabError(f"bench live drives a browser and found none of {', '.join(CHROMIUM)}; install Chromium.")
+    rounds, window = (2, 3.0) if quick else (5, 8.0)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(CHROMIUM_OPTIONS))
+        begun = time.perf_counter()
+        with serving() as address:
+            wait_for(lambda: fetch(address), "The first answer of the dashboard")
+            first_answer = time.perf_counter() - begun
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            query = EXPERIMENT.to_query()
+            page.goto(f"{address}/?{query}&speed=unlimited")
+            play = page.locator(".st-key-play button:visible")
+            play.click(timeout=PATIENCE_SECONDS * 1000)
+            page.wait_for_function("document.querySelector('.nl-accuracy')?.data?.[0].x.length > 1", timeout=PATIENCE_SECONDS * 1000)
+            first_curve = time.perf_counter() - begun
+            play.click()
+            wait_for(lambda: not playing(address), "The pause")
+            headless, watched, refreshes = [], [], []
+            for _ in range(rounds):
+                headless.append(headless_rate(window))
+                page.locator(".st-key-reset button:visible").click()
+                wait_for(lambda: next(iter(stat(address)["runs"].values()))["step"] == 0, "The reset")
+                play.click()
+                wait_for(lambda: playing(address), "The start")
+                rate, drawn = watch(page, address, window)
+                watched.append(rate)
+                refreshes.append(drawn)
+                play.click()
+                wait_for(lambda: not playing(address), "The pause")
+        browser.close()
+    return {
+        "experiment": json.loads(EXPERIMENT.to_json()),
+        "cpus": os.cpu_count(),
+        "rounds": rounds,
+        "window_seconds": window,
+        "first_answer_seconds": round(first_answer, 2),
+        "first_curve_seconds": round(first_curve, 2),
+        "headless_steps_per_second": [round(rate, 1) for rate in headless],
+        "watched_steps_per_second": [round(rate, 1) for rate in watched],
+        "ratio": round(median(seen / unseen for seen, unseen in zip(watched, headless, strict=True)), 3),
+        "refreshes_per_second": round(median(refreshes), 2),
+    }
+
+
+def playing(address: str) -> bool:
+    return any(run["playing"] for run in stat(address)["runs"].values())
+
+
+def watch(page: Any, address: str, seconds: float) -> tuple[float, float]:
+    """(steps, refreshes) per second over the next `seconds`, while the page trains."""
+
+    def now() -> tuple[int, float, int]:
+        draws = int(page.locator(".nl").get_attribute("data-draws"))
+        step = next(iter(stat(address)["runs"].values()))["step"]
+        return step, time.perf_counter(), draws
+
+    page.wait_for_timeout(500)
+    step, begun, draws = now()
+    page.wait_for_timeout(seconds * 1000)
+    last_step, ended, last_draws = now()
+    return (last_step - step) / (ended - begun), (last_draws - draws) / (ended - begun)
