@@ -30,6 +30,9 @@ VARIANTS = {
     "dot, mlp": {"objective": "dot", "hidden": 3},
     "plain, dot": {"objective": "dot", "adaptive": ()},
     "no erase, no retention, no convolution": {"erase": False, "retention": False, "conv_window": 0},
+    "limited": {"max_norm": 0.9, "heads": 2, "projection_chunk_size": 6},
+    "limited, mlp": {"max_norm": 0.5, "hidden": 3},
+    "limited, plain Titans": {"max_norm": 0.9, "adaptive": ()},
     "no retention, mlp": {"retention": False, "hidden": 3, "conv_window": 1},
 }
 
@@ -70,13 +73,19 @@ def outcome(memory, x, slow=False):
     return values, list(torch.autograd.grad(sum(v.sin().sum() for v in values), [x, *memory.parameters()]))
 
 
-@pytest.mark.parametrize("length", [1, 7, pytest.param(63, marks=pytest.mark.slow), 64, 100])
-@pytest.mark.parametrize("kind", KINDS)
-def test_chunks_match_token_by_token(kind, length, device):
-    for chunk in sorted({1, 4, 16, length}):
-        memory, x = layer(chunk_size=chunk, device=device, **KINDS[kind]), tokens(2, length, device=device)
-        for found, expected in zip(outcome(memory, x), outcome(memory, x, slow=True), strict=True):
-            assert relative(found, expected) < EXACT
+# Every length and every chunk size; -m slow runs all pairs for both.
+PAIRS = [(length, chunk) for length in (1, 7, 63, 64, 100) for chunk in sorted({1, 4, 16, length})]
+LONG = {"linear": [(63, 4), (64, 16), (64, 64), (100, 1), (100, 16)], "mlp": [(63, 16), (64, 4), (100, 100)]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "chunk"),
+    [pytest.param(kind, *pair, marks=[] if pair[0] < 63 or pair in LONG[kind] else pytest.mark.slow) for kind in KINDS for pair in PAIRS],
+)
+def test_chunks_match_token_by_token(kind, length, chunk, device):
+    memory, x = layer(chunk_size=chunk, device=device, **KINDS[kind]), tokens(2, length, device=device)
+    for found, expected in zip(outcome(memory, x), outcome(memory, x, slow=True), strict=True):
+        assert relative(found, expected) < EXACT
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -89,7 +98,7 @@ def test_every_variant_matches_token_by_token(variant, device):
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_as_good_as_the_reference(kind, device):
     # All tensors as one vector: in a tensor of one number the rounding is luck.
-    x = tokens(2, 64, device=device).float().double()
+    x = tokens(2, 40, device=device).float().double()
     truth = outcome(layer(device=device, **KINDS[kind]), x, slow=True)
     memory = layer(device=device, dtype=torch.float32, **KINDS[kind])
     for exact, expected, found in zip(truth, outcome(memory, x.float(), slow=True), outcome(memory, x.float()), strict=True):
@@ -113,15 +122,15 @@ def test_a_sequence_in_pieces_is_the_whole(variant, device):
 
 @pytest.mark.parametrize("variant", ["linear", "mlp", "two chunk sizes", "momentum, mlp, two chunk sizes"])
 def test_no_token_sees_a_later_one(variant):
-    memory, x = layer(chunk_size=4, **(KINDS | VARIANTS)[variant]), tokens(1, 20).requires_grad_()
+    memory, x = layer(chunk_size=4, **(KINDS | VARIANTS)[variant]), tokens(1, 13).requires_grad_()
     y, _ = memory(x)
-    for t in range(20):
+    for t in range(13):
         gradient = torch.autograd.grad(y[:, t].sin().sum(), x, retain_graph=True)[0]
         assert gradient[:, t + 1 :].abs().sum() == 0
         assert gradient[:, t].abs().sum() > 0
     changed = x.detach().clone()
-    changed[:, 11:] += 1
-    assert torch.equal(memory(changed)[0][:, :11], y[:, :11])
+    changed[:, 9:] += 1
+    assert torch.equal(memory(changed)[0][:, :9], y[:, :9])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,13 +153,13 @@ def test_gradcheck(kind):
         y, state = torch.func.functional_call(memory, dict(zip(names, parameters, strict=True)), (x,))
         return y, *state.tensors()
 
-    assert torch.autograd.gradcheck(outputs, (tokens(1, 5, dim=2).requires_grad_(), *values))
+    assert torch.autograd.gradcheck(outputs, (tokens(1, 5, dim=2).requires_grad_(), *values), fast_mode=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_can_be_taken_of_gradients(kind):
     memory, x = layer(chunk_size=2, dim=2, **KINDS[kind] | {"heads": 1}), tokens(1, 5, dim=2).requires_grad_()
-    assert torch.autograd.gradgradcheck(lambda x: memory(x)[0], (x,))
+    assert torch.autograd.gradgradcheck(lambda x: memory(x)[0], (x,), fast_mode=True)
 
 
 @pytest.mark.parametrize("variant", ["linear", "mlp", "two chunk sizes", "adaptive query"])
@@ -236,13 +245,41 @@ def test_a_stored_pair_survives_a_thousand_tokens():
     assert state[0, 0] >= 0.9 * 3
 
 
-@pytest.mark.parametrize("settings", [{}, {"hidden": 16}, {"momentum": 0.5}, {"chunk_size": 1}])
-def test_memories_stay_bounded_on_a_random_stream(settings):
-    memory = layer(forgets=False, dim=16, retention=False, **settings)
-    y, state = memory(tokens(2, 512, dim=16))
-    start = in_order(memory.fast_weights(memory.start(2)))
-    assert y.norm(dim=-1).max() < 10
-    assert all(w.norm() < 3 * w0.norm() + 10 for w, w0 in zip(in_order(memory.fast_weights(state)), start, strict=True))
+def streams(length, dim=16):
+    """Random, constant, two tokens in turn, and very large: what makes feedback grow."""
+    x = tokens(8, length, dim)
+    return torch.cat([x, x[:, :1].expand_as(x), x[:, :2].repeat(1, length // 2, 1), 20 * x])
+
+
+@pytest.mark.parametrize("settings", [{}, {"hidden": 16}, {"adaptive": (), "erase": False, "momentum": 0.9, "max_inner_lr": 0.05}])
+def test_at_the_rates_it_starts_with_targets_alone_keep_the_memories_bounded(settings):
+    memory = layer(forgets=False, dim=16, retention=False, max_norm=1e9, **settings)
+    with torch.no_grad():
+        assert memory(streams(256))[0].abs().max() < 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"momentum": 0.9},
+        {"hidden": 16},
+        {"hidden": 16, "objective": "dot", "momentum": 0.9},
+        {"chunk_size": 1, "max_inner_lr": 1.0},
+        {"adaptive": (), "erase": False, "momentum": 0.9},
+    ],
+)
+def test_no_stream_rate_or_momentum_makes_them_diverge(settings):
+    made = [layer(forgets=False, dim=16, retention=False, max_norm=limit, **settings) for limit in (10.0, 1e9)]
+    with torch.no_grad():
+        for memory in made:
+            memory.rate_bias.fill_(4.0)
+        y, state = made[0](streams(128))
+        free = made[1](streams(128))[1]
+    norms, unlimited = (
+        torch.cat([w.square().sum(-1).mean(-1).sqrt().flatten() for group in s.running for w in group]) for s in (state, free)
+    )
+    assert y.isfinite().all() and norms.max() <= 10 + 1e-9
+    assert not unlimited.max() <= 12  # the limit was needed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -284,6 +321,8 @@ def test_a_call_leaves_the_state_it_was_given_as_it_was():
         ({"conv_window": -1}, "conv_window is -1"),
         ({"max_inner_lr": 1.5}, r"max_inner_lr is 1.5; .*\[0, 1\]"),
         ({"max_inner_lr": float("nan")}, "max_inner_lr is nan"),
+        ({"max_norm": 0.0}, "max_norm is 0.0; .*above 0"),
+        ({"max_norm": float("inf")}, "max_norm is inf; .*finite"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings, message):

@@ -39,6 +39,18 @@ def unit(x: Tensor) -> Tensor:
     return x * (x.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
 
 
+def below_one(x: Tensor) -> Tensor:
+    """x / sqrt(1 + ‖x‖²) along the last axis."""
+    return x * (x.square().sum(-1, keepdim=True) + 1).rsqrt()
+
+
+def limit(weights: Weights, max_norm: float) -> Weights:
+    """Every matrix scaled back to where its rows' root mean square norm is max_norm, if it is above."""
+    bounds = [max_norm * w.shape[-2] ** 0.5 for w in weights]
+    norms = [torch.linalg.vector_norm(w, dim=(-2, -1), keepdim=True) for w in weights]
+    return tuple(w * (bound / norm.clamp_min(bound)) for w, bound, norm in zip(weights, bounds, norms, strict=True))
+
+
 class LinearMemories(nn.Module):
     """Matrices. All of them obey one linear recurrence, M_s,t = M_s,0 Π_t, so Π (N, d, d) is the whole state of a group.
 
@@ -94,7 +106,7 @@ class LinearMemories(nn.Module):
         return gates, vectors, read
 
     def write(
-        self, g: int, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
+        self, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
     ) -> tuple[Weights, Weights]:
         (state,), key, is_l2 = boundary, tokens.key, self.objective == "l2"
         if self.adaptive and boundary is running and not momentum:
@@ -181,7 +193,7 @@ class MLPMemories(nn.Module):
         return gates @ gate_down.mT, rows[:, gates.shape[1] :] + maps @ down.mT
 
     def write(
-        self, g: int, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
+        self, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
     ) -> tuple[Weights, Weights]:
         up, down, gate_down = boundary
         # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
@@ -191,11 +203,13 @@ class MLPMemories(nn.Module):
         at_key, slope = silu_with_slope(recall)
         counts = [gate_down.shape[1], down.shape[1]]
         gates_at_key, maps_at_key = at_key.split(counts, 1)
-        # v̂ = M(v): the error is what M makes of v less what it makes of k. Without adaptive projections v̂ = v, and there are no gates.
-        target = F.silu(at_value) if self.adaptive else torch.zeros_like(at_key)
-        gates_change, maps_change = (target - at_key if is_l2 else target).split(counts, 1)
-        drive = rate * (maps_change @ down.mT + (value - key if is_l2 else value))
-        gates_drive = rate * (gates_change @ gate_down.mT)
+        # v̂ = M(v), bounded; without adaptive projections v̂ = v, and there are no gates.
+        gates_at_value, maps_at_value = F.silu(at_value).split(counts, 1)
+        target = below_one(value + maps_at_value @ down.mT) if self.adaptive else value
+        gates_target = below_one(gates_at_value @ gate_down.mT)
+        if is_l2:
+            target, gates_target = target - key - maps_at_key @ down.mT, gates_target - gates_at_key @ gate_down.mT
+        drive, gates_drive = rate * target, rate * gates_target
         felt = torch.cat([gates_drive * gate_down, drive @ down], 1)
         to_maps = tokens._replace(key=maps_at_key, overlap=None, rate=None, erased=None, coupling=None)
         runs = [(tokens, felt * slope), (to_maps, drive), (to_maps._replace(key=gates_at_key), gates_drive)]

@@ -1,8 +1,8 @@
 """The same rules, token by token and memory by memory: slow, obvious, and the truth that the fast ones are held to.
 
 Every function has the name, arguments and result of its fast twin. Tensors keep their leading axes; `outer(u, k)` is u kᵀ for each of them.
-The layer's reference writes every memory M_s out in full, takes the inner gradient with `torch.func.grad`, and knows neither chunks in
-closed form, nor Π, nor stacked weights. Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 64-65, 76-78, 83-93.
+The layer's reference writes every memory M_s out in full, and knows neither chunks in closed form nor stacked weights.
+Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 64-65, 76-78, 83-93.
 """
 
 from __future__ import annotations
@@ -90,10 +90,14 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
     """`layer(x)` from a fresh state, and `layer.fast_weights` after it."""
     batch, tokens, dim = x.shape
     heads, d = layer.heads, layer.width
-    main_size, other_size = layer.chunk_sizes[-1], layer.chunk_sizes[0]
-    names = [*layer.adaptive, "memory"]
-    memory = {name: tuple(w.expand(batch, *w.shape) for w in _initial(layer, name)) for name in names}
-    velocity = {name: tuple(torch.zeros_like(w) for w in memory[name]) for name in names}
+    groups = [list(names) for names in layer.groups]
+    memory = {name: tuple(w.expand(batch, *w.shape) for w in _initial(layer, name)) for names in groups for name in names}
+    if layer.hidden is None and layer.adaptive:
+        # Linear memories are limited by what has become of the identity, which is written as they are.
+        for g, names in enumerate(groups):
+            names.append(f"identity {g}")
+            memory[names[-1]] = (torch.eye(d, dtype=layer.rate_bias.dtype, device=x.device).expand(batch, heads, d, d),)
+    velocity = {name: tuple(torch.zeros_like(w) for w in memory[name]) for name in memory}
     boundary, outputs = dict(memory), []
 
     def read(name, z):
@@ -105,27 +109,33 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
         return (z.flatten(1) @ layer.static[name].mT).unflatten(-1, (heads, -1))
 
     for t in range(tokens):
-        for name in names:
-            if t % (main_size if name == "memory" else other_size) == 0:
-                boundary[name] = memory[name]
+        for names, size in zip(groups, layer.chunk_sizes, strict=True):
+            if t % size == 0:
+                boundary |= {name: memory[name] for name in names}
         on_key, on_value, on_query = (_convolved(layer, x, t, i).unflatten(-1, (heads, d)) for i in range(3))
         query = _unit(project("query", on_query))
-        key, value = _unit(project("key", on_key)), project("value", on_value)
-        value = value / (1 + value.square().sum(-1, keepdim=True)).sqrt()
+        key, value = _unit(project("key", on_key)), _below_one(project("value", on_value))
         rate = layer.max_inner_lr * torch.sigmoid(project("inner_lr", on_key) + layer.rate_bias[:, None])
         keep = torch.ones_like(rate)
         if layer.retention_bias is not None:
             keep = torch.exp(-F.softplus(project("retention", on_value) + layer.retention_bias[:, None]))
         rate, keep = rate[..., None], keep[..., None]
         outputs.append(read("memory", query).flatten(1))
-        for name in names:
+        for name in memory:
             target = read(name, value) if layer.adaptive else value
+            if layer.adaptive and layer.hidden is not None:
+                target = _below_one(target)
             gradient = _gradient(boundary[name], key, target, layer.objective, residual=name not in GATES)
             velocity[name] = tuple(layer.momentum * s - rate * g for s, g in zip(velocity[name], gradient, strict=True))
             first, *rest = memory[name]
             erased = rate * outer(apply(first, key), key) if layer.erase else 0
             memory[name] = tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity[name], strict=True))
-    return torch.stack(outputs, dim=1), memory
+        for names, size in zip(groups, layer.chunk_sizes, strict=True):
+            if (t + 1) % size == 0:
+                for name in names:
+                    judged = memory[name if layer.hidden is not None else names[-1]]
+                    memory[name] = tuple(w * _limiting(j, layer.max_norm) for w, j in zip(memory[name], judged, strict=True))
+    return torch.stack(outputs, dim=1), {name: memory[name] for names in layer.groups for name in names}
 
 
 def _initial(layer: SelfModifyingTitans, name: str) -> tuple[Tensor, ...]:
@@ -162,6 +172,15 @@ def _gradient(weights: tuple[Tensor, ...], k: Tensor, target: Tensor, objective:
 
 def _unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+
+
+def _below_one(x: Tensor) -> Tensor:
+    return x / (1 + x.square().sum(-1, keepdim=True)).sqrt()
+
+
+def _limiting(w: Tensor, max_norm: float) -> Tensor:
+    norm = w.square().sum(-1).mean(-1).sqrt()
+    return torch.where(norm > max_norm, max_norm / norm, 1)[..., None, None]
 
 
 def _tokens(key, value, query, inner_lr, retention):

@@ -123,8 +123,8 @@ def without_autocast(function: Function) -> Function:
 
     @functools.wraps(function)
     def wrapped(state, *args, **kwargs):
-        device = (state[0] if isinstance(state, tuple) else state).device.type
-        with torch.autocast(device, enabled=False):
+        weights = state if isinstance(state, tuple) else (state,)
+        with torch.autocast(_check_state(weights).device.type, enabled=False):
             return function(state, *args, **kwargs)
 
     return cast(Function, wrapped)
@@ -303,6 +303,21 @@ def check_finite(name: str, tensor: Tensor) -> None:
         raise ShapeError(f"{name} holds {bad} values of {tensor.numel()} that are NaN or infinite; expected finite numbers.")
 
 
+def _check_state(weights) -> Tensor:
+    """The first matrix of a memory (one matrix, or up and down), after all of them have been found to fit together."""
+    if not all(isinstance(w, Tensor) and w.dim() >= 2 for w in weights):
+        found = [tuple(w.shape) if isinstance(w, Tensor) else type(w).__name__ for w in weights]
+        raise ShapeError(f"state is {found}; expected tensors (..., Dv, Dk), or MLPWeights of up (..., E, Dk) and down (..., Dv, E).")
+    first = weights[0]
+    for w in weights:
+        if w.dtype != first.dtype or w.dtype not in (torch.float32, torch.float64) or w.device != first.device:
+            raise ShapeError(f"state is {w.dtype} on {w.device}; memories are kept in float32 or float64, all of a memory on one device.")
+        check_finite("state", w)
+    if len(weights) == 2 and weights[1].shape[:-2] + weights[1].shape[-1:] != first.shape[:-1]:
+        raise ShapeError(f"state has up {tuple(first.shape)} and down {tuple(weights[1].shape)}; expected (..., E, Dk) and (..., Dv, E).")
+    return first
+
+
 def _check_write(weights, key, value, query, inner_lr, retention, chunk_size, objective="l2", momentum=0.0):
     """What the rules work with, in the state's dtype, or an error that names what does not fit."""
     check_whole("chunk_size", chunk_size)
@@ -310,10 +325,11 @@ def _check_write(weights, key, value, query, inner_lr, retention, chunk_size, ob
         raise unknown("objective", objective, OBJECTIVES)
     if not 0 <= momentum < 1:
         raise SettingError(f"momentum is {momentum!r}; it lies in [0, 1), and 0 is none.")
-    first, last = weights[0], weights[-1]
-    lead, width, out = first.shape[:-2], first.shape[-1], last.shape[-2]
-    if first.dtype not in (torch.float32, torch.float64):
-        raise ShapeError(f"state is {first.dtype}; memories are kept in float32 or float64.")
+    first = _check_state(weights)
+    lead, width, out = first.shape[:-2], first.shape[-1], weights[-1].shape[-2]
+    for name, tensor in (("key", key), ("value", value), ("query", query)):
+        if not isinstance(tensor, Tensor) and (name != "query" or tensor is not None):
+            raise ShapeError(f"{name} is a {type(tensor).__name__}; expected a tensor (..., T, width).")
     if key.dim() != first.dim() or key.shape[:-2] != lead or key.shape[-1] != width or key.shape[-2] < 1:
         raise ShapeError(f"key is {tuple(key.shape)}; with a state of {tuple(first.shape)} it must be {(*lead, 'T', width)}, T 1 or more.")
     tokens, found = key.shape[-2], []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.errors import SettingError, ShapeError, unknown
-from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, normal, per_row, unit
+from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, limit, normal, per_row, unit
 from nllab.memory.rules import OBJECTIVES, Objective, check_finite, check_whole, span
 
 PROJECTIONS = (*GATES, *VECTORS, "query")
@@ -76,13 +76,16 @@ class SelfModifyingTitans(nn.Module):
     objective: "l2" (Eq. 93) or "dot" (Eq. 92 with the sign that stores).
     momentum: β of S_t = β S_{t-1} - η_t G_t. erase: whether α I is α I - η k kᵀ (DGD). retention: whether α may be below 1.
     conv_window: tokens seen by the causal depthwise convolutions of q, k and v; 0 for none.
-    max_inner_lr: η lies between 0 and this. Keep η C modest: inside a chunk a repeated key is written again and again.
+    max_inner_lr: η lies between 0 and this. Keep η C / (1 - β) modest: inside a chunk a repeated key is written again and again.
+    max_norm: where the root mean square of a matrix's row norms is above this at a chunk's end, the matrix is scaled back to it, so that
+        no stream, rate or momentum makes the memories diverge. Linear memories are scaled together, by what has become of the identity.
 
     Shapes: x and y (B, T, D), any T of 1 or more. Cutting a sequence anywhere into calls that hand the state on changes nothing.
     Dtype/device: x has the parameters' dtype, or is half precision; state and writes are float32 or wider, also under autocast.
     Raises: SettingError for a setting, ShapeError for an input or state that does not fit, before anything is computed.
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 76-78 (adaptive=()), 83-93.
-    Differs from paper: values are bounded, v / sqrt(1 + ‖v‖²) (v̂ = M M x is quadratic in the state and diverges); retention is
+    Differs from paper: values are bounded, v / sqrt(1 + ‖v‖²) (v̂ = M M x is quadratic in the state and diverges), the targets of MLPs
+        likewise, and matrices by max_norm, which a repeated key or momentum would otherwise drive to infinity; retention is
         exp(-softplus(.)), so that it can be 1; η and α are one number per token and head, without the skip of Eq. 89; the
         convolutions act on x; momentum, heads and the convolution are named in the paper, their form is not. v̂ is a constant of the
         inner gradient, not of the outer one. See also `dgd_write` and `mlp_dgd_write`. M_q is only there when it is read.
@@ -104,6 +107,7 @@ class SelfModifyingTitans(nn.Module):
         retention: bool = True,
         conv_window: int = 4,
         max_inner_lr: float = 0.5,
+        max_norm: float = 10.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -127,10 +131,12 @@ class SelfModifyingTitans(nn.Module):
             raise SettingError(f"conv_window is {conv_window!r}; it must be a whole number of tokens, 0 for no convolution.")
         if not 0 <= max_inner_lr <= 1:
             raise SettingError(f"max_inner_lr is {max_inner_lr!r}; it lies in [0, 1] (above 1 the erase overshoots).")
+        if not 0 < max_norm < math.inf:
+            raise SettingError(f"max_norm is {max_norm!r}; it must be finite and above 0.")
         self.dim, self.heads, self.width, self.hidden = dim, heads, dim // heads, hidden
         self.adaptive = tuple(name for name in PROJECTIONS if name in adaptive and (retention or name != "retention"))
         self.objective, self.momentum, self.erase, self.retention = objective, momentum, erase, retention
-        self.conv_window, self.max_inner_lr = conv_window, max_inner_lr
+        self.conv_window, self.max_inner_lr, self.max_norm = conv_window, max_inner_lr, max_norm
         projections_every = projection_chunk_size or chunk_size
         # Memories with the same chunk size share their state (linear) or their stacked weights (MLP).
         if not self.adaptive or projections_every == chunk_size:
@@ -212,8 +218,10 @@ class SelfModifyingTitans(nn.Module):
             rate = self.max_inner_lr * rate.sigmoid()
             log_retention = F.logsigmoid(-keep[0]) if self.retention else torch.zeros_like(rate)
             tokens = span(key, log_retention, rate if self.erase else None)
-            for g in range(len(boundary)):
-                running[g], velocity[g] = memories.write(g, boundary[g], running[g], velocity[g], tokens, value, rate, self.momentum)
+            for g, size in enumerate(self.chunk_sizes):
+                running[g], velocity[g] = memories.write(boundary[g], running[g], velocity[g], tokens, value, rate, self.momentum)
+                if position % size == 0:
+                    running[g] = limit(running[g], self.max_norm)
         y = memories.finish(torch.cat(reads, dim=-2), maps)
         y = y.unflatten(0, (batch, self.heads)).transpose(1, 2).flatten(2)
         return y, MemoryState(tuple(boundary), tuple(running), tuple(velocity), recent, position)

@@ -33,7 +33,7 @@ from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
 # Name -> class and its own settings: HOPE, Hope-Attention and what they are compared with.
 MIXERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "self-modifying": (SelfModifyingTitans, {}),
-    "titans": (SelfModifyingTitans, {"adaptive": (), "erase": False, "momentum": 0.9}),
+    "titans": (SelfModifyingTitans, {"adaptive": (), "erase": False, "momentum": 0.9, "max_inner_lr": 0.05}),
     "attention": (CausalAttention, {}),
     "linear": (LinearAttention, {}),
     "delta": (LinearAttention, {"delta": True}),
