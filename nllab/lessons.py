@@ -32,9 +32,11 @@ def still(name: str, run: Run, axes: Axes, *, title: str | None = None) -> None:
     for shape in layout["shapes"]:
         axes.axvline(shape["x0"], color=figures.INK, linewidth=0.8, linestyle=_DASHES[shape["line"]["dash"]])
     for note in layout["annotations"]:
+        place, above = (note["x"], note["y"]), note["yanchor"] == "bottom"
         axes.annotate(
-            note["text"], (note["x"], 1.0), xycoords=("data", "axes fraction"), xytext=(2, 2), textcoords="offset points", fontsize=9
-        )
+            note["text"], place, xycoords=("data", "axes fraction"), xytext=(3, 2 if above else -2), textcoords="offset points",
+            va="bottom" if above else "top", fontsize=9,
+        )  # fmt: skip
     y_axis = layout["yaxis"]
     if y_axis.get("type") == "log":
         axes.set_yscale("log")
