@@ -248,7 +248,7 @@ def test_writes_stay_float32_under_autocast():
         ({"levels": (1,), "variant": "chained"}, "Unknown variant 'chained'"),
         ({"levels": (1,), "inner_lr": -0.1}, "inner_lr is -0.1"),
         ({"levels": (1, 2), "blocks": [MLPBlock(4, 4)]}, "1 blocks for 2 levels"),
-        ({"levels": (1,), "hidden": 0}, "hidden 0"),
+        ({"levels": (1,), "hidden": 0}, "hidden is 0"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings, words):
@@ -274,6 +274,13 @@ def test_bad_input_is_named_before_anything_is_computed():
     gradients = {n: torch.zeros_like(w) for n, w in state.fast_weights.items()}
     with pytest.raises(ShapeError, match="state"):
         cms(good, state)
+    for change in (torch.Tensor.double, lambda w: w.to("meta"), lambda w: w / 0):
+        with pytest.raises(ShapeError, match="fast weights|state"):
+            cms(good, cms.start(2)._replace(fast_weights={n: change(w) for n, w in cms.start(2).fast_weights.items()}))
+    with pytest.raises(ShapeError, match="state is a Tensor"):
+        cms(good, good)
+    with pytest.raises(ShapeError, match="x is a list"):
+        cms([1.0])
     with pytest.raises(ShapeError, match="gradients"):
         cms.write(state, {n: g[:2] for n, g in gradients.items()}, 1)
     with pytest.raises(ShapeError, match="state"):

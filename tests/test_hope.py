@@ -345,7 +345,7 @@ def test_settings_that_cannot_be_are_named():
         (lambda: Hope(8, (1,), mixer="attention", heads=3), "dim 8 with 3 heads"),
         (lambda: Hope(8, (1,), chunks=3), "does not take these settings: chunks"),
         (lambda: HopeLM(0, 8), "vocabulary 0"),
-        (lambda: HopeLM(5, 8, 0), "layers is 0"),
+        (lambda: HopeLM(5, 8, 0), "layers is 0; .*1 or more"),
         (lambda: HopeLM(5, 8, outputs=2, inner_lr=0.1), "needs next-token scores"),
         (lambda: LanguageModel(5, [Hope(8, (1,)), Hope(4, (1,))]), "blocks differ in width"),
         (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (1, 2, 3)), "3 periods for 2 layers"),
@@ -353,7 +353,7 @@ def test_settings_that_cannot_be_are_named():
         (lambda: HopeClassifier((4, 5), 2, patch=(2, 2)), r"\(2, 2\) do not tile an image of \(4, 5\)"),
         (lambda: HopeClassifier((4, 5), 2, patch=(2, 0)), r"\(2, 0\) do not tile"),
         (lambda: HopeClassifier((4, 4), 2, inner_lr=0.1), "inner_lr"),
-        (lambda: MLPBlock(4, 0), "hidden 0"),
+        (lambda: MLPBlock(4, 0), "hidden is 0"),
     ]:
         with pytest.raises(SettingError, match=words):
             make()
@@ -367,6 +367,7 @@ def test_bad_input_is_named_before_anything_is_computed():
         (tokens.float(), "torch.float32"),
         (tokens + V, f"expected 0 to {V - 1}"),
         (tokens - 1, "from -1"),
+        ([[1]], "tokens are a list"),
     ]:
         with pytest.raises(ShapeError, match=words):
             model(bad)
@@ -375,6 +376,8 @@ def test_bad_input_is_named_before_anything_is_computed():
         model.stream(tokens[:1], state)
     with pytest.raises(SettingError, match="not one of this model"):
         model.stream(tokens, state[0])
+    with pytest.raises(SettingError, match="not one of this model"):
+        model.stream(tokens, state._replace(memories=()))
     with pytest.raises(SettingError, match="2 blocks"):
         model.stream(tokens, lm(layers=1).stream(tokens)[1])
     with pytest.raises(ShapeError, match=r"state or gradients have \(B, P\)"):
@@ -389,9 +392,21 @@ def test_bad_input_is_named_before_anything_is_computed():
             classifier(bad)
 
 
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_a_mixer_refuses_the_state_of_another_batch(mixer):
-    block, x = Hope(8, (1,), mixer=mixer), torch.randn(2, 3, 8)
-    _, state = block.stream(x)
-    with pytest.raises(ShapeError):
-        block.stream(x[:1], state)
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_mixer_names_what_does_not_fit(name):
+    make, settings = MIXERS[name]
+    mixer, x = make(8, **settings), torch.randn(2, 3, 8)
+    _, state = mixer(x)
+    for bad in (x[0], x[..., :7], x[:, :0], x.long(), x.double(), x.to("meta"), x / 0, [1.0]):
+        with pytest.raises(ShapeError, match=r"x |input "):
+            mixer(bad)
+    if name in ("self-modifying", "titans"):
+        foreign = [state.map(torch.Tensor.double)]
+    else:
+        held = state if isinstance(state, tuple) else (state,)
+        foreign = [tuple(w.double() for w in held), (*held, held[0]), (*held[:-1], held[-1][..., :-1])]
+    for other in ("state", *foreign):
+        with pytest.raises(ShapeError, match="state"):
+            mixer(x, other)
+    with pytest.raises(ShapeError, match="state"):
+        mixer(x[:1], state)

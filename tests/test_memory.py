@@ -194,6 +194,8 @@ def test_retention_zero_forgets_everything_and_stays_finite():
         ({"key": torch.full((2, 3, 4), float("nan"))}, ShapeError, "key holds 24 values.*NaN"),
         ({"chunk_size": 0}, SettingError, "chunk_size is 0; .*1 or more"),
         ({"chunk_size": 2.0}, SettingError, "chunk_size is 2.0"),
+        ({"key": [1.0]}, ShapeError, "key is a list"),
+        ({"retention": -0.5}, SettingError, r"retention has -0.5 in it; it lies in \[0, 1\]"),
         ({"objective": "l3"}, SettingError, "objective 'l3'.*Did you mean 'l2'"),
     ],
 )
@@ -203,3 +205,22 @@ def test_what_does_not_fit_is_named(function, change, error, message):
     state = MLPWeights(torch.zeros(2, 6, 4), torch.zeros(2, 4, 6)) if function is mlp_dgd_write else torch.zeros(2, 4, 4)
     with pytest.raises(error, match=message):
         function(state, **arguments | change)
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "message"),
+    [
+        (torch.zeros(2, 6, 4), torch.zeros(2, 4, 5), r"up \(2, 6, 4\) and down \(2, 4, 5\)"),
+        (torch.zeros(2, 6, 4), torch.zeros(2, 4, 6).double(), "state is torch.float64"),
+        (torch.zeros(2, 6, 4).half(), torch.zeros(2, 4, 6).half(), "state is torch.float16"),
+        (torch.zeros(2, 6, 4), torch.full((2, 4, 6), float("nan")), "state holds 48 values"),
+        (torch.zeros(6), torch.zeros(6), r"state is \[\(6,\), \(6,\)\]"),
+        (torch.zeros(2, 6, 4), torch.zeros(2, 1, 6), "residual"),
+    ],
+)
+def test_memories_that_do_not_fit_are_named(up, down, message):
+    key = torch.zeros(2, 3, 4)
+    value = torch.zeros(2, 3, *down.shape[1:2])
+    for call in (lambda w: mlp_read(w, key), lambda w: mlp_dgd_write(w, key, value)):
+        with pytest.raises(ShapeError, match=message):
+            call(MLPWeights(up, down))

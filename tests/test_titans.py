@@ -358,6 +358,8 @@ def test_states_that_do_not_fit_are_named():
         (memory(x)[1].map(lambda w: w.to("meta")), "state is .* on meta.*expected .* on cpu"),
         (memory(x)[1].map(lambda w: w * float("nan")), "state holds .* NaN"),
         (torch.zeros(2, 4), "state is a Tensor; expected the MemoryState"),
+        (memory(x)[1]._replace(position=-1), "state is at token -1"),
+        (memory(x)[1]._replace(velocity=()), "with 0 groups; expected 0 or more and 1"),
     ]:
         with pytest.raises(ShapeError, match=message):
             memory(x, state)

@@ -114,6 +114,17 @@ def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Te
 
     Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of one number).
     """
+    first, out = _check_state(weights), weights.down.shape[-2]
+    if not isinstance(query, Tensor) or query.dim() < 2 or query.shape[-1] != first.shape[-1] or (residual and out != first.shape[-1]):
+        found = tuple(query.shape) if isinstance(query, Tensor) else type(query).__name__
+        raise ShapeError(
+            f"query is {found}, up {tuple(first.shape)}, residual {residual}; expected (..., T, {first.shape[-1]}), and Dv = Dk."
+        )
+    check_finite("query", query)
+    return _read(weights, query, residual)
+
+
+def _read(weights: MLPWeights, query: Tensor, residual: bool) -> Tensor:
     output = F.silu(query @ weights.up.mT) @ weights.down.mT
     return query + output if residual else output
 
@@ -243,9 +254,11 @@ def mlp_dgd_write(
         other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
     """
     key, value, query, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size, objective)
+    if residual and key.shape[-1] != value.shape[-1]:
+        raise ShapeError(f"key is {key.shape[-1]} wide and value {value.shape[-1]}; with residual=True they must be as wide.")
     reads = []
     for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
-        reads.append(mlp_read(state, q, residual=residual) if q is not None else None)
+        reads.append(_read(state, q, residual) if q is not None else None)
         hidden, slope = silu_with_slope(k @ state.up.mT)
         error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
         step = -rate * error
@@ -357,4 +370,6 @@ def _check_write(weights, key, value, query, inner_lr, retention, chunk_size, ob
         check_finite(name, tensor)
         found.append(tensor.to(first.dtype).expand(shape))
     key, value, query, inner_lr, retention = found
+    if (retention < 0).any():
+        raise SettingError(f"retention has {retention.min().item()} in it; it lies in [0, 1], and 1 keeps everything.")
     return key, value, query, inner_lr.unsqueeze(-1), retention.unsqueeze(-1)

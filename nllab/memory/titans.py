@@ -272,6 +272,10 @@ class SelfModifyingTitans(nn.Module):
             raise ShapeError(f"state is a {type(state).__name__}; expected the MemoryState that an earlier call returned, or None.")
         if state.recent.dim() == 3 and len(state.recent) != len(x):
             raise ShapeError(f"state holds {len(state.recent)} sequences and x {len(x)}; each sequence needs its own state.")
+        if state.position < 0 or len(state.velocity) != len(self.groups):
+            raise ShapeError(
+                f"state is at token {state.position} with {len(state.velocity)} groups; expected 0 or more and {len(self.groups)}."
+            )
         shapes = [tuple(tensor.shape) for tensor in state.tensors()]
         with torch.no_grad():
             expected = [(tensor.shape[0] * len(x), *tensor.shape[1:]) for tensor in self.start(1).tensors()]

@@ -22,15 +22,16 @@ from torch.func import functional_call, vmap
 
 from nllab.errors import SettingError, ShapeError, unknown
 from nllab.levels import Level, check_period
-from nllab.memory.rules import check_finite
+from nllab.memory.rules import check_finite, check_whole
 
 VARIANTS = ("sequential", "nested", "independent")
 
 
 def check_sequence(name: str, x: Tensor, dim: int, like: Tensor) -> None:
     """Raise ShapeError unless x is (B, T, dim) with B, T >= 1, and fits the parameter `like` (see `check_content`)."""
-    if x.ndim != 3 or x.shape[-1] != dim or 0 in x.shape:
-        raise ShapeError(f"{name}: x has shape {tuple(x.shape)}; expected (B, T, {dim}) with B and T at least 1.")
+    if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != dim or 0 in x.shape:
+        found = f"has shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"is a {type(x).__name__}"
+        raise ShapeError(f"{name}: x {found}; expected (B, T, {dim}) with B and T at least 1.")
     check_content(name, x, like)
 
 
@@ -56,8 +57,8 @@ class MLPBlock(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        if dim < 1 or hidden < 1:
-            raise SettingError(f"MLPBlock has dim {dim!r} and hidden {hidden!r}; both are whole numbers, 1 or more.")
+        check_whole("dim", dim)
+        check_whole("hidden", hidden)
         self.up = nn.Linear(dim, hidden)
         self.down = nn.Linear(hidden, dim)
         nn.init.zeros_(self.down.weight)
@@ -163,6 +164,8 @@ class ContinuumMemory(nn.Module):
         check_sequence("ContinuumMemory", x, self.dim, next(self.parameters()))
         if state is not None:
             self.check_state(state, len(x))
+            for name, weights in state.fast_weights.items():
+                check_finite(f"ContinuumMemory: fast weights of {name}", weights)
         return self.read(x, state)
 
     def read(self, x: Tensor, state: CMSState | None = None) -> Tensor:
@@ -231,10 +234,15 @@ class ContinuumMemory(nn.Module):
         return tuple(due)
 
     def check_state(self, state: CMSState, batch: int) -> None:
+        if not isinstance(state, CMSState):
+            raise ShapeError(f"ContinuumMemory: state is a {type(state).__name__}; expected the CMSState that start or write returned.")
+        like = next(self.parameters())
         expected = {name: (batch, sum(p.numel() for p in block.parameters())) for name, block in self.blocks.items()}
         found = {name: tuple(w.shape) for name, w in state.fast_weights.items()}
         if found != expected:
             raise ShapeError(f"ContinuumMemory: state or gradients have (B, P) {found}; expected {expected}.")
+        if any((w.dtype, w.device) != (like.dtype, like.device) for w in state.fast_weights.values()):
+            raise ShapeError(f"ContinuumMemory: state or gradients are not {like.dtype} on {like.device}, as the parameters are.")
 
 
 def level_names(count: int) -> tuple[str, ...]:

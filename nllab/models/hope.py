@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nllab.errors import SettingError, ShapeError, unknown
 from nllab.levels import Level
+from nllab.memory.rules import check_whole
 from nllab.memory.titans import SelfModifyingTitans
 from nllab.models.cms import CMSState, ContinuumMemory, check_content, check_sequence, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
@@ -206,6 +207,8 @@ class LanguageModel(nn.Module):
         return answer if outer else answer.detach(), ModelState(mixers, tuple(memories), segment)
 
     def check(self, tokens: Tensor, state: ModelState | None) -> None:
+        if not isinstance(tokens, Tensor):
+            raise ShapeError(f"LanguageModel: tokens are a {type(tokens).__name__}; expected a tensor (B, T) of integers.")
         if tokens.ndim != 2 or 0 in tokens.shape or tokens.is_floating_point() or tokens.dtype == torch.bool:
             raise ShapeError(f"LanguageModel: tokens have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; expected (B, T) integers.")
         if tokens.device != self.embed.weight.device:
@@ -215,7 +218,7 @@ class LanguageModel(nn.Module):
             raise ShapeError(f"LanguageModel: tokens run from {low} to {high}; expected 0 to {self.embed.num_embeddings - 1}.")
         if state is None:
             return
-        if not isinstance(state, ModelState) or len(state.mixers) != len(self.blocks):
+        if not isinstance(state, ModelState) or {len(state.mixers), len(state.memories)} != {len(self.blocks)}:
             raise SettingError(f"LanguageModel: state is not one of this model with {len(self.blocks)} blocks.")
         if len(state.pending) != len(tokens):
             raise ShapeError(f"LanguageModel: state holds {len(state.pending)} sequences, tokens {len(tokens)}; expected as many.")
@@ -277,8 +280,7 @@ def HopeLM(
 
     Source: Eq. 94-97. Differs from paper: see `Block` and `SelfModifyingTitans`; head and embedding are not tied.
     """
-    if layers < 1:
-        raise SettingError(f"HopeLM: layers is {layers!r}; expected 1 or more.")
+    check_whole("layers", layers)
     return LanguageModel(vocabulary, [Hope(dim, levels, **block_settings) for _ in range(layers)], outputs=outputs)
 
 

@@ -5,26 +5,40 @@ residuals and MLPs are the block's (`nllab.models.hope`). Axis letters: B batch,
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nllab.errors import SettingError, ShapeError
-from nllab.memory.rules import delta_write, hebbian_write
+from nllab.memory.rules import check_whole, delta_write, hebbian_write
+from nllab.models.cms import check_sequence
 
 
 def check_heads(name: str, dim: int, heads: int) -> int:
-    if heads < 1 or dim < 1 or dim % heads:
+    check_whole("heads", heads)
+    check_whole("dim", dim)
+    if dim % heads:
         raise SettingError(f"{name}: dim {dim} with {heads} heads; expected a width that the heads divide.")
     return heads
 
 
-def check_mixer_state(name: str, held: Tensor | None, like: tuple[int | None, ...]) -> None:
-    """Raise ShapeError unless `held` has the sizes in `like` (None there: any size)."""
-    if held is not None and (held.ndim != len(like) or any(e not in (None, f) for e, f in zip(like, held.shape, strict=True))):
-        raise ShapeError(f"{name}: state has shape {tuple(held.shape)}; expected {like}.")
+def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, *shapes: tuple[int | None, ...]) -> None:
+    """Raise ShapeError unless x is (B, T, dim) and the state None or tensors (B, ...) of these shapes (None in them: any size)."""
+    name, like = type(mixer).__name__, next(mixer.parameters())
+    check_sequence(name, x, dim, like)
+    if state is None:
+        return
+    held = state if isinstance(state, tuple) else (state,)
+    found = [tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__ for tensor in held]
+    alike = (len(f) == len(s) and all(e in (None, n) for e, n in zip(s, f, strict=True)) for s, f in zip(shapes, found, strict=False))
+    if len(found) != len(shapes) or not all(alike):
+        raise ShapeError(f"{name}: state has shapes {found}; expected {list(shapes)}.")
+    dtypes = (like.dtype, torch.promote_types(like.dtype, torch.float32), torch.float16, torch.bfloat16)
+    for tensor in held:
+        if tensor.device != x.device or tensor.dtype not in dtypes:
+            raise ShapeError(f"{name}: state is {tensor.dtype} on {tensor.device}; expected {like.dtype} on {x.device}.")
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -59,11 +73,10 @@ class CausalAttention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        dim = self.out.in_features
+        check_call(self, x, dim, state, *[(len(x), self.heads, None, dim // self.heads)] * 2)
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
-        seen = 0
-        if state is not None:
-            check_mixer_state("CausalAttention", state[0], (len(x), self.heads, None, q.shape[-1]))
-            seen = state[0].shape[-2]
+        seen = 0 if state is None else state[0].shape[-2]
         if self.rotary:
             q, k = rotate(q, seen), rotate(k, seen)
         if state is not None:
@@ -87,19 +100,17 @@ class LinearAttention(nn.Module):
     def __init__(self, dim: int, *, heads: int = 1, delta: bool = False, conv_window: int = 4) -> None:
         super().__init__()
         self.heads = check_heads("LinearAttention", dim, heads)
-        if conv_window < 1:
-            raise SettingError(f"LinearAttention: conv_window is {conv_window!r}; expected at least 1 token.")
+        check_whole("conv_window", conv_window)
         self.conv = nn.Parameter(F.one_hot(torch.tensor(conv_window - 1), conv_window).repeat(dim, 1).float())
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.beta = nn.Linear(dim, heads) if delta else None
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        (batch, _, dim), window = x.shape, self.conv.shape[1]
+        (dim, window), batch = self.conv.shape, len(x)
         width = dim // self.heads
         shapes = (batch, self.heads, width + (self.beta is None), width), (batch, window - 1, dim)
-        for held, shape in zip(state or (None, None), shapes, strict=True):
-            check_mixer_state("LinearAttention", held, shape)
+        check_call(self, x, dim, state, *shapes)
         wide = torch.promote_types(x.dtype, torch.float32)
         matrix, recent = state or (x.new_zeros(shapes[0], dtype=wide), x.new_zeros(shapes[1]))
         seen = torch.cat([recent, x], 1)
@@ -126,8 +137,8 @@ class LSTM(nn.Module):
         self.cell = nn.LSTM(dim, dim, batch_first=True)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        if state is not None:
-            check_mixer_state("LSTM", state[0], (1, len(x), x.shape[-1]))
+        dim = self.cell.input_size
+        check_call(self, x, dim, state, *[(1, len(x), dim)] * 2)
         return self.cell(x, state)
 
 
@@ -136,13 +147,12 @@ class Window(nn.Module):
 
     def __init__(self, dim: int, *, window: int = 8) -> None:
         super().__init__()
-        if window < 1:
-            raise SettingError(f"Window: window is {window!r}; expected at least 1 token.")
+        check_whole("window", window)
         self.window = window
         self.linear = nn.Linear(window * dim, dim)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        shape = (len(x), self.window - 1, x.shape[-1])
-        check_mixer_state("Window", state, shape)
+        shape = (len(x), self.window - 1, self.linear.out_features)
+        check_call(self, x, shape[-1], state, shape)
         seen = torch.cat([x.new_zeros(shape) if state is None else state, x], 1)
         return self.linear(seen.unfold(1, self.window, 1).flatten(2)), seen[:, x.shape[1] :]
