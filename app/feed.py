@@ -59,7 +59,7 @@ class Feed:
             message["lanes"] = figures.lanes(_periods(run))
         if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
             self._spoke = time.monotonic()
-            message["sentence"] = figures.sentence(run.rows, run.tasks)
+            message["sentence"] = figures.sentence(run.rows, run.tasks) if run.rows else "Press Play: the network has learned nothing yet."
             message["hint"] = hint(run)
         status = self.live.status()
         now = {key: status[key] for key in ("step", "playing", "finished", "task", "optimizer", "error")}

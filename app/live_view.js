@@ -48,7 +48,7 @@ class View {
     this.root = element("section", "nl");
     this.root.setAttribute("aria-label", "Live training");
     this.numbers = element("dl", "nl-numbers");
-    this.sentence = element("p", "nl-sentence", "Press Play.");
+    this.sentence = element("p", "nl-sentence", "Getting ready …");
     this.spoken = element("p", "nl-spoken"); // the same for screen readers, at a pace at which it can be read out
     this.spoken.setAttribute("aria-live", "polite");
     this.hint = element("p", "nl-hint");

@@ -1,0 +1,217 @@
+"""The live page in a real browser: what a person sees, presses, reloads and closes. What the server knows is read from /stat."""
+
+import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")]
+
+PATIENCE = 60.0  # for a slow machine; nothing here asserts a speed
+FREE_AFTER = 12  # seconds, instead of two minutes; a reload on a slow machine takes less
+FAST = "?passes=20&optimizer=adam&speed=40"
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+def until(told, seconds=PATIENCE):
+    end = time.monotonic() + seconds
+    while not (found := told()):
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def address():
+    with serving(NLLAB_FREE_AFTER=str(FREE_AFTER)) as found:
+        until(lambda: fetch(f"{found}/stat"))
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens a page of its own browser profile; in the end nothing may have been said on the console or asked of another server."""
+    contexts, said, abroad = [], [], []
+
+    def open_page(query="", viewport=DESK):
+        contexts.append(browser.new_context(viewport=viewport))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else abroad.append(request.url))
+        page.goto(f"{address}/{query}")
+        drawn(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not said and not abroad
+
+
+def drawn(page):
+    page.locator(".nl:not([data-draws='0'])").wait_for()
+    return page
+
+
+def step_of(page):
+    return int(page.locator(".nl-number-step dd").inner_text())
+
+
+def draws_of(page):
+    return int(page.locator(".nl").get_attribute("data-draws"))
+
+
+def press(page, key):
+    page.locator(f".st-key-{key} button:visible").click()
+
+
+def run_of(page, address):
+    """(id, what the server says of the run that this tab has)."""
+    id = page.evaluate("JSON.parse(sessionStorage.getItem('nllab.run')).run")
+    return id, stat(address)["runs"].get(id)
+
+
+def ranges(page):
+    return [page.evaluate(f"document.querySelector('.nl-{name}')._fullLayout.xaxis.range") for name in ("accuracy", "drift", "raster")]
+
+
+def test_play_pause_toggle_and_keys(visit, address):
+    page = visit()
+    assert page.locator(".st-key-play button:visible").inner_text().split()[1] == "Play" and step_of(page) == 0
+    press(page, "play")
+    until(lambda: step_of(page) >= 3)
+    page.locator(".st-key-deep label").click()
+    until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="deep optimizer on").count() == 1)
+    assert page.locator(".nl").get_attribute("data-acting") == "deep"
+    assert len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2  # task A, and the toggle
+    press(page, "play")
+    until(lambda: not run_of(page, address)[1]["playing"])
+    stood = run_of(page, address)[1]["step"]
+    until(lambda: step_of(page) == stood)
+    page.keyboard.press("n")
+    until(lambda: step_of(page) == stood + 1)
+    assert run_of(page, address)[1]["step"] == stood + 1  # paused means paused
+    page.keyboard.press("Space")
+    until(lambda: step_of(page) > stood + 2)
+    page.keyboard.press("d")
+    until(lambda: page.locator(".nl").get_attribute("data-acting") == "plain")
+    page.keyboard.press("Space")
+    until(lambda: not run_of(page, address)[1]["playing"])
+    assert page.locator(".nl-accuracy .annotation-text", has_text="adam takes over").count() == 1
+
+
+def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(visit):
+    page = visit(FAST)
+    press(page, "play")
+    until(lambda: step_of(page) >= 5)
+    box = page.locator(".nl-accuracy .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 60, steps=4)
+    page.mouse.up()
+    full = [0, 20 * 136]
+    zoomed = until(lambda: ranges(page)[0] != full and ranges(page)[0])
+    before = draws_of(page)
+    until(lambda: draws_of(page) >= before + 10)
+    assert ranges(page) == [zoomed] * 3
+    page.mouse.move(box["x"] + 150, box["y"] + 60)
+    until(lambda: all(page.locator(f".nl-{name} .hovertext").count() for name in ("drift", "raster")))  # one step, shown in all
+    page.mouse.dblclick(box["x"] + 100, box["y"] + 60)
+    until(lambda: ranges(page) == [full] * 3)
+
+
+def test_a_reload_picks_the_run_up_and_a_link_carries_settings_but_never_a_run(visit, address):
+    page = visit(f"{FAST}&seed=7")
+    press(page, "play")
+    until(lambda: step_of(page) >= 2)
+    id, before = run_of(page, address)
+    page.reload()
+    drawn(page)
+    assert run_of(page, address)[0] == id
+    until(lambda: step_of(page) > before["step"])
+    assert page.evaluate("document.querySelector('.nl-drift').data[0].x[0]") == 1  # with all of its past
+    page.locator(".st-key-play button:visible", has_text="Pause").wait_for()
+
+    other = visit(page.url.removeprefix(f"{address}/"))
+    assert other.get_by_role("spinbutton", name="Seed").input_value() == "7"
+    other_id, other_run = run_of(other, address)
+    assert other_id != id and other_run["step"] == 0 and id not in page.url
+    press(other, "step")
+    until(lambda: step_of(other) == 1)
+    until(lambda: run_of(page, address)[1]["step"] > before["step"] + 2)
+    assert run_of(other, address)[1]["step"] == 1  # two browsers, two trainings
+
+
+def test_closing_a_tab_pauses_its_training_at_once_and_frees_it_later(visit, address):
+    left, watched = visit(FAST), visit(FAST)
+    press(left, "play")
+    until(lambda: step_of(left) >= 2)
+    id, _ = run_of(left, address)
+    left.close()
+    until(lambda: not stat(address)["runs"][id]["playing"], seconds=5)
+    until(lambda: id not in stat(address)["runs"], seconds=FREE_AFTER + 10)
+    assert run_of(watched, address)[1] is not None
+
+
+def test_a_duplicated_tab_gets_a_run_of_its_own(visit, address):
+    page = visit()
+    id, _ = run_of(page, address)
+    with page.context.expect_page() as opened:
+        page.evaluate("window.open(location.href)")  # the new tab begins with a copy of this one's memory
+    twin = drawn(opened.value)
+    until(lambda: run_of(twin, address)[0] != id)
+    assert {id, run_of(twin, address)[0]} <= set(stat(address)["runs"])
+
+
+def test_bad_input_is_a_sentence_and_the_training_goes_on(visit, address):
+    page = visit("?seed=x&passes=20")
+    alert = page.get_by_test_id("stAlert")
+    assert "seed is 'x'" in alert.inner_text()
+    press(page, "play")
+    until(lambda: step_of(page) >= 2)
+    field = page.get_by_role("textbox", name="Periods of the memory levels")
+    field.fill("0, 4, 16")
+    field.press("Enter")
+    alert.filter(has_text="periods is '0'").wait_for()
+    stood = step_of(page)
+    until(lambda: step_of(page) > stood)
+    field.fill("1, 2, 8")
+    field.press("Enter")
+    until(lambda: "every 8 steps" in page.locator(".nl-raster .ytick").nth(3).text_content())
+    assert alert.count() == 0
+
+
+def test_a_phone_shows_everything_below_one_another_and_the_table_holds_the_numbers(visit):
+    page = visit("?speed=unlimited&optimizer=adam", viewport=PHONE)
+    press(page, "play")
+    page.locator(".nl-hint", has_text="overwritten").wait_for()
+    page.locator(".st-key-play button:visible", has_text="Play again").wait_for()
+    boxes = [page.locator(f".nl-{name}").bounding_box() for name in ("accuracy", "drift", "raster")]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)
+    assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"] and boxes[1]["y"] + boxes[1]["height"] <= boxes[2]["y"]
+    assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= PHONE["width"]
+    page.locator(".nl-table summary").click()
+    first = page.locator(".nl-table tr").nth(1)
+    assert first.locator("td").first.inner_text() == "136" == page.locator(".nl-number-step dd").inner_text()
+    until(lambda: "stands at" in page.locator(".nl-accuracy").get_attribute("aria-label"))
+
+
+def test_a_run_that_is_not_there_is_not_found(address):
+    with pytest.raises(HTTPError) as told, urlopen(f"{address}/live/nobody"):
+        pass
+    assert told.value.code == 404
+    told.value.close()
