@@ -134,47 +134,42 @@ def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(
     until(lambda: ranges(page) == [full] * 3)
 
 
-def test_a_reload_picks_the_run_up_and_a_link_carries_settings_but_never_a_run(visit, address):
+def test_a_run_belongs_to_its_tab(visit, address):
     page = visit(f"{FAST}&seed=7")
     press(page, "play")
     until(lambda: step_of(page) >= 2)
     id, before = run_of(page, address)
+
+    # a reload picks it up, with all of its past
     page.reload()
     drawn(page)
     assert run_of(page, address)[0] == id
     until(lambda: step_of(page) > before["step"])
-    assert page.evaluate("document.querySelector('.nl-drift').data[0].x[0]") == 1  # with all of its past
+    assert page.evaluate("document.querySelector('.nl-drift').data[0].x[0]") == 1
     page.locator(".st-key-play button:visible", has_text="Pause").wait_for()
 
+    # a copied link carries the settings, never the run, and two browsers train apart
     other = visit(page.url.removeprefix(f"{address}/"))
     assert other.get_by_role("spinbutton", name="Seed").input_value() == "7"
     other_id, other_run = run_of(other, address)
     assert other_id != id and other_run["step"] == 0 and id not in page.url
     press(other, "step")
     until(lambda: step_of(other) == 1)
-    until(lambda: run_of(page, address)[1]["step"] > before["step"] + 2)
-    assert run_of(other, address)[1]["step"] == 1  # two browsers, two trainings
+    stood = step_of(page)
+    until(lambda: step_of(page) > stood)
+    assert run_of(other, address)[1]["step"] == 1
 
+    # a duplicated tab begins with a copy of the tab's memory, and yet gets a run of its own
+    with page.context.expect_page() as opened:
+        page.evaluate("window.open(location.href)")
+    twin = drawn(opened.value)
+    until(lambda: run_of(twin, address)[0] not in (id, other_id))
 
-def test_closing_a_tab_pauses_its_training_at_once_and_frees_it_later(visit, address):
-    left, watched = visit(FAST), visit(FAST)
-    press(left, "play")
-    until(lambda: step_of(left) >= 2)
-    id, _ = run_of(left, address)
-    left.close()
+    # closing the tab pauses the training at once and frees the run later; who is watched stays
+    page.close()
     until(lambda: not stat(address)["runs"][id]["playing"], seconds=5)
     until(lambda: id not in stat(address)["runs"], seconds=FREE_AFTER + 10)
-    assert run_of(watched, address)[1] is not None
-
-
-def test_a_duplicated_tab_gets_a_run_of_its_own(visit, address):
-    page = visit()
-    id, _ = run_of(page, address)
-    with page.context.expect_page() as opened:
-        page.evaluate("window.open(location.href)")  # the new tab begins with a copy of this one's memory
-    twin = drawn(opened.value)
-    until(lambda: run_of(twin, address)[0] != id)
-    assert {id, run_of(twin, address)[0]} <= set(stat(address)["runs"])
+    assert run_of(other, address)[1] is not None
 
 
 def test_bad_input_is_a_sentence_and_the_training_goes_on(visit, address):
