@@ -82,6 +82,7 @@ class SelfModifyingTitans(nn.Module):
 
     Shapes: x and y (B, T, D), any T of 1 or more. Cutting a sequence anywhere into calls that hand the state on changes nothing.
     Dtype/device: x has the parameters' dtype, or is half precision; state and writes are float32 or wider, also under autocast.
+    Compile: `torch.compile(layer)` gives the outputs, states and gradients of the layer itself, but does not look for NaN in its input.
     Raises: SettingError for a setting, ShapeError for an input or state that does not fit, before anything is computed.
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 76-78 (adaptive=()), 83-93.
     Differs from paper: values are bounded, v / sqrt(1 + ‖v‖²) (v̂ = M M x is quadratic in the state and diverges), the targets of MLPs
