@@ -39,7 +39,7 @@ def page():
 
 
 def run_of(page):
-    return shared.runs().get(page.session_state["run"]) if "run" in page.session_state else None
+    return shared.runs().get(page.session_state["session"].run)
 
 
 def button(page, key):
