@@ -59,7 +59,7 @@ class Experiment(BaseModel):
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
     loss: Literal["squared_error", "cross_entropy"] = Field("squared_error", description="the same on both sides of the toggle")
     model: Literal["cms", "hope", "mlp"] = Field("cms", description="cms: memory levels; hope: reads images row by row; mlp: two layers")
-    variant: Literal["sequential", "independent"] = Field("sequential", description="how a cms joins its memory levels")
+    variant: Literal["sequential", "nested", "independent"] = Field("sequential", description="how a cms joins its memory levels")
     dim: int = Field(256, ge=1, le=4096, description="width")
     hidden: int = Field(256, ge=1, le=8192, description="width inside a memory level")
     periods: tuple[Period, ...] = Field(

@@ -293,6 +293,8 @@ class Trainer:
             self.deep.skip()
         self.plain.step(write=not self.deep.acting)
         self._wrote.add(self.acting)
+        if self.experiment.variant == "nested" and isinstance(self.model, CMSClassifier):
+            self.model.memory.restart(self.steps + 1)
         self.steps += 1
         self._experience_steps += 1
         rows.append(self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms))

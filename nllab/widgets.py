@@ -25,15 +25,16 @@ KNOBS = ("optimizer", "teach", "learning_rate", "periods")
 SPEEDS = (("5 steps/s", 5.0), ("20 steps/s", 20.0), ("100 steps/s", 100.0), ("unlimited", None))
 PERIODS = (1, 2, 4, 8, 16, 32, 64)
 REDRAW_SECONDS = 0.2  # a figure's whole arrays are sent again, so no more than five times a second ...
-POINTS = 1_500  # ... and no more than about so many points
+POINTS = 1_500  # ... and no more than about so many points a view
 RASTER_STEPS = 150  # the raster shows the last steps only: five levels that always write are 15 points a step
+VIEW_PIXELS, ABOVE_PIXELS, BELOW_PIXELS = 240, 48, 40  # height of a view, and of its title and its step axis within
 
 
 class LiveLab:
     """A training to play, pause, step and steer, with figures that grow while it goes on; show it as the last value of a cell.
 
     knobs: what can be changed while it trains, out of `KNOBS`; optimizer is the toggle of the deep optimizer.
-    views: which figures it shows, out of `figures.FIGURES`.
+    views: what its figure shows, one below the other, out of `figures.FIGURES`.
     speed: steps per second, or None for unlimited.
     `reset` starts anew from where the knobs stand. `close()` ends both threads; a `with` block does it by itself.
 
@@ -79,7 +80,8 @@ class LiveLab:
             for name, period in self.live.run.levels.items()
         }
         self.sentence = widgets.HTML()
-        self.figures = {name: self._empty_figure(name) for name in views}
+        self.views = tuple(views)
+        self.figure = self._empty_figure()
         self.box = self._laid_out(knobs)
         self._listen()
         self.refresh()
@@ -94,12 +96,20 @@ class LiveLab:
         rows += [[self.learning_rate]] * ("learning_rate" in knobs)
         rows += [list(self.periods.values())] * ("periods" in knobs)
         bars = [widgets.Box(row, layout=wrapping) for row in rows]
-        return widgets.VBox([*bars, self.sentence, *self.figures.values()], layout={"max_width": "960px"})
+        return widgets.VBox([*bars, self.sentence, self.figure], layout={"max_width": "960px"})
 
-    def _empty_figure(self, name: str) -> go.FigureWidget:
+    def _empty_figure(self) -> go.FigureWidget:
+        # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last alone.
         run, trainer = self.live.run, self.live.trainer
-        spec = figures.empty(name, run.tasks, run.levels, steps=trainer.planned_steps, chance=1 / trainer.stream.classes)
-        return go.FigureWidget(spec)
+        specs = [figures.empty(name, run.tasks, run.levels, steps=trainer.planned_steps) for name in self.views]
+        self._shown = {name: spec["layout"]["xaxis"]["range"] for name, spec in zip(self.views, specs, strict=True)}
+        return go.FigureWidget(_stacked(specs))
+
+    def traces(self, view: str) -> list[Any]:
+        """The traces of one view: one for each task or level."""
+        axis = f"x{_suffix(self.views.index(view))}"
+        traces: Any = self.figure.data
+        return [trace for trace in traces if trace.xaxis == axis and trace.mode != "text"]
 
     def _listen(self) -> None:
         self.play.on_click(lambda _: self.live.pause() if self.live.playing else self.live.play())
@@ -157,8 +167,7 @@ class LiveLab:
                 return
             self._show_status(status)
             if now[:2] != self._drawn[:2]:
-                for name, figure in self.figures.items():
-                    self._draw(name, figure, rows)
+                self._draw(rows)
             if rows or not self._drawn:
                 self._say(status["error"] or figures.sentence(rows, self.live.run.tasks))
             self._drawn = now
@@ -168,22 +177,29 @@ class LiveLab:
         self.play.disabled = self.step.disabled = status["finished"]
         self.toggle.description = f"Deep optimizer is {'on' if self.toggle.value else 'off'}"
 
-    def _draw(self, name: str, figure: go.FigureWidget, rows: list[Row]) -> None:
-        tasks, levels = self.live.run.tasks, dict(self.live.trainer.plain.schedule.periods)
-        kept = _kept(name, rows, len(tasks), len(levels))
-        extended = [*figures.points(name, kept, tasks, levels), figures.ends(name, kept, tasks, levels) or _NO_ENDS]
-        layout = figures.overlay(name, figures.marks(rows), chance=1 / self.live.trainer.stream.classes)
-        steps = max((row["step"] for row in kept), default=0)
-        shown = [0, max(self.live.trainer.planned_steps, steps)]
-        if name == "raster":
-            shown = [max(0, steps - RASTER_STEPS), max(min(shown[1], RASTER_STEPS), steps)]
-            layout["yaxis"] = figures.lanes(levels)
-            layout["shapes"] = [shape for shape in layout["shapes"] if shape["x0"] >= shown[0]]
-        traces: Any = figure.data
-        with figure.batch_update():
+    def _draw(self, rows: list[Row]) -> None:
+        run, trainer = self.live.run, self.live.trainer
+        levels = dict(trainer.plain.schedule.periods)
+        extended: list[dict[str, list]] = []
+        layout: dict[str, Any] = {"shapes": [], "annotations": _titles(self.views)}
+        for i, name in enumerate(self.views):
+            kept = _kept(name, rows, len(run.tasks), len(levels))
+            extended += [*figures.points(name, kept, run.tasks, levels), figures.ends(name, kept, run.tasks, levels) or _NO_ENDS]
+            steps = max((row["step"] for row in kept), default=0)
+            shown = [0, max(trainer.planned_steps, steps)]
+            if name == "raster":
+                shown = [max(0, steps - RASTER_STEPS), max(min(shown[1], RASTER_STEPS), steps)]
+                layout[f"yaxis{_suffix(i)}"] = figures.lanes(levels)
+            if shown != self._shown[name]:  # else the reader's own zoom stays
+                self._shown[name] = layout[f"xaxis{_suffix(i)}_range"] = shown
+            over = figures.overlay(name, figures.marks(rows), chance=1 / trainer.stream.classes)
+            layout["shapes"] += [_placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
+            layout["annotations"] += [_placed(note, i) for note in over["annotations"]]
+        traces: Any = self.figure.data
+        with self.figure.batch_update():
             for trace, added in zip(traces, extended, strict=True):
                 trace.update(added, overwrite=True)
-            figure.update_layout(layout | {"xaxis": {"range": shown}})
+            self.figure.update_layout(layout)
 
     def _watch(self) -> None:
         while not self._ending.wait(REDRAW_SECONDS):
@@ -209,6 +225,47 @@ class LiveLab:
 
 
 _NO_ENDS: dict[str, list] = {"x": [], "y": [], "text": []}
+
+
+def _suffix(place: int) -> str:
+    """Plotly counts its axes x, x2, x3."""
+    return str(place + 1) if place else ""
+
+
+def _placed(item: dict[str, Any], place: int) -> dict[str, Any]:
+    """A shape or a note of a figure of its own, moved to its place in the stack."""
+    refs = {f"{axis}ref": f"{axis}{_suffix(place)}" + (" domain" if item.get(f"{axis}ref") == "paper" else "") for axis in "xy"}
+    return {**item, **refs}
+
+
+def _titles(views: Sequence[str]) -> list[dict[str, Any]]:
+    title = {
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "yshift": 22,
+        "showarrow": False,
+        "font": {"size": 14},
+    }
+    return [{**title, "yref": f"y{_suffix(i)} domain", "text": figures.TITLES[name]} for i, name in enumerate(views)]
+
+
+def _stacked(specs: Sequence[figures.Spec]) -> figures.Spec:
+    """Several figures as one, each below the one before, their step axes aligned."""
+    height = VIEW_PIXELS * len(specs)
+    margin = {"t": 0, "b": 0, "r": 72, "l": max((spec["layout"]["margin"]["l"] for spec in specs), default=0)}
+    layout = {**(specs[0]["layout"] if specs else {}), "height": height, "margin": margin, "title": None, "shapes": [], "annotations": []}
+    data: list[dict[str, Any]] = []
+    for i, spec in enumerate(specs):
+        x, y = f"x{_suffix(i)}", f"y{_suffix(i)}"
+        top = height - i * VIEW_PIXELS
+        domain = [(top - VIEW_PIXELS + BELOW_PIXELS) / height, (top - ABOVE_PIXELS) / height]
+        layout[f"xaxis{_suffix(i)}"] = {**spec["layout"]["xaxis"], "anchor": y}
+        layout[f"yaxis{_suffix(i)}"] = {**spec["layout"]["yaxis"], "anchor": x, "domain": domain}
+        data += [{**trace, "xaxis": x, "yaxis": y} for trace in spec["data"]]
+    return {"data": data, "layout": layout}
 
 
 def _with(options: Sequence[tuple[str, float | None]], value: float | None) -> list[tuple[str, float | None]]:

@@ -143,6 +143,15 @@ def test_memory_levels_may_stand_side_by_side():
     assert run.accuracy_matrix[0, 0] > 0.9 and run.update_counts["slow"] == 2
 
 
+def test_nested_levels_start_anew_when_the_next_slower_one_has_written():
+    trainer = Trainer(small(variant="nested", periods=(1, 2, 8), optimizer="adam"))
+    start = trainer.model.memory.flat("fast").detach().clone()
+    anew = [i for i in range(1, 18) if trainer.step() and torch.equal(trainer.model.memory.flat("fast"), start)]
+    assert anew == [1, *range(2, 18, 2)]  # at step 1 no gradient has come through the head yet
+    with pytest.raises(SettingError, match="each dividing the next"):
+        Trainer(small(variant="nested", periods=(2, 3)))
+
+
 @pytest.mark.parametrize("name", PLAIN_OPTIMIZERS)
 def test_every_plain_optimizer_learns_task_a(name):
     run = train(small(optimizer=name, passes=4, batch_size=20))

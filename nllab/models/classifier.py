@@ -24,7 +24,8 @@ class CMSClassifier(nn.Module):
     """Flat inputs to class scores through levels that learn at different speeds.
 
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
-    variant: how the memory levels are joined, "sequential" or "independent" (see `ContinuumMemory`).
+    variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who trains a nested one calls
+        `memory.restart(step)` after every step).
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a language model;

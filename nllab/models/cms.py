@@ -230,7 +230,8 @@ class ContinuumMemory(nn.Module):
         for name in due:
             initial = self.get_buffer(f"initial_{name}")
             initial.lerp_(self.flat(name), meta_rate)
-            nn.utils.vector_to_parameters(initial, self.blocks[name].parameters())
+            # A copy, since this makes the parameters views of what it is given.
+            nn.utils.vector_to_parameters(initial.clone(), self.blocks[name].parameters())
         return tuple(due)
 
     def check_state(self, state: CMSState, batch: int) -> None:
