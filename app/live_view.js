@@ -71,7 +71,7 @@ class View {
     parent.appendChild(this.root);
     this.zoom = this.hovered = this.source = null;
     this.tasks = [];
-    this.draws = this.filled = 0;
+    this.draws = this.filled = this.drawnAt = this.took = 0;
     this.spokeAt = -SPEAK_MS;
     this.onKey = (event) => this.key(event);
     this.onLeave = () => this.remember();
@@ -132,6 +132,7 @@ class View {
       news.add?.[name].forEach((added, i) => this.extend(plot.data[i], added));
       if (news.ends?.[name]) Object.assign(plot.data.at(-1), news.ends[name]);
       if (news.overlay) Object.assign(plot.layout, news.overlay[name]);
+      plot.changed ||= Boolean(news.open || news.ends?.[name] || news.overlay);
     }
     if (news.lanes) {
       const narrow = this.root.clientWidth < 480;
@@ -169,20 +170,31 @@ class View {
     }
   }
 
+  // On a slow machine drawing takes half of the time at most, so that the page stays alive.
   requestDraw() {
-    this.wanted ??= requestAnimationFrame(() => {
-      this.wanted = null;
-      this.draw();
-    });
+    if (this.wanted) return;
+    this.wanted = true;
+    const rest = Math.max(0, this.drawnAt + this.took - performance.now());
+    setTimeout(() => requestAnimationFrame(() => this.draw()), rest);
+  }
+
+  redrawAll() {
+    for (const plot of Object.values(this.plots)) plot.changed = true;
+    this.requestDraw();
   }
 
   draw() {
+    this.wanted = false;
+    if (this.closed) return;
+    const begun = performance.now();
     const style = getComputedStyle(this.root);
     this.ink = style.getPropertyValue("color");
     const light = (this.ink.match(/[\d.]+/g) ?? []).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) > 384;
     const last = Number(this.step ?? 0);
     for (const [name, plot] of Object.entries(this.plots)) {
-      if (!plot.data) continue;
+      const outgrown = last > plot.steps;
+      if (!plot.data || !(plot.changed || outgrown)) continue;
+      plot.changed = false;
       const { layout } = plot;
       layout.font = { ...layout.font, color: this.ink, family: style.fontFamily };
       layout.hoverlabel = { bgcolor: light ? "#2A2F37" : "#FFFFFF", font: { color: this.ink, family: style.fontFamily }, bordercolor: "rgba(128,128,128,.4)" };
@@ -191,12 +203,14 @@ class View {
         if (trace.line) trace.line.color = colour;
         else trace.textfont.color = colour;
       });
-      if (last > plot.steps) plot.steps = Math.ceil((last * 1.25) / 10) * 10;
+      if (outgrown) plot.steps = Math.ceil((last * 1.25) / 10) * 10;
       layout.xaxis.range = this.zoom ?? [0, plot.steps];
       layout.datarevision = this.draws;
       this.Plotly.react(plot.frame, plot.data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
       if (!plot.ready) this.link(plot);
     }
+    this.drawnAt = performance.now();
+    this.took = this.drawnAt - begun;
     this.root.dataset.draws = ++this.draws;
     if (this.hovered !== null) this.pointAt(this.hovered);
     if (performance.now() - this.filled > 2000) this.fillTable();
@@ -219,11 +233,11 @@ class View {
       const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
       if (range[0] === undefined) return;
       this.zoom = [...range];
-      this.requestDraw();
+      this.redrawAll();
     });
     plot.frame.on("plotly_doubleclick", () => {
       this.zoom = null;
-      this.requestDraw();
+      this.redrawAll();
     });
   }
 
@@ -330,7 +344,7 @@ class View {
 
   // Once a second: whether the page has changed its colours.
   look() {
-    if (this.Plotly && this.ink && getComputedStyle(this.root).getPropertyValue("color") !== this.ink) this.requestDraw();
+    if (this.Plotly && this.ink && getComputedStyle(this.root).getPropertyValue("color") !== this.ink) this.redrawAll();
   }
 
   close() {

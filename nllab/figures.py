@@ -47,7 +47,7 @@ def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: 
             hover = "step %{x}<extra></extra>"
         data.append({"type": "scatter", "mode": "lines", "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover})
         if name == "raster":
-            data[-1]["meta"] = {"group": 3}  # bottom, top, gap: one mark
+            data[-1]["meta"] = {"group": 3}  # up and down again: one mark
     data.append(
         {
             "type": "scatter", "mode": "text", "x": [], "y": [], "text": [], "textposition": "middle right", "cliponaxis": False,
@@ -118,7 +118,8 @@ def points(name: str, rows: Iterable[Row], tasks: Sequence[str], levels: Mapping
     traces = []
     for i, level in enumerate(levels):
         wrote = [row["step"] for row in told if row["levels"][level]["wrote"]]
-        traces.append({"x": [x for step in wrote for x in (step, step, None)], "y": [i + 0.34, i - 0.34, None] * len(wrote)})
+        # One unbroken line that runs along its lane and up at every write: a gap would cost the browser a path of its own for each.
+        traces.append({"x": [x for step in wrote for x in (step, step, step)], "y": [i + 0.34, i - 0.34, i + 0.34] * len(wrote)})
     return traces
 
 

@@ -62,8 +62,8 @@ def test_the_raster_marks_every_write_and_nothing_else():
     traces = figures.points("raster", lesson(), TASKS, LEVELS)
     for trace, period in zip(traces, LEVELS.values(), strict=True):
         assert trace["x"][::3] == [i for i in range(1, 25) if i % period == 0]
-        assert all(value is None for value in trace["x"][2::3] + trace["y"][2::3])
-    assert traces[1]["y"][:2] == pytest.approx([1.34, 0.66])  # around its own lane
+        assert trace["x"][::3] == trace["x"][1::3] == trace["x"][2::3]
+    assert traces[1]["y"][:3] == pytest.approx([1.34, 0.66, 1.34])  # up and down in its own lane
     assert figures.ends("raster", lesson(), TASKS, LEVELS)["text"] == [" 24 writes", " 6", " 24"]
 
 
