@@ -103,6 +103,7 @@ class LiveLab:
         run, trainer = self.live.run, self.live.trainer
         specs = [figures.empty(name, run.tasks, run.levels, steps=trainer.planned_steps) for name in self.views]
         self._shown = {name: spec["layout"]["xaxis"]["range"] for name, spec in zip(self.views, specs, strict=True)}
+        self._marked: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
         return go.FigureWidget(_stacked(specs))
 
     def traces(self, view: str) -> list[Any]:
@@ -181,7 +182,8 @@ class LiveLab:
         run, trainer = self.live.run, self.live.trainer
         levels = dict(trainer.plain.schedule.periods)
         extended: list[dict[str, list]] = []
-        layout: dict[str, Any] = {"shapes": [], "annotations": _titles(self.views)}
+        layout: dict[str, Any] = {}
+        shapes, notes = [], _titles(self.views)
         for i, name in enumerate(self.views):
             kept = _kept(name, rows, len(run.tasks), len(levels))
             extended += [*figures.points(name, kept, run.tasks, levels), figures.ends(name, kept, run.tasks, levels) or _NO_ENDS]
@@ -193,13 +195,16 @@ class LiveLab:
             if shown != self._shown[name]:  # else the reader's own zoom stays
                 self._shown[name] = layout[f"xaxis{_suffix(i)}_range"] = shown
             over = figures.overlay(name, figures.marks(rows), chance=1 / trainer.stream.classes)
-            layout["shapes"] += [_placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
-            layout["annotations"] += [_placed(note, i) for note in over["annotations"]]
-        traces: Any = self.figure.data
-        with self.figure.batch_update():
-            for trace, added in zip(traces, extended, strict=True):
+            shapes += [_placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
+            notes += [_placed(note, i) for note in over["annotations"]]
+        figure: Any = self.figure
+        with figure.batch_update():
+            for trace, added in zip(figure.data, extended, strict=True):
                 trace.update(added, overwrite=True)
-            self.figure.update_layout(layout)
+            if (shapes, notes) != self._marked:
+                # Whole lists at once: plotly.js refuses a list together with one of its items, which `update_layout` would send.
+                figure.layout.shapes, figure.layout.annotations = self._marked = shapes, notes
+            figure.update_layout(layout)
 
     def _watch(self) -> None:
         while not self._ending.wait(REDRAW_SECONDS):

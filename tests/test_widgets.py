@@ -57,17 +57,17 @@ def test_play_moves_the_step_and_pause_freezes_it(lab):
 
 def test_figures_grow_while_it_trains_and_end_where_the_run_ended(lab):
     lab = lab(speed=50.0)
-    accuracy = lab.figures["accuracy"]
+    accuracy = lab.traces("accuracy")
     lab.play.click()
-    wait(lambda: len(accuracy.data[0].x) >= 2)
-    first = len(accuracy.data[0].x)
-    wait(lambda: len(accuracy.data[0].x) > first)
+    wait(lambda: len(accuracy[0].x) >= 2)
+    first = len(accuracy[0].x)
+    wait(lambda: len(accuracy[0].x) > first)
     lab.speed.value = None
     wait(lambda: lab.live.finished and not lab.live.playing)
     lab.refresh()
     matrix = lab.live.run.accuracy_matrix
-    assert [round(trace.y[-1], 4) for trace in accuracy.data[:2]] == [round(value, 4) for value in matrix[-1]]
-    drift = {trace.name: trace.y[-1] for trace in lab.figures["drift"].data[:-1]}
+    assert [round(trace.y[-1], 4) for trace in accuracy] == [round(value, 4) for value in matrix[-1]]
+    drift = {trace.name: trace.y[-1] for trace in lab.traces("drift")}
     assert list(drift) == list(lab.live.run.levels) and all(value > 0 for value in drift.values())
     assert "The plan is over" in lab.sentence.value and lab.play.disabled
 
@@ -75,7 +75,7 @@ def test_figures_grow_while_it_trains_and_end_where_the_run_ended(lab):
 def test_raster_draws_one_mark_for_each_write(lab):
     lab = lab()
     finish(lab)
-    counts = {trace.name: len(trace.x) // 3 for trace in lab.figures["raster"].data[:-1]}
+    counts = {trace.name: len(trace.x) // 3 for trace in lab.traces("raster")}
     assert counts == lab.live.run.update_counts
 
 
@@ -112,7 +112,7 @@ def test_knobs_command_the_trainer(lab):
     wait(lambda: lab.live.run.steps == 1)
     assert lab.live.run.commands == [(1, "learning_rate", 0.01), (1, "period", ["slow", 2])]
     lab.refresh()
-    assert "slow · every 2 steps" in lab.figures["raster"].layout.yaxis.ticktext
+    assert "slow · every 2 steps" in lab.figure.layout.yaxis3.ticktext
 
 
 def test_reset_starts_anew_from_where_the_knobs_stand(lab):
@@ -123,7 +123,7 @@ def test_reset_starts_anew_from_where_the_knobs_stand(lab):
     wait(lambda: lab.live.trainer.steps == 0 and lab.live.experiment.seed == 3)
     lab.refresh()
     assert lab.live.experiment.optimizer == "adam" and lab.live.experiment.periods == (1, 4, 32)
-    assert len(lab.figures["accuracy"].data[0].x or ()) == 0 and not lab.play.disabled
+    assert len(lab.traces("accuracy")[0].x or ()) == 0 and not lab.play.disabled
     assert lab.live.run.commands == []
 
 
@@ -144,9 +144,22 @@ def test_long_runs_stay_small_enough_to_send(lab, monkeypatch):
     lab = lab(small(passes=3, evaluate_every=1))
     finish(lab)
     assert lab.live.run.steps > 100
-    for name, figure in lab.figures.items():
-        assert sum(len(trace.x) for trace in figure.data[:-1]) <= 110, name
-        assert max(x for trace in figure.data[:-1] for x in trace.x if x) == lab.live.run.steps, name
+    for view in lab.views:
+        traces = lab.traces(view)
+        assert sum(len(trace.x) for trace in traces) <= 110, view
+        assert max(x for trace in traces for x in trace.x if x) == lab.live.run.steps, view
+
+
+def test_views_stand_below_each_other_and_marks_where_they_belong(lab):
+    lab = lab(views=("raster", "accuracy"))
+    lab.toggle.value = False
+    finish(lab)
+    layout = lab.figure.layout
+    assert layout.yaxis.domain[0] > layout.yaxis2.domain[1]
+    assert [note.text for note in layout.annotations if note.yref == "y2 domain"][1:] == ["adam takes over", "task A", "task B"]
+    switch = next(row["step"] for row in lab.live.run.of_kind("switch") if row["task"] == "B")
+    for axis in ("x", "x2"):
+        assert switch - 0.5 in [shape.x0 for shape in layout.shapes if shape.xref == axis]
 
 
 def test_close_leaves_no_thread():
