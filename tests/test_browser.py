@@ -97,7 +97,7 @@ def test_play_pause_toggle_and_keys(visit, address):
     page.locator(".st-key-deep label").click()
     until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="deep optimizer on").count() == 1)
     assert page.locator(".nl").get_attribute("data-acting") == "deep"
-    assert len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2  # task A, and the toggle
+    until(lambda: len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2)  # task A, and the toggle
     press(page, "play")
     until(lambda: not run_of(page, address)[1]["playing"])
     stood = run_of(page, address)[1]["step"]
@@ -111,7 +111,7 @@ def test_play_pause_toggle_and_keys(visit, address):
     until(lambda: page.locator(".nl").get_attribute("data-acting") == "plain")
     page.keyboard.press("Space")
     until(lambda: not run_of(page, address)[1]["playing"])
-    assert page.locator(".nl-accuracy .annotation-text", has_text="adam takes over").count() == 1
+    until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="adam takes over").count() == 1)
 
 
 def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(visit):
