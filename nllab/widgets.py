@@ -57,7 +57,6 @@ class LiveLab:
         self.live = LiveRun(self.experiment, speed=speed)
         self._drawing = threading.RLock()
         self._ending = threading.Event()
-        self._listening = True
         self._drawn: tuple[Any, ...] = ()
 
         self.play = widgets.Button(icon="play", description="Play", button_style="primary", tooltip="Train, or stand still")
@@ -84,6 +83,7 @@ class LiveLab:
         self.figure = self._empty_figure()
         self.box = self._laid_out(knobs)
         self._listen()
+        self._name_toggle()
         self.refresh()
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.live.id[:6]}", daemon=True)
         self._watcher.start()
@@ -125,8 +125,11 @@ class LiveLab:
             slider.observe(lambda change, level=name: self._command("period", [level, change["new"]]), "value")
 
     def _command(self, name: str, value: Any) -> None:
-        if self._listening:
-            self._trying(self.live.command, name, value)
+        self._trying(self.live.command, name, value)
+        self._name_toggle()
+
+    def _name_toggle(self) -> None:
+        self.toggle.description = f"Deep optimizer is {'on' if self.toggle.value else 'off'}"
 
     def _teach(self, task: str) -> None:
         self.live.command("teach", task)
@@ -176,7 +179,6 @@ class LiveLab:
     def _show_status(self, status: dict[str, Any]) -> None:
         self.play.description, self.play.icon = ("Pause", "pause") if status["playing"] else ("Play", "play")
         self.play.disabled = self.step.disabled = status["finished"]
-        self.toggle.description = f"Deep optimizer is {'on' if self.toggle.value else 'off'}"
 
     def _draw(self, rows: list[Row]) -> None:
         run, trainer = self.live.run, self.live.trainer
