@@ -3,6 +3,7 @@
 const MOST_POINTS = 2000; // per trace; beyond it every other point goes
 const TABLE_ROWS = 200;
 const SPEAK_MS = 5000;
+const MOST_CARDS = 5; // tasks whose accuracies all stand in large type
 const STORE = "nllab.run"; // which run this tab has, and for which address
 const HEIGHTS = { accuracy: 270, drift: 215, raster: 215 };
 const reduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -254,6 +255,16 @@ class View {
     this.pointing = false;
   }
 
+  // Of each task; of a crowd only of the one being taught and of all on average.
+  accuracies(now) {
+    const card = (task) => [`accuracy-${task}`, `accuracy on ${task}`, now.accuracy[task]?.toFixed(2) ?? "–", this.tasks.indexOf(task)];
+    if (this.tasks.length <= MOST_CARDS) return this.tasks.map(card);
+    const values = Object.values(now.accuracy);
+    const mean = values.length ? (values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(2) : "–";
+    const taught = this.tasks.includes(now.task) ? [["accuracy-taught", "accuracy on it", now.accuracy[now.task]?.toFixed(2) ?? "–"]] : [];
+    return [...taught, ["accuracy-mean", "mean of all", mean]];
+  }
+
   showNumbers(now) {
     this.step = now.step;
     const names = { adam: "Adam", adamw: "AdamW", sgd: "SGD", dgd: "DGD", m3: "M3", muon: "Muon", deep: "deep optimizer" };
@@ -261,7 +272,7 @@ class View {
     const entries = [
       ["step", "step", now.step],
       ["task", now.finished ? "learned last" : "being taught", now.task ? (now.task === "all" ? "all tasks" : `task ${now.task}`) : "–"],
-      ...this.tasks.map((task, i) => [`accuracy-${task}`, `accuracy on ${task}`, now.accuracy[task]?.toFixed(2) ?? "–", i]),
+      ...this.accuracies(now),
       ["optimizer", "who writes", names[now.optimizer] ?? now.optimizer ?? "–"],
     ];
     const key = entries.map((entry) => entry[0]).join();

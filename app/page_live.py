@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import shared
 import streamlit as st
 from live_view import live_view
-from settings import SPEEDS, START, commands, read_address, speed_name, write_address
+from settings import SPEEDS, START, UNLIMITED, commands, preset_changes, read_address, speed_name, write_address
 
 from nllab.errors import NllabError, SettingError
 from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
@@ -19,7 +19,7 @@ from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
 if TYPE_CHECKING:
     from nllab.live import LiveRun
 
-Action = Callable[["LiveRun", Experiment, float | None], None]  # with the settings and the speed that the page shows
+Action = Callable[["LiveRun", Experiment, float], None]  # with the settings and the speed that the page shows
 TASK_BUTTONS = 5  # as many tasks as get a button each
 ADOPT_SECONDS = 1.0  # how long a reloaded page waits for its old connection to end
 RESET_SECONDS = 3.0
@@ -67,6 +67,15 @@ def start() -> Session:
     return state.session
 
 
+def follow_preset(session: Session) -> None:
+    """Another stream brings the settings of its preset along."""
+    if state.stream != session.base.stream:
+        changes = preset_changes(session.base.stream, state.stream)
+        for name in changes.keys() & set(SETTINGS):
+            state[name] = changes[name]
+        session.base = session.base.but(stream=state.stream, **changes)
+
+
 def draft() -> Experiment:
     """The settings as the page shows them. Raises SettingError for what cannot be."""
     return state.session.base.but(
@@ -82,7 +91,7 @@ def current(session: Session) -> LiveRun | None:
     return shared.runs().get(session.run) if session.run else None
 
 
-def ready(session: Session, wanted: Experiment, speed: float | None) -> LiveRun:
+def ready(session: Session, wanted: Experiment, speed: float) -> LiveRun:
     """The session's run; a new one if it has none."""
     run = current(session)
     if run is None:
@@ -102,7 +111,7 @@ def renew(run: LiveRun, experiment: Experiment) -> None:
         time.sleep(0.005)
 
 
-def play(run: LiveRun, wanted: Experiment, _: float | None) -> None:
+def play(run: LiveRun, wanted: Experiment, _: float) -> None:
     if run.playing:
         run.pause()
         return
@@ -115,11 +124,11 @@ def step(run: LiveRun, *_: Any) -> None:
     run.step()
 
 
-def reset(run: LiveRun, wanted: Experiment, _: float | None) -> None:
+def reset(run: LiveRun, wanted: Experiment, _: float) -> None:
     renew(run, wanted)
 
 
-def set_speed(run: LiveRun, _: Experiment, speed: float | None) -> None:
+def set_speed(run: LiveRun, _: Experiment, speed: float) -> None:
     run.set_speed(speed)
 
 
@@ -131,14 +140,14 @@ def teach(task: str) -> Action:
     return action
 
 
-def adopt(session: Session, tab: str, wanted: Experiment, speed: float | None) -> None:
+def adopt(session: Session, tab: str, wanted: Experiment, speed: float) -> None:
     """The tab has said which run it remembers: pick it up, unless another tab has it. Otherwise begin one."""
     remembered = shared.runs().get(tab)
     end = time.monotonic() + ADOPT_SECONDS
     while remembered and shared.watchers[remembered.id] and time.monotonic() < end:
         time.sleep(0.05)
     if remembered and not shared.watchers[remembered.id]:
-        state.speed = remembered.speed
+        state.speed = remembered.speed or UNLIMITED
         session.run = remembered.id
     else:
         ready(session, wanted, speed)
@@ -191,7 +200,7 @@ def controls(session: Session, run: LiveRun | None) -> None:
             )  # fmt: skip
         st.selectbox(
             "Speed, steps per second", SPEEDS, key="speed", label_visibility="collapsed", width=118,
-            format_func=lambda speed: speed_name(speed) + (" / s" if speed else ""), filter_mode=None,
+            format_func=lambda speed: speed_name(speed) + (" / s" if speed < UNLIMITED else ""), filter_mode=None,
             on_change=ask, args=(set_speed,), persist_state="session",
         )  # fmt: skip
 
@@ -225,26 +234,32 @@ def settings() -> None:
 
 
 session = start()
+follow_preset(session)
 speed, tab = state.speed, state.get("live", {}).get("tab")
 wanted, waiting, unusable = None, [], []
 try:
     wanted = draft()
 except SettingError as error:  # the run goes on with what it has
-    unusable = [str(error)]
+    unusable.append(str(error))
 with session.lock:
     run = current(session)
     usable = wanted or (shared.applied[run] if run else START)
+    while session.todo:
+        session.problems = []
+        action = session.todo.pop(0)
+        try:
+            action(ready(session, usable, speed), usable, speed)
+        except NllabError as error:
+            session.problems = [str(error)]
     try:
         if session.run is None and tab is not None:
             adopt(session, tab, usable, speed)
-        while session.todo:
-            session.problems = []
-            session.todo.pop(0)(ready(session, usable, speed), usable, speed)
         run = ready(session, usable, speed) if session.run else None
         if run and wanted:
             waiting = reconcile(run, wanted)
     except NllabError as error:
-        session.problems = [str(error)]
+        run = current(session)
+        unusable.append(str(error))
 
 st.title("Watch a network forget, and not forget", anchor=False)
 st.markdown(
@@ -253,7 +268,7 @@ st.markdown(
 )
 controls(session, run)
 settings()
-for problem in [*session.problems, *unusable]:
+for problem in dict.fromkeys([*session.problems, *unusable]):
     st.error(problem, icon=":material/error:")
 if run and run.error:
     st.error(run.error, icon=":material/error:")

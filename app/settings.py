@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from nllab.errors import SettingError
-from nllab.experiment import Experiment, read_setting
+from nllab.experiment import PRESETS, Experiment, read_setting
 
 # What the page shows to somebody who comes without settings: the overwrite problem first. Measured as often
 # as costs under a tenth of the training time.
 START = Experiment.preset("digits-ab", optimizer="adam", evaluate_every=8)
-SPEEDS: tuple[float | None, ...] = (1, 2, 6, 15, 40, 100, 300, None)  # steps per second; None is unlimited
-SPEED = 6
+UNLIMITED = 1_000.0  # as a live run understands it
+SPEEDS = (1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
+SPEED = 6.0
 
 
-def speed_name(speed: float | None) -> str:
-    return "unlimited" if speed is None else f"{speed:g}"
+def speed_name(speed: float) -> str:
+    return "unlimited" if speed >= UNLIMITED else f"{speed:g}"
 
 
-def read_address(query: Mapping[str, str]) -> tuple[Experiment, float | None, list[str]]:
+def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]]:
     """(experiment, speed, what could not be used) of an address; what cannot be used falls back to its default."""
     pairs, problems = dict(query), []
     speed = pairs.pop("speed", speed_name(SPEED))
@@ -43,7 +44,15 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float | None, li
     return experiment, by_name.get(speed, SPEED), problems
 
 
-def write_address(experiment: Experiment, speed: float | None) -> dict[str, str]:
+def preset_changes(old: str, new: str) -> dict[str, object]:
+    """What a page that goes from one preset to another has to set: the settings in which either differs from the rest."""
+    wanted = (
+        START if new == START.stream else Experiment.preset(new, evaluate_every=PRESETS[new].get("evaluate_every", START.evaluate_every))
+    )
+    return {key: getattr(wanted, key) for key in {"evaluate_every", *PRESETS[old], *PRESETS[new]}}
+
+
+def write_address(experiment: Experiment, speed: float) -> dict[str, str]:
     """The query whose `read_address` gives these back; empty for what the page starts with."""
     pairs = dict(parse_qsl(experiment.to_query()))
     pairs = {} if experiment == START else pairs or {"optimizer": experiment.optimizer}

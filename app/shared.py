@@ -56,7 +56,7 @@ def warm() -> None:
     threading.Thread(target=load, name="warm", daemon=True).start()
 
 
-def open_run(experiment: Experiment, speed: float | None) -> LiveRun:
+def open_run(experiment: Experiment, speed: float) -> LiveRun:
     """A new run, paused. Raises SettingError where the settings or the server do not allow one."""
     run = runs().open(experiment, speed=speed)
     applied[run] = experiment

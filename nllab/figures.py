@@ -24,6 +24,7 @@ LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
 SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
+MOST_LABELS = 8  # tasks and switches that can all be named
 FALL = 0.05  # a change of accuracy smaller than this is called no change
 
 
@@ -129,6 +130,9 @@ def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[s
         if name == "accuracy" and "accuracy" in row:
             values = [row["accuracy"][task] for task in tasks]
             text = [f" {task}  {value:.2f}" for task, value in zip(tasks, values, strict=True)]
+            if len(tasks) > MOST_LABELS:  # of a crowd only the task being taught is named
+                text = [label if task == row.get("task") else "" for task, label in zip(tasks, text, strict=True)]
+                return {"x": [row["step"]] * len(tasks), "y": values, "text": text}
             return {"x": [row["step"]] * len(tasks), "y": _apart(values, 0.085), "text": text}
         if name != "accuracy" and row["kind"] == "step":
             found = [row["levels"][level] for level in levels]
@@ -181,13 +185,15 @@ def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | No
     if name == "accuracy" and chance is not None:
         shapes.append(_chance_line(chance))
         annotations.append(_chance_label(chance))
+    found = list(found)
+    crowded = sum(mark["kind"] == "switch" for mark in found) > MOST_LABELS
     for mark in found:
         x = mark["step"] - 0.5  # in force from this step on
         dash = "solid" if mark["kind"] == "switch" else "dot"
         shapes.append(
             {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": INK, "width": 1, "dash": dash}}
         )
-        if name == "accuracy":
+        if name == "accuracy" and not (crowded and mark["kind"] == "switch"):
             annotations.append(
                 {
                     "x": x, "yref": "paper", "y": 1.0 if mark["kind"] == "switch" else 0.93, "text": mark["text"], "showarrow": False,

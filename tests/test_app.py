@@ -117,6 +117,17 @@ def test_what_cannot_change_while_running_waits_for_a_reset(page):
     assert run.experiment.seed == 3 and run.status()["step"] == 0 and not messages(page)
 
 
+def test_another_stream_brings_its_presets_settings_along(page):
+    page.run()
+    stream = next(w for w in page.selectbox if w.key == "stream")
+    stream.set_value("fashion-ab").run()
+    batch_size = next(w for w in page.number_input if w.key == "batch_size")
+    assert batch_size.value == 64 and page.query_params["evaluate_every"] == "100"
+    next(w for w in page.selectbox if w.key == "stream").set_value("digits-ab").run()
+    assert next(w for w in page.number_input if w.key == "batch_size").value == 10
+    assert not page.query_params and not page.exception
+
+
 def test_periods_change_while_it_trains(page):
     run = run_of(opened(page))
     next(w for w in page.text_input if w.key == "periods").set_value("1, 2, 8").run()
@@ -163,6 +174,13 @@ def test_a_bad_address_is_a_sentence_and_the_rest_of_it_counts(page):
     assert run_of(page).experiment.passes == 2
 
 
+def test_the_speed_reaches_the_run_and_unlimited_is_one_of_them(page):
+    run = run_of(opened(page))
+    for speed, held in ((15.0, 15.0), (settings.UNLIMITED, None)):
+        next(w for w in page.selectbox if w.key == "speed").set_value(speed).run()
+        assert run.speed == held and page.query_params["speed"] == settings.speed_name(speed)
+
+
 def test_teach_overrules_the_plan_and_trains(page):
     run = run_of(opened(page))
     button(page, "teach_B").click().run()
@@ -202,7 +220,7 @@ def test_a_failed_training_is_told_on_the_page(page):
     "experiment",
     [settings.START, settings.START.but(seed=4), Experiment(), Experiment(periods=(2, 8), loss="cross_entropy"), Experiment(frozen=True)],
 )
-@pytest.mark.parametrize("speed", [settings.SPEED, 40, None])
+@pytest.mark.parametrize("speed", settings.SPEEDS)
 def test_an_address_gives_back_what_was_written_into_it(experiment, speed):
     assert settings.read_address(settings.write_address(experiment, speed)) == (experiment, speed, [])
 
