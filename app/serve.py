@@ -5,6 +5,8 @@ Started by `nllab dashboard`, or by hand: streamlit run app/serve.py
 
 import asyncio
 import json
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -47,7 +49,7 @@ async def live(request: Request) -> Response:
                 elif quiet >= STILL_ALIVE_SECONDS:
                     yield ": still here\n\n"
                     quiet = 0.0
-                if run.closed:
+                if run.closed or shared.stopping.is_set():
                     return
                 await asyncio.sleep(pause)
                 quiet += pause
@@ -69,9 +71,26 @@ async def stat(_: Request) -> Response:
     return JSONResponse({"runs": shared.runs().status(), "watchers": +shared.watchers, "plotly": version("plotly")})
 
 
+def end_news_with_the_server() -> None:
+    """A server asked to stop waits for open connections, and the news would go on for ever: end them first."""
+
+    def wrap(before):
+        def stop(number, frame):
+            shared.stopping.set()
+            before(number, frame)
+
+        return stop
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(before := signal.getsignal(number)):
+            signal.signal(number, wrap(before))
+
+
 @asynccontextmanager
 async def lifespan(_: st.App):
     shared.warm()
+    if threading.current_thread() is threading.main_thread():
+        end_news_with_the_server()
     yield
 
 

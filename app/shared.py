@@ -22,6 +22,7 @@ TESTING = os.environ.get("NLLAB_TEST") == "1"
 
 # The settings that a run was last given: those it began with and every change asked for since.
 applied: WeakKeyDictionary[LiveRun, Experiment] = WeakKeyDictionary()
+stopping = threading.Event()  # the server was asked to stop
 watchers: Counter[str] = Counter()  # run id -> open connections
 
 _opening = threading.Lock()

@@ -285,8 +285,14 @@ def copy_notebooks(folder: Path) -> list[tuple[Path, bool]]:
 
 
 def _call(command: list[str]) -> int:
+    """Become the command where the system can, so that whoever ends this process ends the server; otherwise wait for it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if os.name == "posix":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(command[0], command, environment)
     try:
-        return subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+        return subprocess.run(command, check=False, env=environment).returncode
     except KeyboardInterrupt:
         return 0
 
