@@ -44,8 +44,6 @@ def warm() -> None:
     """Load torch and the digits, once, in a thread of its own."""
 
     def load() -> None:
-        import plotly  # noqa: F401
-
         from nllab.trainer import Trainer
 
         runs()

@@ -17,14 +17,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from nllab import metrics
 from nllab.errors import RunFormatError
 from nllab.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 FORMAT = 1
@@ -142,6 +144,8 @@ class Run:
     @property
     def events(self) -> pd.DataFrame:
         """All numbers as one tidy table: step, task, metric, subject (a level or a task; empty for the whole model), value."""
+        import pandas as pd  # a second that a live page does not have
+
         table = []
         for row in self.rows:
             task = row.get("task", "")
