@@ -3,9 +3,10 @@ import gzip
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from nllab.errors import DataError, SettingError
-from nllab.streams import HOME, build, images
+from nllab.streams import HOME, build, digits, images
 from nllab.streams.stream import Part, Task, letter, rotated
 
 
@@ -130,3 +131,13 @@ def test_fashion_is_whole_and_holds_out_a_tenth():
     assert (len(whole.train), len(whole.validation), len(whole.test)) == (60_000, 0, 10_000)
     assert (len(held.train), len(held.validation)) == (54_000, 6_000) and held.validation.labels.bincount().tolist() == [600] * 10
     assert abs(float(whole.train.inputs.mean())) < 1e-3 and abs(float(whole.train.inputs.std()) - 1) < 1e-3
+
+
+def test_the_cut_that_is_kept_is_the_cut_that_is_made():
+    """Read from a file so that a page need not load scikit-learn; it must be what scikit-learn gives, images included."""
+    pixels, labels = load_digits(return_X_y=True)
+    train, _, test = digits.cut(labels, 0, False)
+    kept = digits.digits(0, False)
+    for part, rows_ in ((kept.train, train), (kept.test, test)):
+        assert part.labels.tolist() == labels[rows_].tolist()
+        assert torch.equal(part.inputs, torch.tensor((pixels[rows_] / 16 - digits.MEAN) / digits.STD, dtype=torch.float32))

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from nllab.streams.stream import Images, Part, Stream, Task, class_incremental, letter, permuted, rotated
 
 TEST_FRACTION, VALIDATION_FRACTION = 0.25, 0.1
 MEAN, STD = 0.3, 0.38  # of pixels scaled to [0, 1], rounded
 BACKGROUND = -MEAN / STD  # a pixel without ink
+DEFAULT_CUT = Path(__file__).with_name("digits_cut.npy")  # what `cut` gives for split 0, training rows then test rows
 LAPS = 4  # how often the streams without tasks show every image
+
+
+def cut(labels: np.ndarray, split: int, hold_out: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the training, validation and test parts, stratified by class."""
+    from sklearn.model_selection import train_test_split
+
+    train, test = train_test_split(np.arange(len(labels)), test_size=TEST_FRACTION, random_state=split, stratify=labels)
+    validation = train[:0]
+    if hold_out:
+        train, validation = train_test_split(train, test_size=VALIDATION_FRACTION, random_state=split, stratify=labels[train])
+    return np.asarray(train), np.asarray(validation), np.asarray(test)
 
 
 @lru_cache(maxsize=8)
 def digits(split: int, hold_out: bool) -> Images:
     """The digits, stratified by class. `split` seeds the cut; `hold_out` moves a tenth of the training part into validation."""
-    pixels, labels = load_digits(return_X_y=True)
-    pixels = (pixels / 16 - MEAN) / STD
-    x, xt, y, yt = train_test_split(pixels, labels, test_size=TEST_FRACTION, random_state=split, stratify=labels)
-    xv, yv = x[:0], y[:0]
-    if hold_out:
-        x, xv, y, yv = train_test_split(x, y, test_size=VALIDATION_FRACTION, random_state=split, stratify=y)
+    spec = find_spec("sklearn")
+    assert spec and spec.origin  # a dependency; found without importing it, which takes two seconds that a live page does not have
+    table = np.loadtxt(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    pixels, labels = (table[:, :-1] / 16 - MEAN) / STD, table[:, -1].astype(np.int64)
+    if split == 0 and not hold_out:
+        train, test = np.split(np.load(DEFAULT_CUT), [len(labels) - round(TEST_FRACTION * len(labels) + 0.5)])
+        validation = train[:0]
+    else:
+        train, validation, test = cut(labels, split, hold_out)
+    x, y, xv, yv, xt, yt = (array[rows] for rows in (train, validation, test) for array in (pixels, labels))
 
     def part(inputs, labels) -> Part:
         return Part(torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64))
