@@ -42,12 +42,12 @@ class LiveRun:
         self._inbox: deque[tuple[str, Any]] = deque()
         self._playing = self._closed = False
         self._single = 0
-        self._start(experiment)
+        self._start(Trainer(experiment))
         self._thread = threading.Thread(target=self._loop, name=f"train-{self.id[:6]}", daemon=True)
         self._thread.start()
 
-    def _start(self, experiment: Experiment) -> None:
-        trainer = Trainer(experiment)
+    def _start(self, trainer: Trainer) -> None:
+        experiment = trainer.experiment
         run = Run.begin(experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
         with self._telling:
             self.experiment, self.trainer, self.run = experiment, trainer, run
@@ -99,12 +99,11 @@ class LiveRun:
 
     def reset(self, experiment: Experiment | None = None) -> None:
         """Start anew, paused, with the same experiment or another; if that one cannot be built, the run goes on as it was."""
-        fresh = Trainer(experiment or self.experiment)  # built once to see that it can be; cheap beside a lost run
-        del fresh
+        fresh = Trainer(experiment or self.experiment)
         with self._wake:
             self._playing, self._single = False, 0
             self._inbox.clear()
-            self._inbox.append(("reset", experiment or self.experiment))
+            self._inbox.append(("reset", fresh))
             self._wake.notify()
 
     def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Row]]:
@@ -201,17 +200,23 @@ class LiveRuns:
 
     def open(self, experiment: Experiment, *, speed: float | None = None) -> LiveRun:
         """A new run, paused. Raises SettingError if as many as the limit are kept already."""
+        self._refuse_beyond_limit()
+        run = LiveRun(experiment, speed=speed)  # before the lock, which every watcher takes many times a second
         with self._lock:
-            if len(self._runs) >= self.limit:
-                raise SettingError(
-                    f"{self.limit} runs are open on this server, which is its limit. Close a tab and try again in two minutes."
-                )
-            run = LiveRun(experiment, speed=speed)
+            try:
+                self._refuse_beyond_limit()
+            except SettingError:
+                run.close()
+                raise
             self._runs[run.id], self._seen[run.id] = run, self.clock()
             if self._reaper is None:
                 self._reaper = threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True)
                 self._reaper.start()
         return run
+
+    def _refuse_beyond_limit(self) -> None:
+        if len(self._runs) >= self.limit:
+            raise SettingError(f"{self.limit} runs are open on this server, which is its limit. Close a tab and try again in two minutes.")
 
     def get(self, id: str | None) -> LiveRun | None:
         return self._runs.get(id) if id else None

@@ -279,13 +279,11 @@ class Trainer:
         loss = loss_of(scores, batch.labels, self.experiment.loss)
         value = float(loss.detach())
         if not math.isfinite(value):
-            self.diverged = True
-            return [*rows, {"kind": "end", "step": self.steps, "reason": "diverged", "text": self._why_diverged(value)}]
+            return [*rows, self._give_up(value)]
         loss.backward()
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
-            self.diverged = True
-            return [*rows, {"kind": "end", "step": self.steps, "reason": "diverged", "text": self._why_diverged(value)}]
+            return [*rows, self._give_up(value)]
         self.deep.acting = self.acting == "deep"
         if self.deep.acting or self.experiment.observe:
             self.deep.step()
@@ -375,12 +373,15 @@ class Trainer:
             row["accuracy"] = self._accuracies()
         return row
 
-    def _why_diverged(self, loss: float) -> str:
+    def _give_up(self, loss: float) -> Row:
+        """End the run, and say which setting to change."""
+        self.diverged = True
         if self.acting == "deep":
             setting, value = "rate", self.deep.param_groups[-1]["rate"]
         else:
             setting, value = "learning_rate", self.learning_rate
-        return f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value}) and start again."
+        text = f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value}) and start again."
+        return {"kind": "end", "step": self.steps, "reason": "diverged", "text": text}
 
     def bytes_kept(self) -> int:
         """Bytes that the learner keeps beyond its weights: the states of the optimizers that have written so far."""
