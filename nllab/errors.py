@@ -10,7 +10,7 @@ NllabError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -44,3 +44,29 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> SettingError:
     near = get_close_matches(str(name), options, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return SettingError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(options)}.")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingError(f"{name} is {value!r}; it must be a whole number, {least} or more.")
+
+
+def check_sizes(name: str, values: object, *counts: int) -> None:
+    """Whole numbers, 1 or more, as many as one of `counts` (none given: at least one)."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or (len(values) not in counts if counts else not len(values)):
+        raise SettingError(f"{name} is {values!r}; expected {' or '.join(map(str, counts)) or '1 or more'} whole numbers.")
+    for value in values:
+        check_whole(f"{name}, here {values!r}, has a part that", value)
+
+
+def check_number(name: str, value: object, interval: str) -> None:
+    """A number in an interval as it is written: "[0, 1)" is 0 or more and below 1."""
+    low, high = map(float, interval[1:-1].split(","))
+    inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if not inside or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
+        raise SettingError(f"{name} is {value!r}; expected a number in {interval}.")
+
+
+def check_choice(kind: str, value: object, known: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in known:
+        raise unknown(kind, value, known)

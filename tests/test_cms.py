@@ -9,7 +9,6 @@ from nllab.errors import SettingError, ShapeError
 from nllab.levels import Schedule, assign
 from nllab.models.cms import CMSState, ContinuumMemory, MLPBlock, read
 
-DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")])]
 # Two summation orders in float64.
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -73,7 +72,6 @@ def online_reference(cms, x, target):
     return torch.stack(outputs), {n: torch.stack([f[n] for f in final]) for n in names}
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("variant", "periods", "tokens"),
     [
@@ -189,7 +187,6 @@ def test_levels_cover_every_parameter_once_in_order():
     assert {"memory.mix", "memory.inner_lr"} < set(held["cold"]) and len(held["hot"]) == 4
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("block", [MLPBlock(6, 5), nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6))], ids=["own", "foreign"])
 def test_each_sequence_reads_with_its_own_weights(block, device):
     block = block.to(device, torch.float64)
@@ -242,18 +239,26 @@ def test_writes_stay_float32_under_autocast():
     [
         ({"levels": ()}, "levels is"),
         ({"levels": 3}, "levels is 3"),
-        ({"levels": (8, 1)}, r"\(8, 1\); expected them from fast to slow"),
+        ({"levels": (8, 1)}, r"\(8, 1\); sequential ones are expected from fast to slow"),
         ({"levels": (2, 3), "variant": "nested"}, "each dividing the next"),
         ({"levels": (0, 3)}, "period 0"),
         ({"levels": (1,), "variant": "chained"}, "Unknown variant 'chained'"),
         ({"levels": (1,), "inner_lr": -0.1}, "inner_lr is -0.1"),
-        ({"levels": (1, 2), "blocks": [MLPBlock(4, 4)]}, "1 blocks for 2 levels"),
+        ({"levels": (1,), "inner_lr": "0.1"}, "inner_lr is '0.1'"),
+        ({"levels": (1,), "inner_lr": float("nan")}, "inner_lr is nan"),
+        ({"levels": None}, "levels is None"),
+        ({"levels": "18"}, "levels is '18'"),
+        ({"levels": (1, "8")}, "period '8'"),
+        ({"levels": (1,), "variant": None}, "variant None"),
+        ({"levels": (1,), "hidden": "4"}, "hidden is '4'"),
+        ({"levels": (1,), "dim": "4"}, "dim is '4'"),
+        ({"levels": (1, 2), "blocks": [MLPBlock(4, 4)]}, "blocks are 1 for 2 levels"),
         ({"levels": (1,), "hidden": 0}, "hidden is 0"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings, words):
     with pytest.raises(SettingError, match=words):
-        ContinuumMemory(4, **settings)
+        ContinuumMemory(**{"dim": 4} | settings)
 
 
 def test_bad_input_is_named_before_anything_is_computed():
@@ -263,9 +268,9 @@ def test_bad_input_is_named_before_anything_is_computed():
         (good[0], r"\(3, 4\); expected \(B, T, 4\)"),
         (good[..., :3], "expected"),
         (good[:, :0], r"\(2, 0, 4\)"),
-        (good.long(), "dtype torch.int64"),
-        (good.double(), "dtype torch.float64; expected torch.float32"),
-        (good.to("meta"), "on meta, the parameters on cpu"),
+        (good.long(), "x is torch.int64"),
+        (good.double(), "x is torch.float64; expected torch.float32"),
+        (good.to("meta"), "on meta; expected cpu"),
         (good / 0, "NaN"),
     ]:
         with pytest.raises(ShapeError, match=words):
@@ -285,8 +290,29 @@ def test_bad_input_is_named_before_anything_is_computed():
         cms.write(state, {n: g[:2] for n, g in gradients.items()}, 1)
     with pytest.raises(ShapeError, match="state"):
         cms.write(CMSState({"fast": state.fast_weights["fast"]}, {}, 0), gradients, 1)
-    for tokens in (0, 3):
-        with pytest.raises(SettingError, match=f"tokens is {tokens}; expected 1 to 2"):
+    for tokens, words in [
+        (0, "tokens is 0; .*1 or more"),
+        (3, "tokens is 3; expected 1 to 2"),
+        ("1", "tokens is '1'"),
+        (1.0, "tokens is 1.0"),
+    ]:
+        with pytest.raises(SettingError, match=words):
             cms.write(state, gradients, tokens)
+    waiting = cms.write(state, gradients, 1)
+    for bad, words in [
+        ({n: g / 0 for n, g in gradients.items()}, r"gradients\['fast'\] holds .* NaN"),
+        (gradients | {"slow": None}, r"gradients\['slow'\] is a NoneType"),
+        ({"fast": gradients["fast"]}, r"gradients are \('fast',\)"),
+        (None, "gradients are a NoneType"),
+    ]:
+        with pytest.raises(ShapeError, match=words):
+            cms.write(state, bad, 1)
+        with pytest.raises(ShapeError, match="state." + words):
+            cms.write(waiting._replace(gradients=bad), gradients, 1)
+        with pytest.raises(ShapeError, match="state.fast_weights"):
+            cms.write(state._replace(fast_weights=bad), gradients, 1)
+    for position in (-1, "0", None):
+        with pytest.raises(SettingError, match=f"state.position is {position!r}"):
+            cms(torch.zeros(3, 3, 4), state._replace(position=position))
     with pytest.raises(SettingError, match="inner_lr is None"):
         ContinuumMemory(4, (2,)).write(state, gradients, 1)

@@ -185,18 +185,30 @@ def test_retention_zero_forgets_everything_and_stays_finite():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"key": torch.zeros(2, 3, 5)}, ShapeError, r"key is \(2, 3, 5\); .*\(2, 'T', 4\)"),
-        ({"key": torch.zeros(2, 0, 4)}, ShapeError, r"key is \(2, 0, 4\); .*T 1 or more"),
-        ({"value": torch.zeros(2, 4, 4)}, ShapeError, r"value is \(2, 4, 4\); .*\(2, 3, 4\)"),
-        ({"query": torch.zeros(3, 4)}, ShapeError, r"query is \(3, 4\)"),
-        ({"inner_lr": torch.zeros(2, 4)}, ShapeError, r"inner_lr is \(2, 4\); .*one per token, \(2, 3\)"),
-        ({"value": torch.zeros(2, 3, 4, dtype=torch.float64)}, ShapeError, "value is torch.float64.*state is torch.float32"),
+        ({"key": torch.zeros(2, 3, 5)}, ShapeError, r"key has shape \(2, 3, 5\); expected \(2, T, 4\), T 1 or more"),
+        ({"key": torch.zeros(2, 0, 4)}, ShapeError, r"key has shape \(2, 0, 4\); .*T 1 or more"),
+        ({"value": torch.zeros(2, 4, 4)}, ShapeError, r"value has shape \(2, 4, 4\); expected \(2, 3, 4\)"),
+        ({"query": torch.zeros(3, 4)}, ShapeError, r"query has shape \(3, 4\)"),
+        ({"inner_lr": torch.zeros(2, 4)}, ShapeError, r"inner_lr, .*one per token, has shape \(2, 4\); expected \(2, 3\)"),
+        ({"inner_lr": "0.1"}, SettingError, r"inner_lr is '0.1'; expected a number in \(-inf, inf\)"),
+        ({"inner_lr": float("nan")}, SettingError, "inner_lr is nan"),
+        ({"value": torch.zeros(2, 3, 4, dtype=torch.float64)}, ShapeError, "value is torch.float64; expected torch.float32 or half"),
         ({"key": torch.full((2, 3, 4), float("nan"))}, ShapeError, "key holds 24 values.*NaN"),
+        ({"value": torch.full((2, 3, 4), float("-inf"))}, ShapeError, "value holds 24 values.*infinite"),
+        ({"key": torch.zeros(2, 3, 4, device="meta")}, ShapeError, "key is on meta; expected cpu"),
         ({"chunk_size": 0}, SettingError, "chunk_size is 0; .*1 or more"),
         ({"chunk_size": 2.0}, SettingError, "chunk_size is 2.0"),
+        ({"chunk_size": "16"}, SettingError, "chunk_size is '16'"),
         ({"key": [1.0]}, ShapeError, "key is a list"),
-        ({"retention": -0.5}, SettingError, r"retention has -0.5 in it; it lies in \[0, 1\]"),
+        ({"value": None}, ShapeError, "value is a NoneType"),
+        ({"retention": -0.5}, SettingError, r"retention is -0.5; expected a number in \[0, 1\]"),
+        ({"retention": 1.25}, SettingError, r"retention is 1.25; expected a number in \[0, 1\]"),
+        ({"retention": torch.tensor([[1, 0.5, 1], [1, 1.25, 1]])}, SettingError, r"a value of retention is 1.25; .*\[0, 1\]"),
+        ({"retention": torch.full((2, 3), -0.5)}, SettingError, "a value of retention is -0.5"),
         ({"objective": "l3"}, SettingError, "objective 'l3'.*Did you mean 'l2'"),
+        ({"objective": None}, SettingError, "objective None"),
+        ({"state": None}, ShapeError, "state is a NoneType"),
+        ({"state": (torch.zeros(2, 4, 4), None)}, ShapeError, "state is a tuple|state.down is a NoneType"),
     ],
 )
 @pytest.mark.parametrize("function", [dgd_write, mlp_dgd_write])
@@ -204,23 +216,41 @@ def test_what_does_not_fit_is_named(function, change, error, message):
     arguments = {"key": torch.zeros(2, 3, 4), "value": torch.zeros(2, 3, 4), "inner_lr": 0.1}
     state = MLPWeights(torch.zeros(2, 6, 4), torch.zeros(2, 4, 6)) if function is mlp_dgd_write else torch.zeros(2, 4, 4)
     with pytest.raises(error, match=message):
-        function(state, **arguments | change)
+        function(**{"state": state} | arguments | change)
+
+
+@pytest.mark.parametrize("momentum", ["0.5", None, -0.1, 1.0, float("nan"), True])
+def test_a_momentum_that_cannot_be_is_named(momentum):
+    with pytest.raises(SettingError, match=rf"momentum is {momentum!r}; expected a number in \[0, 1\)"):
+        titans_write(torch.zeros(2, 4, 4), torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), momentum=momentum)
 
 
 @pytest.mark.parametrize(
     ("up", "down", "message"),
     [
-        (torch.zeros(2, 6, 4), torch.zeros(2, 4, 5), r"up \(2, 6, 4\) and down \(2, 4, 5\)"),
-        (torch.zeros(2, 6, 4), torch.zeros(2, 4, 6).double(), "state is torch.float64"),
+        (torch.zeros(2, 6, 4), torch.zeros(2, 4, 5), r"state.down has shape \(2, 4, 5\); expected \(2, Dv, 6\)"),
+        (torch.zeros(2, 6, 4), torch.zeros(2, 4, 6).double(), "state.down is torch.float64; expected torch.float32"),
         (torch.zeros(2, 6, 4).half(), torch.zeros(2, 4, 6).half(), "state is torch.float16"),
-        (torch.zeros(2, 6, 4), torch.full((2, 4, 6), float("nan")), "state holds 48 values"),
-        (torch.zeros(6), torch.zeros(6), r"state is \[\(6,\), \(6,\)\]"),
+        (torch.zeros(2, 6, 4), torch.full((2, 4, 6), float("nan")), "state.down holds 48 values"),
+        (torch.zeros(6), torch.zeros(6), r"state is torch.float32 of shape \(6,\)"),
         (torch.zeros(2, 6, 4), torch.zeros(2, 1, 6), "residual"),
+        (torch.zeros(2, 6, 4), None, "state.down is a NoneType"),
     ],
 )
 def test_memories_that_do_not_fit_are_named(up, down, message):
     key = torch.zeros(2, 3, 4)
-    value = torch.zeros(2, 3, *down.shape[1:2])
+    value = torch.zeros(2, 3, 4 if down is None or down.dim() < 3 else down.shape[1])
     for call in (lambda w: mlp_read(w, key), lambda w: mlp_dgd_write(w, key, value)):
         with pytest.raises(ShapeError, match=message):
             call(MLPWeights(up, down))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_under_autocast_writes_stay_in_the_precision_of_the_state(rule):
+    fast, _, options = RULES[rule]
+    *weights, key, value, rate, keep, query = (x.detach() for x in case(rule, 9, torch.float32))
+    halves = [x.bfloat16() for x in (key, value, query)]
+    expected = run_without_gradients(fast, [*weights, halves[0].float(), halves[1].float(), rate, keep, halves[2].float()], **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = run_without_gradients(fast, [*weights, halves[0], halves[1], rate, keep, halves[2]], **options)
+    assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(found, expected, strict=True))

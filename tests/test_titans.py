@@ -318,11 +318,21 @@ def test_a_call_leaves_the_state_it_was_given_as_it_was():
         ({"adaptive": ("keys",)}, "adaptive projection 'keys'.*Did you mean 'key'"),
         ({"objective": "l1"}, "objective 'l1'"),
         ({"momentum": 1.0}, r"momentum is 1.0; .*\[0, 1\)"),
+        ({"momentum": "0.9"}, "momentum is '0.9'; expected a number"),
+        ({"dim": "4"}, "dim is '4'"),
+        ({"hidden": "8"}, "hidden is '8'"),
+        ({"conv_window": "4"}, "conv_window is '4'; .*0 or more"),
+        ({"max_inner_lr": "0.5"}, "max_inner_lr is '0.5'"),
+        ({"max_norm": "10"}, "max_norm is '10'"),
+        ({"adaptive": None}, r"adaptive is None; expected some of .*key.*\(\) for none"),
+        ({"adaptive": 3}, "adaptive is 3"),
+        ({"adaptive": (None,)}, "adaptive projection None"),
+        ({"objective": None}, "objective None"),
         ({"conv_window": -1}, "conv_window is -1"),
         ({"max_inner_lr": 1.5}, r"max_inner_lr is 1.5; .*\[0, 1\]"),
         ({"max_inner_lr": float("nan")}, "max_inner_lr is nan"),
-        ({"max_norm": 0.0}, "max_norm is 0.0; .*above 0"),
-        ({"max_norm": float("inf")}, "max_norm is inf; .*finite"),
+        ({"max_norm": 0.0}, r"max_norm is 0.0; .*\(0, inf\)"),
+        ({"max_norm": float("inf")}, r"max_norm is inf; .*\(0, inf\)"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings, message):
@@ -333,12 +343,12 @@ def test_settings_that_cannot_be_are_named(settings, message):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(3, DIM), r"x has shape \(3, 4\); expected a tensor \(B, T, 4\)"),
+        (torch.zeros(3, DIM), r"x has shape \(3, 4\); expected \(B, T, 4\)"),
         (torch.zeros(2, 3, 5), r"x has shape \(2, 3, 5\)"),
         (torch.zeros(2, 0, DIM), r"x has shape \(2, 0, 4\); .*1 or more"),
         (torch.zeros(2, 3, DIM, dtype=torch.float64), "x is torch.float64; .*torch.float32"),
         (torch.zeros(2, 3, DIM, dtype=torch.int64), "x is torch.int64"),
-        (torch.zeros(2, 3, DIM, device="meta"), "x is on meta and the layer on cpu"),
+        (torch.zeros(2, 3, DIM, device="meta"), "x is on meta; expected cpu"),
         (torch.full((2, 3, DIM), float("nan")), "x holds 24 values of 24 that are NaN"),
         ([[0.0]], "x is a list"),
     ],
@@ -351,15 +361,24 @@ def test_inputs_that_do_not_fit_are_named(x, message):
 def test_states_that_do_not_fit_are_named():
     memory, x = SelfModifyingTitans(DIM), torch.ones(2, 3, DIM)
     other = SelfModifyingTitans(DIM, hidden=5)
+    good = memory(x)[1]
     for state, message in [
-        (memory(torch.ones(3, 3, DIM))[1], "state holds 3 sequences and x 2"),
-        (other(x)[1], "state has shapes .*expects.*other settings"),
-        (memory(x)[1].map(torch.Tensor.double), "state is torch.float64.*expected torch.float32"),
-        (memory(x)[1].map(lambda w: w.to("meta")), "state is .* on meta.*expected .* on cpu"),
-        (memory(x)[1].map(lambda w: w * float("nan")), "state holds .* NaN"),
+        (memory(torch.ones(3, 3, DIM))[1], r"state.boundary.0.0 \(of 2 sequences\) has shape \(3, 4, 4\); expected \(2, 4, 4\)"),
+        (other(x)[1], r"state.boundary.0 is 3 parts; expected 1 parts.*other settings"),
+        (good.map(torch.Tensor.double), "state.boundary.0.0 .*is torch.float64; expected torch.float32"),
+        (good.map(lambda w: w.to("meta")), "state.boundary.* is on meta; expected cpu"),
+        (good.map(lambda w: w * float("nan")), "state.boundary.* holds .* NaN"),
+        (good._replace(recent=good.recent / 0), "state.recent .*holds 24 values .* NaN"),
         (torch.zeros(2, 4), "state is a Tensor; expected the MemoryState"),
-        (memory(x)[1]._replace(position=-1), "state is at token -1"),
-        (memory(x)[1]._replace(velocity=()), "with 0 groups; expected 0 or more and 1"),
+        (good._replace(velocity=()), "state.velocity is 0 parts; expected 1"),
+        (good._replace(running=None), "state.running is a NoneType; expected 1 parts"),
+        (good._replace(running=(None,)), "state.running.0 is a NoneType"),
+        (good._replace(running=((None,),)), "state.running.0.0 .*is a NoneType; expected a tensor"),
+        (good._replace(recent=None), "state.recent .*is a NoneType"),
+        (good._replace(recent=good.recent[:, 1:]), r"state.recent .*has shape \(2, 2, 4\); expected \(2, 3, 4\)"),
+        (good._replace(position=-1), "state.position is -1; .*0 or more"),
+        (good._replace(position="3"), "state.position is '3'"),
+        (good._replace(position=None), "state.position is None"),
     ]:
-        with pytest.raises(ShapeError, match=message):
+        with pytest.raises(SettingError, match=message):
             memory(x, state)

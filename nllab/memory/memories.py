@@ -22,10 +22,12 @@ from nllab.memory.rules import Objective, Span, advance, advance_with_momentum, 
 GATES = ("inner_lr", "retention")
 VECTORS = ("key", "value")
 Weights = tuple[Tensor, ...]
-Groups = tuple[tuple[str, ...], ...]
+Names = tuple[str, ...]
+Groups = tuple[Names, ...]
+Generator = torch.Generator | None
 
 
-def normal(*shape: int, std: float, generator: torch.Generator | None) -> nn.Parameter:
+def normal(*shape: int, std: float, generator: Generator) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape, generator=generator) * std)
 
 
@@ -57,9 +59,7 @@ class LinearMemories(nn.Module):
     Without adaptive projections the target is v itself, nothing factors, and the state is the main memory.
     """
 
-    def __init__(
-        self, heads: int, width: int, adaptive: tuple[str, ...], groups: Groups, objective: Objective, generator: torch.Generator | None
-    ) -> None:
+    def __init__(self, heads: int, width: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator) -> None:
         super().__init__()
         self.heads, self.width, self.adaptive, self.groups, self.objective = heads, width, adaptive, groups, objective
         self.gate_names, self.vector_names = (GATES, VECTORS) if adaptive else ((), ())
@@ -137,14 +137,7 @@ class MLPMemories(nn.Module):
     """Residual MLPs of Eq. 89, stacked: a group's state is up (N, S, E, d), the maps' down (N, S-G, d, E), the gates' down (N, G, 1, E)."""
 
     def __init__(
-        self,
-        heads: int,
-        width: int,
-        hidden: int,
-        adaptive: tuple[str, ...],
-        groups: Groups,
-        objective: Objective,
-        generator: torch.Generator | None,
+        self, heads: int, width: int, hidden: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator
     ) -> None:
         super().__init__()
         self.heads, self.width, self.hidden = heads, width, hidden
@@ -159,7 +152,7 @@ class MLPMemories(nn.Module):
             self.initial[f"{name}_down"] = normal(heads, rows, hidden, std=scale * hidden**-0.5, generator=generator)
 
     def start(self, batch: int) -> tuple[Weights, ...]:
-        def stacked(names: tuple[str, ...], part: str, rows: int) -> Tensor:
+        def stacked(names: Names, part: str, rows: int) -> Tensor:
             none = self.initial["memory_up"].new_zeros(self.heads, 0, rows, self.hidden)
             return per_row(torch.stack([self.initial[f"{name}_{part}"] for name in names], 1) if names else none, batch)
 

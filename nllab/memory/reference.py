@@ -58,14 +58,7 @@ def dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_s
 
 def titans_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, momentum=0.9):
     """M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ."""
-    reads, velocity, boundary = [], torch.zeros_like(state), state
-    for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
-        if t % chunk_size == 0:
-            boundary = state
-        reads.append(apply(boundary, q))
-        velocity = momentum * velocity - rate * outer(apply(boundary, k) - v, k)
-        state = keep * state + velocity
-    return _joined(reads, query), state
+    return dgd_write(state, key, value, inner_lr, retention, query=query, chunk_size=chunk_size, erase=False, momentum=momentum)
 
 
 def mlp_read(weights, query, *, residual=True):

@@ -15,17 +15,15 @@ Dk Dv widths of key and value, E hidden width.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nllab.errors import SettingError, ShapeError, unknown
+from nllab.errors import ShapeError, check_choice, check_number, check_whole
+from nllab.memory.checks import check_tensor
 
-Function = TypeVar("Function", bound=Callable)
 Objective = Literal["l2", "dot"]
 Rate = Tensor | float
 OBJECTIVES = ("l2", "dot")
@@ -114,13 +112,10 @@ def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Te
 
     Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of one number).
     """
-    first, out = _check_state(weights), weights.down.shape[-2]
-    if not isinstance(query, Tensor) or query.dim() < 2 or query.shape[-1] != first.shape[-1] or (residual and out != first.shape[-1]):
-        found = tuple(query.shape) if isinstance(query, Tensor) else type(query).__name__
-        raise ShapeError(
-            f"query is {found}, up {tuple(first.shape)}, residual {residual}; expected (..., T, {first.shape[-1]}), and Dv = Dk."
-        )
-    check_finite("query", query)
+    first = _check_state(weights, 2)
+    *lead, _, width = first.shape
+    check_tensor("query", query, (*lead, "T", width), first, ())
+    _check_skip(residual, width, weights.down.shape[-2])
     return _read(weights, query, residual)
 
 
@@ -129,19 +124,12 @@ def _read(weights: MLPWeights, query: Tensor, residual: bool) -> Tensor:
     return query + output if residual else output
 
 
-def without_autocast(function: Function) -> Function:
+def exactly(state: Tensor | MLPWeights) -> torch.autocast:
     """Memories are written in the state's own precision, whatever precision the caller's products run in."""
-
-    @functools.wraps(function)
-    def wrapped(state, *args, **kwargs):
-        weights = state if isinstance(state, tuple) else (state,)
-        with torch.autocast(_check_state(weights).device.type, enabled=False):
-            return function(state, *args, **kwargs)
-
-    return cast(Function, wrapped)
+    first = state if isinstance(state, Tensor) else state.up
+    return torch.autocast(first.device.type, enabled=False)
 
 
-@without_autocast
 def hebbian_write(
     state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, query: Tensor | None = None, chunk_size: int = 64
 ) -> tuple[Tensor | None, Tensor]:
@@ -154,11 +142,9 @@ def hebbian_write(
     Source: Eq. 64, and Eq. 92 without the erase (dot-product objective).
     Differs from paper: the sign; as printed, Eq. 92 descends towards -v.
     """
-    key, value, query, inner_lr, retention = _check_write([state], key, value, query, inner_lr, retention, chunk_size)
-    return _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, erases=False)
+    return _write_exactly(state, _chunks(state, key, value, query, inner_lr, retention, chunk_size), erases=False)
 
 
-@without_autocast
 def delta_write(
     state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, query: Tensor | None = None, chunk_size: int = 64
 ) -> tuple[Tensor | None, Tensor]:
@@ -168,11 +154,9 @@ def delta_write(
     Source: Eq. 65, and Eq. 92 (DGD with the dot-product objective, which is the same thing).
     Differs from paper: the sign of the value in Eq. 92; as printed its fixed point is M k = -v.
     """
-    key, value, query, inner_lr, retention = _check_write([state], key, value, query, inner_lr, retention, chunk_size)
-    return _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, erases=True)
+    return _write_exactly(state, _chunks(state, key, value, query, inner_lr, retention, chunk_size), erases=True)
 
 
-@without_autocast
 def dgd_write(
     state: Tensor,
     key: Tensor,
@@ -197,16 +181,18 @@ def dgd_write(
         momentum is in no equation of the paper, its form is that of Titans. The L2 gradient has no factor 2, as in Eq. 93, so that a
         repeated pair settles at M k = v/2.
     """
-    key, value, query, inner_lr, retention = _check_write([state], key, value, query, inner_lr, retention, chunk_size, objective, momentum)
+    check_number("momentum", momentum, "[0, 1)")
+    chunks = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective)
     velocity, reads = torch.zeros_like(state), []
-    for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
-        reads.append(q @ state.mT if q is not None else None)
-        drive = rate * (v - k @ state.mT if objective == "l2" else v)
-        tokens = span(k, _log(keep), rate if erase else None)
-        if momentum:
-            state, velocity = advance_with_momentum(tokens, state, velocity, drive, momentum)
-        else:
-            state = advance(tokens, state, drive)
+    with exactly(state):
+        for k, v, q, rate, keep in chunks:
+            reads.append(q @ state.mT if q is not None else None)
+            drive = rate * (v - k @ state.mT if objective == "l2" else v)
+            tokens = span(k, _log(keep), rate if erase else None)
+            if momentum:
+                state, velocity = advance_with_momentum(tokens, state, velocity, drive, momentum)
+            else:
+                state = advance(tokens, state, drive)
     return _joined(reads), state
 
 
@@ -232,7 +218,6 @@ def titans_write(
     )
 
 
-@without_autocast
 def mlp_dgd_write(
     state: MLPWeights,
     key: Tensor,
@@ -253,18 +238,17 @@ def mlp_dgd_write(
     Differs from paper: M (α I - η k kᵀ) is defined for a matrix that acts on k; on an MLP it is applied to the matrix that does, and the
         other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
     """
-    key, value, query, inner_lr, retention = _check_write(state, key, value, query, inner_lr, retention, chunk_size, objective)
-    if residual and key.shape[-1] != value.shape[-1]:
-        raise ShapeError(f"key is {key.shape[-1]} wide and value {value.shape[-1]}; with residual=True they must be as wide.")
-    reads = []
-    for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
-        reads.append(_read(state, q, residual) if q is not None else None)
-        hidden, slope = silu_with_slope(k @ state.up.mT)
-        error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
-        step = -rate * error
-        up = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
-        down = advance(span(hidden, _log(keep), None), state.down, step)
-        state = MLPWeights(up, down)
+    chunks, reads = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, matrices=2), []
+    _check_skip(residual, state.up.shape[-1], state.down.shape[-2])
+    with exactly(state):
+        for k, v, q, rate, keep in chunks:
+            reads.append(_read(state, q, residual) if q is not None else None)
+            hidden, slope = silu_with_slope(k @ state.up.mT)
+            error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
+            step = -rate * error
+            up = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
+            down = advance(span(hidden, _log(keep), None), state.down, step)
+            state = MLPWeights(up, down)
     return _joined(reads), state
 
 
@@ -275,18 +259,19 @@ def silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
     return value, torch.addcmul(gate, value, 1 - gate)
 
 
-def _write_exactly(state, key, value, inner_lr, retention, query, chunk_size, *, erases):
+def _write_exactly(state, chunks, *, erases):
     """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just written."""
     reads = []
-    for k, v, q, rate, keep in _chunks(key, value, query, inner_lr, retention, chunk_size):
-        tokens = span(k, _log(keep), rate if erases else None)
-        change = -rate * v
-        if tokens.erased is not None:
-            change = change + tokens.erased * (k @ state.mT)
-        taken = settle(tokens, change)
-        if q is not None:
-            reads.append(tokens.total.exp() * (q @ state.mT) - (survival(tokens) * (q @ k.mT)) @ taken)
-        state = take_away(tokens, state, taken)
+    with exactly(state):
+        for k, v, q, rate, keep in chunks:
+            tokens = span(k, _log(keep), rate if erases else None)
+            change = -rate * v
+            if tokens.erased is not None:
+                change = change + tokens.erased * (k @ state.mT)
+            taken = settle(tokens, change)
+            if q is not None:
+                reads.append(tokens.total.exp() * (q @ state.mT) - (survival(tokens) * (q @ k.mT)) @ taken)
+            state = take_away(tokens, state, taken)
     return _joined(reads), state
 
 
@@ -298,78 +283,49 @@ def _joined(reads: list) -> Tensor | None:
     return None if not reads or reads[0] is None else torch.cat(reads, dim=-2)
 
 
-def _chunks(key, value, query, inner_lr, retention, chunk_size):
+def _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective="l2", *, matrices=1):
+    """Keys, values, queries or None, rates and retentions (..., C, 1) of every chunk, in the state's dtype, once all have been checked."""
+    check_whole("chunk_size", chunk_size)
+    check_choice("objective", objective, OBJECTIVES)
+    first = _check_state(state, matrices)
+    lead, width, out, sizes = first.shape[:-2], first.shape[-1], (state[-1] if matrices == 2 else state).shape[-2], {}
+    for name, tensor, wide in (("key", key, width), ("value", value, out), ("query", query, width)):
+        if name != "query" or tensor is not None:
+            check_tensor(name, tensor, (*lead, "T", wide), first, sizes=sizes)
+    rates = [_per_token(*given, (*lead, sizes["T"]), first) for given in (("inner_lr", inner_lr), ("retention", retention))]
     # split, not slices: the backward of n slices would write n tensors of full length.
-    keys, values = key.split(chunk_size, -2), value.split(chunk_size, -2)
-    queries = query.split(chunk_size, -2) if query is not None else [None] * len(keys)
-    return zip(keys, values, queries, inner_lr.split(chunk_size, -2), retention.split(chunk_size, -2), strict=True)
+    parts = [tensor.to(first.dtype).split(chunk_size, -2) for tensor in (key, value, key if query is None else query, *rates)]
+    return [(k, v, None if query is None else q, rate, keep) for k, v, q, rate, keep in zip(*parts, strict=True)]
 
 
-def check_whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SettingError(f"{name} is {value!r}; it must be a whole number, 1 or more.")
+def _per_token(name: str, rate: Rate, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """A rate or retention (..., T, 1), given per token or as one number."""
+    interval = "[0, 1]" if name == "retention" else "(-inf, inf)"
+    if not isinstance(rate, Tensor):
+        check_number(name, rate, interval)
+        return like.new_full((*shape, 1), float(rate))
+    check_tensor(f"{name}, a number or one per token,", rate, shape if rate.dim() else (), like)
+    if name == "retention" and not torch.compiler.is_compiling():
+        for extreme in rate.detach().aminmax():
+            check_number("a value of retention", extreme.item(), interval)
+    return rate.to(like.dtype).expand(shape).unsqueeze(-1)
 
 
-def check_finite(name: str, tensor: Tensor) -> None:
-    if not torch.compiler.is_compiling() and not torch.isfinite(tensor).all():
-        bad = int((~torch.isfinite(tensor)).sum())
-        raise ShapeError(f"{name} holds {bad} values of {tensor.numel()} that are NaN or infinite; expected finite numbers.")
-
-
-def _check_state(weights) -> Tensor:
+def _check_state(state, matrices: int) -> Tensor:
     """The first matrix of a memory (one matrix, or up and down), after all of them have been found to fit together."""
-    if not all(isinstance(w, Tensor) and w.dim() >= 2 for w in weights):
-        found = [tuple(w.shape) if isinstance(w, Tensor) else type(w).__name__ for w in weights]
-        raise ShapeError(f"state is {found}; expected tensors (..., Dv, Dk), or MLPWeights of up (..., E, Dk) and down (..., Dv, E).")
-    first = weights[0]
-    for w in weights:
-        if w.dtype != first.dtype or w.dtype not in (torch.float32, torch.float64) or w.device != first.device:
-            raise ShapeError(f"state is {w.dtype} on {w.device}; memories are kept in float32 or float64, all of a memory on one device.")
-        check_finite("state", w)
-    if len(weights) == 2 and weights[1].shape[:-2] + weights[1].shape[-1:] != first.shape[:-1]:
-        raise ShapeError(f"state has up {tuple(first.shape)} and down {tuple(weights[1].shape)}; expected (..., E, Dk) and (..., Dv, E).")
+    weights = (state,) if matrices == 1 else state
+    shapes = {"state": ("Dv", "Dk")} if matrices == 1 else {"state.up": ("E", "Dk"), "state.down": ("Dv", "E")}
+    first = weights[0] if isinstance(weights, tuple) and len(weights) == matrices else None
+    if not isinstance(first, Tensor) or first.dim() < 2 or first.dtype not in (torch.float32, torch.float64):
+        expected = "a tensor (..., Dv, Dk)" if matrices == 1 else "MLPWeights of up (..., E, Dk) and down (..., Dv, E)"
+        found = f"{first.dtype} of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(state).__name__}"
+        raise ShapeError(f"state is {found}; expected {expected}, in float32 or float64.")
+    sizes: dict[str, int] = {}
+    for (name, shape), weight in zip(shapes.items(), weights, strict=True):
+        check_tensor(name, weight, (*first.shape[:-2], *shape), first, (), sizes)
     return first
 
 
-def _check_write(weights, key, value, query, inner_lr, retention, chunk_size, objective="l2", momentum=0.0):
-    """What the rules work with, in the state's dtype, or an error that names what does not fit."""
-    check_whole("chunk_size", chunk_size)
-    if objective not in OBJECTIVES:
-        raise unknown("objective", objective, OBJECTIVES)
-    if not 0 <= momentum < 1:
-        raise SettingError(f"momentum is {momentum!r}; it lies in [0, 1), and 0 is none.")
-    first = _check_state(weights)
-    lead, width, out = first.shape[:-2], first.shape[-1], weights[-1].shape[-2]
-    for name, tensor in (("key", key), ("value", value), ("query", query)):
-        if not isinstance(tensor, Tensor) and (name != "query" or tensor is not None):
-            raise ShapeError(f"{name} is a {type(tensor).__name__}; expected a tensor (..., T, width).")
-    if key.dim() != first.dim() or key.shape[:-2] != lead or key.shape[-1] != width or key.shape[-2] < 1:
-        raise ShapeError(f"key is {tuple(key.shape)}; with a state of {tuple(first.shape)} it must be {(*lead, 'T', width)}, T 1 or more.")
-    tokens, found = key.shape[-2], []
-    rates = [
-        torch.as_tensor(rate, dtype=None if isinstance(rate, Tensor) else first.dtype, device=getattr(rate, "device", first.device))
-        for rate in (inner_lr, retention)
-    ]
-    for name, tensor, shape in (
-        ("key", key, key.shape),
-        ("value", value, (*lead, tokens, out)),
-        ("query", query, (*lead, tokens, width)),
-        ("inner_lr", rates[0], (*lead, tokens)),
-        ("retention", rates[1], (*lead, tokens)),
-    ):
-        if tensor is None:
-            found.append(None)
-            continue
-        if tuple(tensor.shape) != tuple(shape) and not (len(shape) == len(lead) + 1 and tensor.dim() == 0):
-            per_token = "a number, or one per token, " if len(shape) == len(lead) + 1 else ""
-            raise ShapeError(f"{name} is {tuple(tensor.shape)}; with this state and key it must be {per_token}{tuple(shape)}.")
-        if tensor.device != first.device or tensor.dtype not in (first.dtype, torch.float16, torch.bfloat16):
-            raise ShapeError(
-                f"{name} is {tensor.dtype} on {tensor.device}; the state is {first.dtype} on {first.device}. Convert one of them."
-            )
-        check_finite(name, tensor)
-        found.append(tensor.to(first.dtype).expand(shape))
-    key, value, query, inner_lr, retention = found
-    if (retention < 0).any():
-        raise SettingError(f"retention has {retention.min().item()} in it; it lies in [0, 1], and 1 keeps everything.")
-    return key, value, query, inner_lr.unsqueeze(-1), retention.unsqueeze(-1)
+def _check_skip(residual: bool, width: int, out: int) -> None:
+    if residual and width != out:
+        raise ShapeError(f"state reads {width} numbers and returns {out}; with residual=True they must be as many.")

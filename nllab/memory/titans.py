@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import SettingError, ShapeError, unknown
+from nllab.errors import SettingError, ShapeError, check_choice, check_number, check_whole
+from nllab.memory.checks import HALF, check_heads, check_tensor
 from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, limit, normal, per_row, unit
-from nllab.memory.rules import OBJECTIVES, Objective, check_finite, check_whole, span
+from nllab.memory.rules import OBJECTIVES, Objective, span
 
 PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
@@ -58,11 +59,19 @@ class MemoryState(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> MemoryState:
         """The state with `function` applied to every tensor in it."""
-        boundary, running, velocity = (
-            tuple(tuple(function(weight) for weight in group) for group in groups)
-            for groups in (self.boundary, self.running, self.velocity)
-        )
-        return MemoryState(boundary, running, velocity, function(self.recent), self.position)
+        return map_tensors(function, self)
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """A state (tensors in tuples, lists and dicts) with `function` applied to every tensor in it."""
+    if isinstance(state, Tensor):
+        return function(state)
+    if isinstance(state, dict):
+        return {key: map_tensors(function, value) for key, value in state.items()}
+    if isinstance(state, tuple | list):
+        values = [map_tensors(function, value) for value in state]
+        return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
+    return state
 
 
 class SelfModifyingTitans(nn.Module):
@@ -112,28 +121,22 @@ class SelfModifyingTitans(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_whole("dim", dim)
-        check_whole("heads", heads)
+        check_heads(dim, heads)
         check_whole("chunk_size", chunk_size)
-        if dim % heads:
-            raise SettingError(f"dim is {dim} and heads is {heads}; dim must be a multiple of heads.")
         if projection_chunk_size is not None:
             check_whole("projection_chunk_size", projection_chunk_size)
         if hidden is not None:
             check_whole("hidden", hidden)
+        if not isinstance(adaptive, Collection):
+            raise SettingError(f"adaptive is {adaptive!r}; expected some of {', '.join(PROJECTIONS)}, () for none.")
         for name in (adaptive := (adaptive,) if isinstance(adaptive, str) else tuple(adaptive)):
-            if name not in PROJECTIONS:
-                raise unknown("adaptive projection", name, PROJECTIONS)
-        if objective not in OBJECTIVES:
-            raise unknown("objective", objective, OBJECTIVES)
-        if not 0 <= momentum < 1:
-            raise SettingError(f"momentum is {momentum!r}; it lies in [0, 1), and 0 is none.")
-        if isinstance(conv_window, bool) or not isinstance(conv_window, int) or conv_window < 0:
-            raise SettingError(f"conv_window is {conv_window!r}; it must be a whole number of tokens, 0 for no convolution.")
-        if not 0 <= max_inner_lr <= 1:
-            raise SettingError(f"max_inner_lr is {max_inner_lr!r}; it lies in [0, 1] (above 1 the erase overshoots).")
-        if not 0 < max_norm < math.inf:
-            raise SettingError(f"max_norm is {max_norm!r}; it must be finite and above 0.")
+            check_choice("adaptive projection", name, PROJECTIONS)
+        check_choice("objective", objective, OBJECTIVES)
+        check_number("momentum", momentum, "[0, 1)")
+        check_whole("conv_window", conv_window, 0)
+        # Above 1 the erase overshoots.
+        check_number("max_inner_lr", max_inner_lr, "[0, 1]")
+        check_number("max_norm", max_norm, "(0, inf)")
         self.dim, self.heads, self.width, self.hidden = dim, heads, dim // heads, hidden
         self.adaptive = tuple(name for name in PROJECTIONS if name in adaptive and (retention or name != "retention"))
         self.objective, self.momentum, self.erase, self.retention = objective, momentum, erase, retention
@@ -255,34 +258,26 @@ class SelfModifyingTitans(nn.Module):
         return inputs.flatten(0, 1), {name: out.transpose(1, 2).flatten(0, 1) for name, out in static.items()}
 
     def _check(self, x: Tensor, state: MemoryState | None) -> None:
-        expected = f"a tensor (B, T, {self.dim}) with B and T 1 or more"
-        if not isinstance(x, Tensor):
-            raise ShapeError(f"x is a {type(x).__name__}; expected {expected}.")
-        if x.dim() != 3 or x.shape[-1] != self.dim or 0 in x.shape:
-            raise ShapeError(f"x has shape {tuple(x.shape)}; expected {expected}.")
-        if x.dtype not in (self.rate_bias.dtype, self._dtype, torch.float16, torch.bfloat16):
-            raise ShapeError(f"x is {x.dtype}; this layer takes {self._dtype} or half precision. Convert x, or the layer.")
-        if x.device != self.rate_bias.device:
-            raise ShapeError(f"x is on {x.device} and the layer on {self.rate_bias.device}; move one of them.")
-        check_finite("x", x)
-        if state is not None:
-            self._check_state(x, state)
-
-    def _check_state(self, x: Tensor, state: MemoryState) -> None:
+        sizes: dict[str, int] = {}
+        check_tensor("x", x, ("B", "T", self.dim), self.rate_bias, (self._dtype, *HALF), sizes)
+        if state is None:
+            return
         if not isinstance(state, MemoryState):
             raise ShapeError(f"state is a {type(state).__name__}; expected the MemoryState that an earlier call returned, or None.")
-        if state.recent.dim() == 3 and len(state.recent) != len(x):
-            raise ShapeError(f"state holds {len(state.recent)} sequences and x {len(x)}; each sequence needs its own state.")
-        if state.position < 0 or len(state.velocity) != len(self.groups):
-            raise ShapeError(
-                f"state is at token {state.position} with {len(state.velocity)} groups; expected 0 or more and {len(self.groups)}."
-            )
-        shapes = [tuple(tensor.shape) for tensor in state.tensors()]
         with torch.no_grad():
-            expected = [(tensor.shape[0] * len(x), *tensor.shape[1:]) for tensor in self.start(1).tensors()]
-        if shapes != expected:
-            raise ShapeError(f"state has shapes {shapes}; this layer expects {expected}. It belongs to a layer with other settings.")
-        for tensor in state.tensors():
-            if tensor.dtype != self._dtype or tensor.device != x.device:
-                raise ShapeError(f"state is {tensor.dtype} on {tensor.device}; expected {self._dtype} on {x.device}.")
-            check_finite("state", tensor)
+            _check_part("state", state, self.start(1), sizes["B"])
+
+
+def _check_part(name: str, found: object, expected: object, batch: int) -> None:
+    """Raise ShapeError unless a part of a state is built like that of one sequence, `expected`, and holds `batch` of them."""
+    if isinstance(expected, Tensor):
+        check_tensor(f"{name} (of {batch} sequences)", found, (len(expected) * batch, *expected.shape[1:]), expected, ())
+    elif not isinstance(expected, tuple):
+        check_whole(name, found, 0)
+    elif not isinstance(found, tuple) or len(found) != len(expected):
+        held = f"{len(found)} parts" if isinstance(found, tuple) else f"a {type(found).__name__}"
+        raise ShapeError(f"{name} is {held}; expected {len(expected)} parts. It belongs to a layer with other settings.")
+    else:
+        names = getattr(expected, "_fields", range(len(expected)))
+        for part, mine, own in zip(names, found, expected, strict=True):
+            _check_part(f"{name}.{part}", mine, own, batch)

@@ -9,7 +9,7 @@ A fast weight is one flat row per sequence, (B, P), P the parameters of its bloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from math import prod
@@ -20,28 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from nllab.errors import SettingError, ShapeError, unknown
+from nllab.errors import SettingError, ShapeError, check_choice, check_number, check_whole
 from nllab.levels import Level, check_period
-from nllab.memory.rules import check_finite, check_whole
+from nllab.memory.checks import check_tensor
 
 VARIANTS = ("sequential", "nested", "independent")
-
-
-def check_sequence(name: str, x: Tensor, dim: int, like: Tensor) -> None:
-    """Raise ShapeError unless x is (B, T, dim) with B, T >= 1, and fits the parameter `like` (see `check_content`)."""
-    if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != dim or 0 in x.shape:
-        found = f"has shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"is a {type(x).__name__}"
-        raise ShapeError(f"{name}: x {found}; expected (B, T, {dim}) with B and T at least 1.")
-    check_content(name, x, like)
-
-
-def check_content(name: str, x: Tensor, like: Tensor) -> None:
-    """Raise ShapeError unless x is finite, on the device of `like`, and of its dtype or half precision."""
-    if x.dtype not in (like.dtype, torch.float16, torch.bfloat16):
-        raise ShapeError(f"{name}: input has dtype {x.dtype}; expected {like.dtype}, as the parameters have.")
-    if x.device != like.device:
-        raise ShapeError(f"{name}: input is on {x.device}, the parameters on {like.device}; move one of them.")
-    check_finite(f"{name}: input", x)
 
 
 class MLPBlock(nn.Module):
@@ -126,20 +109,20 @@ class ContinuumMemory(nn.Module):
         blocks: Sequence[nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(levels, int | str) or not levels:
-            raise SettingError(f"ContinuumMemory: levels is {levels!r}; give periods from fast to slow such as (1, 8, 64).")
-        if variant not in VARIANTS:
-            raise unknown("variant", variant, VARIANTS)
+        if not isinstance(levels, Sequence | Mapping) or isinstance(levels, str) or not levels:
+            raise SettingError(f"levels is {levels!r}; expected periods from fast to slow such as (1, 8, 64).")
+        check_whole("dim", dim)
+        check_choice("variant", variant, VARIANTS)
         named = levels if isinstance(levels, Mapping) else dict(zip(level_names(len(levels)), levels, strict=True))
         self.periods = {name: check_period(name, period) for name, period in named.items()}
         for fast, slow in pairwise(self.periods.values()):
             if fast > slow or (variant == "nested" and slow % fast):
                 rule = "each dividing the next" if variant == "nested" else "from fast to slow"
-                raise SettingError(f"ContinuumMemory: {variant} levels have periods {tuple(self.periods.values())}; expected them {rule}.")
-        if inner_lr is not None and not 0 <= inner_lr < float("inf"):
-            raise SettingError(f"ContinuumMemory: inner_lr is {inner_lr!r}; expected a finite number, 0 or more, or None.")
+                raise SettingError(f"levels have periods {tuple(self.periods.values())}; {variant} ones are expected {rule}.")
+        if inner_lr is not None:
+            check_number("inner_lr", inner_lr, "[0, inf)")
         if blocks is not None and len(blocks) != len(self.periods):
-            raise SettingError(f"ContinuumMemory: {len(blocks)} blocks for {len(self.periods)} levels; expected one a level.")
+            raise SettingError(f"blocks are {len(blocks)} for {len(self.periods)} levels; expected one a level.")
         self.dim, self.variant = dim, variant
         made = (
             [deepcopy(b) for b in blocks]
@@ -161,11 +144,9 @@ class ContinuumMemory(nn.Module):
         return tuple(Level(name, (f"{prefix}blocks.{name}", *own.get(name, ())), period) for name, period in self.periods.items())
 
     def forward(self, x: Tensor, state: CMSState | None = None) -> Tensor:
-        check_sequence("ContinuumMemory", x, self.dim, next(self.parameters()))
+        check_tensor("ContinuumMemory: x", x, ("B", "T", self.dim), next(self.parameters()))
         if state is not None:
             self.check_state(state, len(x))
-            for name, weights in state.fast_weights.items():
-                check_finite(f"ContinuumMemory: fast weights of {name}", weights)
         return self.read(x, state)
 
     def read(self, x: Tensor, state: CMSState | None = None) -> Tensor:
@@ -201,13 +182,16 @@ class ContinuumMemory(nn.Module):
         """
         if self.inner_lr is None:
             raise SettingError("ContinuumMemory: inner_lr is None, so nothing is written inside a sequence; give a rate such as 0.01.")
-        if not 1 <= tokens <= self.tokens_to_write(state.position):
-            raise SettingError(
-                f"ContinuumMemory: tokens is {tokens}; expected 1 to {self.tokens_to_write(state.position)}, the next write."
-            )
-        batch = len(next(iter(state.fast_weights.values())))
-        self.check_state(state, batch)
-        self.check_state(CMSState(dict(gradients), {}, 0), batch)
+        batch = self.check_state(state)
+        check_whole("tokens", tokens)
+        if tokens > (most := self.tokens_to_write(state.position)):
+            raise SettingError(f"tokens is {tokens}; expected 1 to {most}, the next write.")
+        self.check_rows("gradients", gradients, self.periods, batch)
+        return self.advance(state, gradients, tokens)
+
+    def advance(self, state: CMSState, gradients: Mapping[str, Tensor], tokens: int) -> CMSState:
+        """`write` for callers that have checked their input."""
+        assert self.inner_lr is not None
         position = state.position + tokens
         due = {name for name, period in self.periods.items() if position % period == 0}
         sums = {name: state.gradients[name] + g if name in state.gradients else g for name, g in gradients.items()}
@@ -215,7 +199,7 @@ class ContinuumMemory(nn.Module):
         fast_weights = dict(state.fast_weights)
         for i, name in enumerate(self.periods):
             if name in restarts:
-                fast_weights[name] = self.flat(name).expand(batch, -1)
+                fast_weights[name] = self.flat(name).expand_as(fast_weights[name])
             elif name in due:
                 fast_weights[name] = fast_weights[name] - self.inner_lr[i] * sums[name]
         return CMSState(fast_weights, {name: g for name, g in sums.items() if name not in due}, position)
@@ -234,16 +218,26 @@ class ContinuumMemory(nn.Module):
             nn.utils.vector_to_parameters(initial.clone(), self.blocks[name].parameters())
         return tuple(due)
 
-    def check_state(self, state: CMSState, batch: int) -> None:
+    def check_state(self, state: CMSState, batch: int | None = None) -> int:
+        """Raise ShapeError unless the state is of this module and holds `batch` sequences (None: any); returns how many."""
         if not isinstance(state, CMSState):
             raise ShapeError(f"ContinuumMemory: state is a {type(state).__name__}; expected the CMSState that start or write returned.")
-        like = next(self.parameters())
-        expected = {name: (batch, sum(p.numel() for p in block.parameters())) for name, block in self.blocks.items()}
-        found = {name: tuple(w.shape) for name, w in state.fast_weights.items()}
-        if found != expected:
-            raise ShapeError(f"ContinuumMemory: state or gradients have (B, P) {found}; expected {expected}.")
-        if any((w.dtype, w.device) != (like.dtype, like.device) for w in state.fast_weights.values()):
-            raise ShapeError(f"ContinuumMemory: state or gradients are not {like.dtype} on {like.device}, as the parameters are.")
+        check_whole("state.position", state.position, 0)
+        batch = self.check_rows("state.fast_weights", state.fast_weights, self.periods, batch)
+        if state.gradients != {}:
+            self.check_rows("state.gradients", state.gradients, [n for n, p in self.periods.items() if state.position % p], batch)
+        return batch
+
+    def check_rows(self, name: str, rows: Mapping[str, Tensor], levels: Iterable[str], batch: int | None) -> int:
+        """Raise ShapeError unless `rows` holds (B, P) for each of `levels`, B = batch where it is known; returns B."""
+        like, sizes = next(self.parameters()), {} if batch is None else {"B": batch}
+        if not isinstance(rows, Mapping) or set(rows) != set(levels):
+            found = tuple(rows) if isinstance(rows, Mapping) else f"a {type(rows).__name__}"
+            raise ShapeError(f"ContinuumMemory: {name} are {found}; expected tensors (B, P) for {tuple(levels)}.")
+        for level, row in rows.items():
+            count = sum(p.numel() for p in self.blocks[level].parameters())
+            check_tensor(f"ContinuumMemory: {name}[{level!r}]", row, ("B", count), like, (), sizes)
+        return sizes["B"]
 
 
 def level_names(count: int) -> tuple[str, ...]:

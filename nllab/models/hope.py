@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from math import prod
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -24,11 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nllab.errors import SettingError, ShapeError, unknown
+from nllab.errors import SettingError, ShapeError, check_choice, check_sizes, check_whole
 from nllab.levels import Level
-from nllab.memory.rules import check_whole
-from nllab.memory.titans import SelfModifyingTitans
-from nllab.models.cms import CMSState, ContinuumMemory, check_content, check_sequence, level_names
+from nllab.memory.checks import check_tensor
+from nllab.memory.titans import SelfModifyingTitans, map_tensors
+from nllab.models.cms import CMSState, ContinuumMemory, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
 
 # Name -> class and its own settings: HOPE, Hope-Attention and what they are compared with.
@@ -57,7 +58,7 @@ class Block(nn.Module):
         self.mixer, self.memory, self.dim = mixer, memory, memory.dim
 
     def forward(self, x: Tensor) -> Tensor:
-        check_sequence("Block", x, self.dim, next(self.memory.parameters()))
+        check_tensor("Block: x", x, ("B", "T", self.dim), next(self.memory.parameters()))
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: Any = None, memory: CMSState | None = None, *, writes: bool = True) -> tuple[Tensor, Any]:
@@ -86,8 +87,7 @@ def Hope(
     Source: Eq. 94-97, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block` and `SelfModifyingTitans`.
     Raises: SettingError for an unknown mixer or one of its settings.
     """
-    if mixer not in MIXERS:
-        raise unknown("mixer", mixer, MIXERS)
+    check_choice("mixer", mixer, MIXERS)
     make, settings = MIXERS[mixer]
     memory = ContinuumMemory(dim, levels, variant=variant, hidden=hidden, inner_lr=inner_lr)
     try:
@@ -129,10 +129,11 @@ class LanguageModel(nn.Module):
 
     def __init__(self, vocabulary: int, blocks: Sequence[Block], *, outputs: int | None = None) -> None:
         super().__init__()
-        if vocabulary < 1 or not blocks or (outputs is not None and outputs < 1):
-            raise SettingError(
-                f"LanguageModel: vocabulary {vocabulary}, {len(blocks)} blocks, outputs {outputs}; expected 1 or more of each."
-            )
+        check_whole("vocabulary", vocabulary)
+        if outputs is not None:
+            check_whole("outputs", outputs)
+        if not blocks or not all(isinstance(block, Block) for block in blocks):
+            raise SettingError(f"blocks are {[type(block).__name__ for block in blocks]}; expected one Block or more.")
         if outputs not in (None, vocabulary) and any(b.memory.inner_lr is not None for b in blocks):
             raise SettingError(
                 f"LanguageModel: outputs is {outputs}, vocabulary {vocabulary}; the clock of tokens needs next-token scores."
@@ -196,7 +197,7 @@ class LanguageModel(nn.Module):
                 weights = [w for m in reading for w in m.fast_weights.values()]
                 gradients = iter(torch.autograd.grad(loss, weights, create_graph=outer))
                 memories = [
-                    block.memory.write(m, {name: next(gradients) for name in m.fast_weights}, size)
+                    block.memory.advance(m, {name: next(gradients) for name in m.fast_weights}, size)
                     for block, m in zip(self.blocks, memories, strict=True)
                 ]
                 mixers, tokens = after, rest
@@ -207,24 +208,28 @@ class LanguageModel(nn.Module):
         return answer if outer else answer.detach(), ModelState(mixers, tuple(memories), segment)
 
     def check(self, tokens: Tensor, state: ModelState | None) -> None:
-        if not isinstance(tokens, Tensor):
-            raise ShapeError(f"LanguageModel: tokens are a {type(tokens).__name__}; expected a tensor (B, T) of integers.")
-        if tokens.ndim != 2 or 0 in tokens.shape or tokens.is_floating_point() or tokens.dtype == torch.bool:
-            raise ShapeError(f"LanguageModel: tokens have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; expected (B, T) integers.")
-        if tokens.device != self.embed.weight.device:
-            raise ShapeError(f"LanguageModel: tokens are on {tokens.device}, the model on {self.embed.weight.device}; move one of them.")
-        low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= self.embed.num_embeddings:
-            raise ShapeError(f"LanguageModel: tokens run from {low} to {high}; expected 0 to {self.embed.num_embeddings - 1}.")
-        if state is None:
-            return
-        if not isinstance(state, ModelState) or {len(state.mixers), len(state.memories)} != {len(self.blocks)}:
-            raise SettingError(f"LanguageModel: state is not one of this model with {len(self.blocks)} blocks.")
-        if len(state.pending) != len(tokens):
-            raise ShapeError(f"LanguageModel: state holds {len(state.pending)} sequences, tokens {len(tokens)}; expected as many.")
-        for block, memory in zip(self.blocks, state.memories, strict=True):
+        """Raise ShapeError unless the tokens, and those that wait in the state, are (B, T) integers of the vocabulary, and the state fits.
+
+        While compiling it looks at no values; the mixers check their own part of the state.
+        """
+        like, sizes, size = self.embed.weight.new_empty(0, dtype=torch.long), {}, self.embed.num_embeddings
+        given = [("tokens", tokens, "T")]
+        if state is not None:
+            parts = (state.mixers, state.memories) if isinstance(state, ModelState) else ()
+            if not parts or not all(isinstance(part, tuple) and len(part) == len(self.blocks) for part in parts):
+                raise ShapeError(f"LanguageModel: state is not one of this model, with mixers and memories for {len(self.blocks)} blocks.")
+            if len({memory is None for memory in state.memories}) > 1:
+                raise ShapeError("LanguageModel: state.memories holds None for only some blocks; expected a CMSState for all or none.")
+            given.append(("state.pending", state.pending, "t"))
+        for name, found, length in given:
+            check_tensor(f"LanguageModel: {name}", found, ("B", length), like, (torch.int32,), sizes)
+            if found.numel() and not torch.compiler.is_compiling():
+                low, high = (int(extreme) for extreme in found.aminmax())
+                if low < 0 or high >= size:
+                    raise ShapeError(f"LanguageModel: {name} run from {low} to {high}; expected 0 to {size - 1}.")
+        for block, memory in zip(self.blocks, state.memories if state else [None] * len(self.blocks), strict=True):
             if memory is not None:
-                block.memory.check_state(memory, len(tokens))
+                block.memory.check_state(memory, sizes["B"])
 
 
 class After(torch.autograd.Function):
@@ -251,15 +256,8 @@ def fresh(weights: Tensor, anchor: Tensor | None, outer: bool) -> Tensor:
 
 
 def detach(state: Any) -> Any:
-    """A state (tensors in tuples, lists and dicts) without its past: outer gradients stop here."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    if isinstance(state, dict):
-        return {key: detach(value) for key, value in state.items()}
-    if isinstance(state, tuple | list):
-        values = [detach(value) for value in state]
-        return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
-    return state
+    """A state without its past: outer gradients stop here."""
+    return map_tensors(Tensor.detach, state)
 
 
 def next_token_loss(scores: Tensor, tokens: Tensor) -> Tensor:
@@ -297,6 +295,7 @@ def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, param
         return sum(p.numel() for p in model.parameters())
 
     least, unit = size(1), size(2) - size(1)
+    check_whole("parameters", parameters)
     if parameters < least:
         raise SettingError(f"PeerLM {mixer!r}: parameters is {parameters}; at width {dim} it has at least {least}.")
     return HopeLM(vocabulary, dim, layers, levels=(1,), mixer=mixer, hidden=1 + round((parameters - least) / unit), **settings)
@@ -313,7 +312,10 @@ def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_
     Raises: SettingError for more periods than layers, or layers that already hold several levels.
     """
     layers = len(model.blocks)
-    if not 1 <= len(periods) <= layers:
+    check_sizes("periods", periods)
+    if list(periods) != sorted(periods):
+        raise SettingError(f"from_pretrained_mlps: periods are {tuple(periods)}; expected them from fast to slow.")
+    if len(periods) > layers:
         raise SettingError(f"from_pretrained_mlps: {len(periods)} periods for {layers} layers; expected 1 to {layers}.")
     names, blocks = level_names(len(periods)), []
     for i, block in enumerate(model.blocks):
@@ -353,13 +355,14 @@ class HopeClassifier(nn.Module):
         **block_settings: Any,
     ) -> None:
         super().__init__()
-        if len(shape) not in (2, 3) or min(shape) < 1 or classes < 1 or layers < 1:
-            raise SettingError(
-                f"HopeClassifier: shape {tuple(shape)}, classes {classes}, layers {layers}; expected (H, W) or (C, H, W), 1 or more."
-            )
+        check_sizes("shape", shape, 2, 3)
+        for name, value in {"classes": classes, "dim": dim, "layers": layers}.items():
+            check_whole(name, value)
         channels, height, width = shape if len(shape) == 3 else (1, *shape)
-        ph, pw = patch or (1, width)
-        if min(ph, pw) < 1 or height % ph or width % pw:
+        patch = (1, width) if patch is None else patch
+        check_sizes("patch", patch, 2)
+        ph, pw = patch
+        if height % ph or width % pw:
             raise SettingError(f"HopeClassifier: patches of {(ph, pw)} do not tile an image of {(height, width)}.")
         if block_settings.get("inner_lr") is not None:
             raise SettingError("HopeClassifier: inner_lr needs the loss of each token, which an image does not have; leave it out.")
@@ -373,11 +376,10 @@ class HopeClassifier(nn.Module):
 
     def forward(self, images: Tensor, *, writes: bool = True) -> Tensor:
         channels, rows, ph, columns, pw = self.grid
-        if images.ndim < 2 or not len(images) or images[0].numel() != channels * rows * ph * columns * pw:
-            raise ShapeError(
-                f"HopeClassifier: images have shape {tuple(images.shape)}; expected (B, {channels}, {rows * ph}, {columns * pw})."
-            )
-        check_content("HopeClassifier", images, self.place)
+        if not isinstance(images, Tensor) or images.ndim < 2 or not len(images) or images[0].numel() != prod(self.grid):
+            found = f"have shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"are a {type(images).__name__}"
+            raise ShapeError(f"HopeClassifier: images {found}; expected (B, {channels}, {rows * ph}, {columns * pw}).")
+        check_tensor("HopeClassifier: images", images, images.shape, self.place)
         patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         x = self.embed(patches) + self.place
         for block in self.blocks:

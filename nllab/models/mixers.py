@@ -11,34 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nllab.errors import SettingError, ShapeError
-from nllab.memory.rules import check_whole, delta_write, hebbian_write
-from nllab.models.cms import check_sequence
+from nllab.errors import ShapeError, check_whole
+from nllab.memory.checks import HALF, check_heads, check_tensor
+from nllab.memory.rules import delta_write, hebbian_write
 
 
-def check_heads(name: str, dim: int, heads: int) -> int:
-    check_whole("heads", heads)
-    check_whole("dim", dim)
-    if dim % heads:
-        raise SettingError(f"{name}: dim {dim} with {heads} heads; expected a width that the heads divide.")
-    return heads
-
-
-def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, *shapes: tuple[int | None, ...]) -> None:
-    """Raise ShapeError unless x is (B, T, dim) and the state None or tensors (B, ...) of these shapes (None in them: any size)."""
-    name, like = type(mixer).__name__, next(mixer.parameters())
-    check_sequence(name, x, dim, like)
+def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, *shapes: tuple[int | str, ...]) -> None:
+    """Raise ShapeError unless x is (B, T, dim) and the state None or tensors of these shapes, one by itself and several in a tuple."""
+    name, like, sizes = type(mixer).__name__, next(mixer.parameters()), {}
+    check_tensor(f"{name}: x", x, ("B", "T", dim), like, sizes=sizes)
     if state is None:
         return
-    held = state if isinstance(state, tuple) else (state,)
-    found = [tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__ for tensor in held]
-    alike = (len(f) == len(s) and all(e in (None, n) for e, n in zip(s, f, strict=True)) for s, f in zip(shapes, found, strict=False))
-    if len(found) != len(shapes) or not all(alike):
-        raise ShapeError(f"{name}: state has shapes {found}; expected {list(shapes)}.")
-    dtypes = (like.dtype, torch.promote_types(like.dtype, torch.float32), torch.float16, torch.bfloat16)
-    for tensor in held:
-        if tensor.device != x.device or tensor.dtype not in dtypes:
-            raise ShapeError(f"{name}: state is {tensor.dtype} on {tensor.device}; expected {like.dtype} on {x.device}.")
+    held = (state,) if len(shapes) == 1 else state
+    if not isinstance(held, tuple) or len(held) != len(shapes):
+        raise ShapeError(f"{name}: state is a {type(state).__name__}; expected {len(shapes)} tensors, as an earlier call returned them.")
+    for tensor, shape in zip(held, shapes, strict=True):
+        check_tensor(f"{name}: state", tensor, shape, like, (torch.promote_types(like.dtype, torch.float32), *HALF), sizes)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -68,13 +56,14 @@ class CausalAttention(nn.Module):
 
     def __init__(self, dim: int, *, heads: int = 1, rotary: bool = True) -> None:
         super().__init__()
-        self.heads, self.rotary = check_heads("CausalAttention", dim, heads), rotary
+        check_heads(dim, heads)
+        self.heads, self.rotary = heads, rotary
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dim = self.out.in_features
-        check_call(self, x, dim, state, *[(len(x), self.heads, None, dim // self.heads)] * 2)
+        check_call(self, x, dim, state, *[("B", self.heads, "N", dim // self.heads)] * 2)
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
         seen = 0 if state is None else state[0].shape[-2]
         if self.rotary:
@@ -99,20 +88,20 @@ class LinearAttention(nn.Module):
 
     def __init__(self, dim: int, *, heads: int = 1, delta: bool = False, conv_window: int = 4) -> None:
         super().__init__()
-        self.heads = check_heads("LinearAttention", dim, heads)
+        check_heads(dim, heads)
         check_whole("conv_window", conv_window)
+        self.heads = heads
         self.conv = nn.Parameter(F.one_hot(torch.tensor(conv_window - 1), conv_window).repeat(dim, 1).float())
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.beta = nn.Linear(dim, heads) if delta else None
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        (dim, window), batch = self.conv.shape, len(x)
-        width = dim // self.heads
-        shapes = (batch, self.heads, width + (self.beta is None), width), (batch, window - 1, dim)
-        check_call(self, x, dim, state, *shapes)
+        (dim, window), width = self.conv.shape, self.conv.shape[0] // self.heads
+        matrix, recent = (self.heads, width + (self.beta is None), width), (window - 1, dim)
+        check_call(self, x, dim, state, ("B", *matrix), ("B", *recent))
         wide = torch.promote_types(x.dtype, torch.float32)
-        matrix, recent = state or (x.new_zeros(shapes[0], dtype=wide), x.new_zeros(shapes[1]))
+        matrix, recent = state or (x.new_zeros(len(x), *matrix, dtype=wide), x.new_zeros(len(x), *recent))
         seen = torch.cat([recent, x], 1)
         x = torch.einsum("btdw,dw->btd", seen.unfold(1, window, 1), self.conv)
         q, k, v = (split_heads(part, self.heads).to(wide) for part in self.qkv(x).chunk(3, -1))
@@ -138,7 +127,7 @@ class LSTM(nn.Module):
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dim = self.cell.input_size
-        check_call(self, x, dim, state, *[(1, len(x), dim)] * 2)
+        check_call(self, x, dim, state, *[(1, "B", dim)] * 2)
         return self.cell(x, state)
 
 
@@ -152,7 +141,7 @@ class Window(nn.Module):
         self.linear = nn.Linear(window * dim, dim)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        shape = (len(x), self.window - 1, self.linear.out_features)
-        check_call(self, x, shape[-1], state, shape)
-        seen = torch.cat([x.new_zeros(shape) if state is None else state, x], 1)
+        recent = (self.window - 1, self.linear.out_features)
+        check_call(self, x, recent[-1], state, ("B", *recent))
+        seen = torch.cat([x.new_zeros(len(x), *recent) if state is None else state, x], 1)
         return self.linear(seen.unfold(1, self.window, 1).flatten(2)), seen[:, x.shape[1] :]
