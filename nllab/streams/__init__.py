@@ -25,6 +25,8 @@ HOME = {
     "fashion-5x2": ("images", "fashion_5x2"),
     "permuted-fashion": ("images", "permuted_fashion"),
     "plane-ab": ("plane", "plane_ab"),
+    "names-ab": ("names", "names_ab"),
+    "names-5": ("names", "names_5"),
 }
 
 

@@ -1,0 +1,352 @@
+"""Languages, one after another: what a character model still knows of the first when it has learned the last.
+
+    names      next characters of the names of five languages in turn; bits per character on held-out names of each, after each
+    translate  English name to name in language X, then in Y: what is left of X; the small analogue of the paper's Fig. 8
+    texts      the same as names on two texts of the reader's own
+
+Every row is one model and one optimizer, on the same data in the same order: in sequence, its frozen twin (every level but the output layer
+stays at its initial values), and jointly, the ceiling, with as many passes. Nothing but the characters says which language it is, except in
+translation, where the request names it ("de Finland").
+
+Axes: N names, T characters, V alphabet, L languages.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nllab.errors import DataError, SettingError, unknown
+from nllab.models.hope import HopeLM, PeerLM
+from nllab.models.window import CharacterWindow
+from nllab.optim.deep import DeepOptimizer
+from nllab.streams.names import FIVE, languages, pairs
+from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text
+
+ADAMW_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
+
+
+@torch.no_grad()
+def bits_per_character(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor, batch: int = 256) -> float:
+    """Mean -log2 p(next character), the end of a name counted as one; inputs and targets (N, T)."""
+    nats = sum(
+        F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORE, reduction="sum").item()
+        for x, y in zip(inputs.split(batch), targets.split(batch), strict=True)
+    )
+    return nats / int((targets != IGNORE).sum()) / math.log(2)
+
+
+def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: float = 2.0) -> float:
+    """chrF of a whole test set, 0 to 100: F-score of character n-grams up to `order`, recall weighing `beta` times as much; without spaces.
+
+    Precision and recall are averaged over the orders for which both sides have n-grams.
+    Source: Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation".
+    """
+    precision, recall = [], []
+    for n in range(1, order + 1):
+        same = ours = theirs = 0
+        for a, b in zip(found, wanted, strict=True):
+            grams = [Counter(s[i : i + n] for i in range(len(s) - n + 1)) for s in (a.replace(" ", ""), b.replace(" ", ""))]
+            same += (grams[0] & grams[1]).total()
+            ours += grams[0].total()
+            theirs += grams[1].total()
+        if ours and theirs:
+            precision.append(same / ours)
+            recall.append(same / theirs)
+    if not any(precision):
+        return 0.0
+    p, r = mean(precision), mean(recall)
+    return 100 * (1 + beta**2) * p * r / (beta**2 * p + r)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One language: what is learned from and what is tested on, rows of characters (N, T) each. in_order: rows are read in their order."""
+
+    name: str
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "window": lambda v: CharacterWindow(v, 512, 1),
+    "transformer": lambda v: PeerLM(v, 96, 2, mixer="attention", heads=4, parameters=SIZE),
+    "hope-attention": lambda v: HopeLM(v, 96, 2, mixer="attention", heads=4, levels=(1, 4, 16), hidden=96),
+    "hope": lambda v: HopeLM(v, 96, 2, heads=2, chunk_size=4, levels=(1, 4, 16), hidden=96),
+}
+SIZE = 250_000
+# Each optimizer's own setting, by its own best final average in sequence (LOG.md).
+RATES = {"adamw": 1e-4, "deep": 10.0}
+RIDGE = 0.1
+HEADS = ("head",)
+
+
+def make_optimizer(name: str, model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    if name == "deep":
+        return DeepOptimizer(model, rate=rate, ridge=RIDGE, carry_every=0, loss_reduction="sum")
+    if name == "adamw":
+        return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], rate)
+    raise unknown("optimizer", name, RATES)
+
+
+def freeze_all_but_head(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("head."))
+
+
+def batches(inputs: Tensor, targets: Tensor, size: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Rows of like length side by side, cut to the longest of each batch; the order of the batches is drawn."""
+    lengths = (targets != IGNORE).sum(1)
+    # Ties are broken by chance, so that passes differ.
+    order = (lengths + torch.rand(len(lengths), generator=generator)).argsort()
+    parts = list(order.split(size))
+    return [
+        (inputs[rows, : int(lengths[rows].max())], targets[rows, : int(lengths[rows].max())])
+        for rows in (parts[int(i)] for i in torch.randperm(len(parts), generator=generator))
+    ]
+
+
+def learn(
+    model: nn.Module, optimizer: torch.optim.Optimizer, rows: tuple[Tensor, Tensor], *, passes: int, batch: int, generator: torch.Generator
+) -> None:
+    """Cross-entropy of the next character, mean over those asked; the deep optimizer is given the same gradient summed."""
+    summed = isinstance(optimizer, DeepOptimizer)
+    for _ in range(passes):
+        for inputs, targets in batches(*rows, batch, generator):
+            loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+            optimizer.zero_grad()
+            (loss if summed else loss / (targets != IGNORE).sum()).backward()
+            optimizer.step()
+
+
+def together(lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
+    """All lessons' training rows as one, padded to the same length."""
+    longest = max(lesson.train[0].shape[1] for lesson in lessons)
+
+    def joined(part: int, filler: int) -> Tensor:
+        return torch.cat([F.pad(lesson.train[part], (0, longest - lesson.train[part].shape[1]), value=filler) for lesson in lessons])
+
+    return joined(0, END), joined(1, IGNORE)
+
+
+def follow(
+    lessons: Sequence[Lesson],
+    vocabulary: int,
+    *,
+    model: str,
+    optimizer: str,
+    rate: float,
+    seed: int,
+    passes: int,
+    batch: int,
+    joint: bool = False,
+    frozen: bool = False,
+    score: Callable[[nn.Module, Lesson], Any] = lambda model, lesson: bits_per_character(model, *lesson.test),
+) -> list[list[Any]]:
+    """Learn lesson after lesson (or all at once) and score every lesson after each: row i is what is known after lesson i."""
+    if model not in MODELS:
+        raise unknown("model", model, MODELS)
+    torch.manual_seed(seed)
+    net = MODELS[model](vocabulary)
+    if frozen:
+        freeze_all_but_head(net)
+    writer, generator = make_optimizer(optimizer, net, rate), torch.Generator().manual_seed(seed)
+    found = []
+    for rows in [together(lessons)] if joint else [lesson.train for lesson in lessons]:
+        learn(net.train(), writer, rows, passes=passes, batch=batch, generator=generator)
+        net.eval()
+        found.append([score(net, lesson) for lesson in lessons])
+    return found
+
+
+def name_lessons(codes: Sequence[str], seed: int = 0) -> tuple[list[Lesson], Alphabet]:
+    """The names of each language as lessons, and the alphabet of all of them."""
+    tongues = languages(codes, seed=seed)
+    letters = Alphabet(name for tongue in tongues for table in (tongue.train, tongue.test) for name in table.values())
+    return [Lesson(t.about, as_rows([*t.train.values()], letters), as_rows([*t.test.values()], letters)) for t in tongues], letters
+
+
+def text_lessons(paths: Sequence[str], context: int = 64) -> tuple[list[Lesson], Alphabet]:
+    """Texts of the reader's own as lessons. Raises DataError for a text that cannot be used, see `read_text`."""
+    texts = [read_text(path, context=context) for path in paths]
+    letters = Alphabet(text.train for text in texts)
+    return [Lesson(t.name, contexts(t.train, letters, context), contexts(t.test, letters, context)) for t in texts], letters
+
+
+ASKS = "\t"  # stands between the request and the answer
+
+
+def translation_lessons(codes: Sequence[str], seed: int = 0) -> tuple[list[Lesson], Alphabet, dict[str, list[tuple[str, str]]]]:
+    """ "de Finland" TAB "Finnland": lessons whose targets are the answers alone; and the held-out pairs of each language."""
+    tongues = languages(codes, seed=seed)
+    books = {t.about: tuple([(f"{t.code} {e}{ASKS}", n) for e, n in pairs(part)] for part in (t.train, t.test)) for t in tongues}
+    letters = Alphabet(side for parts in books.values() for part in parts for pair in part for side in pair)
+
+    def rows(part: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
+        inputs, targets = as_rows([request + answer for request, answer in part], letters)
+        for target, (request, _) in zip(targets, part, strict=True):
+            target[: len(request)] = IGNORE
+        return inputs, targets
+
+    return [Lesson(name, rows(train), rows(test)) for name, (train, test) in books.items()], letters, {n: b[1] for n, b in books.items()}
+
+
+@torch.no_grad()
+def answers(model: nn.Module, requests: Sequence[str], letters: Alphabet, longest: int = 60) -> list[str]:
+    """The most likely answer, character by character, to each request."""
+    found: list[str] = [""] * len(requests)
+    by_length: dict[int, list[int]] = {}
+    for i, request in enumerate(requests):
+        by_length.setdefault(len(request), []).append(i)
+    for group in by_length.values():
+        tokens = torch.tensor([[END, *letters.encode(requests[i])] for i in group])
+        start = tokens.shape[1]
+        for _ in range(longest):
+            tokens = torch.cat([tokens, model(tokens)[:, -1].argmax(-1, keepdim=True)], 1)
+            if (tokens[:, start:] == END).any(1).all():
+                break
+        for i, row in zip(group, tokens[:, start:].tolist(), strict=True):
+            found[i] = letters.decode(row)
+    return found
+
+
+def gap_closed(sequence: float, joint: float, ours: float) -> float | None:
+    """Share of the gap between AdamW in sequence and AdamW trained jointly that is closed; None where there is no gap."""
+    return None if sequence <= joint else (sequence - ours) / (sequence - joint)
+
+
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
+
+
+def run_names(
+    *,
+    codes: Sequence[str] = FIVE,
+    texts: Sequence[str] = (),
+    models: Sequence[str] = ("window",),
+    seeds: int = 3,
+    passes: int = 3,
+    quick: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Next characters, language after language (or text after text): bits per character as plain numbers, AdamW beside deep.
+
+    quick: two languages, one seed, one pass. Raises: see `languages` and `read_text`; SettingError for one text alone.
+    """
+    if len(texts) == 1:
+        raise SettingError(f"One text was given, {texts[0]!r}; learning one after another takes two or more.")
+    if quick:
+        codes, seeds, passes = codes[:2], 1, 1
+    lessons, letters = text_lessons(texts) if texts else name_lessons(codes)
+    if not all(len(lesson.test[0]) for lesson in lessons):
+        raise DataError("A part of the data holds no sequence to test on.")
+    rows = []
+    for model in models:
+        for optimizer in ("adamw", "deep"):
+            for kind in ("in sequence", "frozen twin", "joint"):
+                started, scores = time.perf_counter(), []
+                for seed in range(seeds):
+                    scores.append(
+                        follow(
+                            lessons,
+                            len(letters),
+                            model=model,
+                            optimizer=optimizer,
+                            rate=JOINT_RATE if (optimizer, kind) == ("adamw", "joint") else RATES[optimizer],
+                            seed=seed,
+                            passes=passes,
+                            batch=BATCH,
+                            joint=kind == "joint",
+                            frozen=kind == "frozen twin",
+                        )
+                    )
+                last = [mean(found[-1]) for found in scores]
+                row = {
+                    "model": model,
+                    "optimizer": optimizer,
+                    "kind": kind,
+                    "average": _summary(last),
+                    "bits": [[mean(s[i][j] for s in scores) for j in range(len(lessons))] for i in range(len(scores[0]))],
+                    "seconds": time.perf_counter() - started,
+                }
+                rows.append(row)
+                report(f"{model}, {optimizer} {kind}: {row['average']['mean']:.3f} bits per character ({row['seconds']:.0f} s)")
+        here = {(row["optimizer"], row["kind"]): row["average"]["mean"] for row in rows if row["model"] == model}
+        for row in rows[-6:]:
+            row["gap_closed"] = gap_closed(here["adamw", "in sequence"], here["adamw", "joint"], row["average"]["mean"])
+    return {
+        "lessons": [lesson.name for lesson in lessons],
+        "characters": len(letters),
+        "uniform": math.log2(len(letters)),
+        "seeds": seeds,
+        "passes": passes,
+        "rates": RATES | {"adamw, joint": JOINT_RATE},
+        "rows": rows,
+    }
+
+
+BATCH = 8
+JOINT_RATE = 3e-4
+
+
+def run_translation(
+    *,
+    codes: Sequence[str] = ("de", "tr"),
+    models: Sequence[str] = ("transformer",),
+    seeds: int = 3,
+    passes: int = 10,
+    quick: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """English name to name in X, then Y: exact match and chrF on held-out names of each, after each."""
+    if quick:
+        seeds, passes = 1, 1
+    lessons, letters, held = translation_lessons(codes)
+
+    def score(model: nn.Module, lesson: Lesson) -> tuple[float, float]:
+        asked = held[lesson.name][:: 8 if quick else 1]
+        found = answers(model, [request for request, _ in asked], letters)
+        wanted = [answer for _, answer in asked]
+        return mean(a == b for a, b in zip(found, wanted, strict=True)), chrf(found, wanted)
+
+    rows = []
+    for model in models:
+        for optimizer in ("adamw", "deep"):
+            for joint in (False, True):
+                started = time.perf_counter()
+                rate = JOINT_RATE if joint and optimizer == "adamw" else RATES[optimizer]
+                runs = [
+                    follow(
+                        lessons,
+                        len(letters),
+                        model=model,
+                        optimizer=optimizer,
+                        rate=rate,
+                        seed=seed,
+                        passes=passes,
+                        batch=BATCH,
+                        joint=joint,
+                        score=score,
+                    )
+                    for seed in range(seeds)
+                ]
+                row = {
+                    "model": model,
+                    "optimizer": optimizer,
+                    "kind": "joint" if joint else "in sequence",
+                    "exact": [[_summary([run[i][j][0] for run in runs]) for j in range(len(lessons))] for i in range(len(runs[0]))],
+                    "chrf": [[_summary([run[i][j][1] for run in runs]) for j in range(len(lessons))] for i in range(len(runs[0]))],
+                    "seconds": time.perf_counter() - started,
+                }
+                rows.append(row)
+                report(f"translation, {model}, {optimizer} {row['kind']}: chrF {[round(cell['mean'], 1) for cell in row['chrf'][-1]]}")
+    return {"lessons": [lesson.name for lesson in lessons], "seeds": seeds, "passes": passes, "rates": RATES, "rows": rows}
