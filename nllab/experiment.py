@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nllab.errors import SettingError, unknown
+from nllab.methods import METHODS
 from nllab.streams import HOME as STREAMS
 
 # Learning rates a plain optimizer takes where none is given: on digits-ab's task A, validation part, each is the best of a grid (LOG.md).
@@ -40,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
 }
 
 Period = Annotated[int, Field(ge=1, le=100_000)]
+Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
@@ -60,6 +62,11 @@ class Experiment(BaseModel):
     passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
     loss: Literal["squared_error", "cross_entropy"] = Field("squared_error", description="the same on both sides of the toggle")
+    outputs: Literal["all", "seen", "batch"] = Field(
+        "all", description="outputs that the loss counts: all, those of the classes seen so far, or those of the batch's classes"
+    )
+    method: str = Field("naive", description="continual-learning method around a plain optimizer")
+    method_settings: dict[str, Amount] = Field({}, description="settings of the method, such as strength:100")
     model: Literal["cms", "hope", "mlp"] = Field("cms", description="cms: memory levels; hope: reads images row by row; mlp: two layers")
     variant: Literal["sequential", "nested", "independent"] = Field("sequential", description="how a cms joins its memory levels")
     dim: int = Field(256, ge=1, le=4096, description="width")
@@ -96,6 +103,8 @@ class Experiment(BaseModel):
             raise unknown("stream", self.stream, STREAMS)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
         if self.off_optimizer not in PLAIN_OPTIMIZERS:
             raise unknown("off_optimizer", self.off_optimizer, PLAIN_OPTIMIZERS)
         if list(self.periods) != sorted(self.periods):
@@ -148,17 +157,22 @@ class Experiment(BaseModel):
 
 
 def _spelled(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}:{item}" for key, item in value.items())
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def read_setting(key: str, text: str) -> Any:
-    """The value that a person means by `key=text`: lists by commas, nothing for None. The experiment itself checks it."""
+    """The value that a person means by `key=text`: lists by commas, pairs by colons, nothing for None. The experiment itself checks it."""
     if key not in Experiment.model_fields:
         raise unknown("setting", key, Experiment.model_fields)
     if key == "periods":
         return tuple(part.strip() for part in text.split(","))
+    if key == "method_settings":
+        pairs = [part.partition(":") for part in text.split(",") if part.strip()]
+        return {name.strip(): amount.strip() for name, _, amount in pairs}
     return None if key == "learning_rate" and text.lower() in ("", "none") else text
 
 

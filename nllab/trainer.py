@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nllab import probes
+from nllab import methods, probes
 from nllab.errors import SettingError, unknown
 from nllab.experiment import LEARNING_RATES, OPTIMIZERS, Experiment
 from nllab.levels import Level, Schedule
+from nllab.methods.objective import Objective
 from nllab.models.classifier import CMSClassifier
 from nllab.models.hope import HopeClassifier
 from nllab.optim.deep import DeepOptimizer
@@ -52,6 +52,8 @@ def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tupl
     """The experiment's model and its levels, drawn from the experiment's seed; torch's own generator is left as it was."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
+        if (own := methods.model_of(experiment.method, experiment.method_settings, stream)) is not None:
+            return own, own.levels()
         if experiment.model == "mlp":
             model: nn.Module = nn.Sequential(
                 nn.Linear(stream.features, experiment.dim), nn.ReLU(), nn.Linear(experiment.dim, stream.classes)
@@ -95,13 +97,6 @@ def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Paramet
         case "deep-momentum":
             return DeepMomentum(parameters, lr=learning_rate)
     raise unknown("optimizer", name, LEARNING_RATES)
-
-
-def loss_of(scores: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """Mean over the batch of cross-entropy, or of half the squared distance to the one-hot label. scores (B, classes), labels (B)."""
-    if kind == "cross_entropy":
-        return F.cross_entropy(scores, labels)
-    return 0.5 * (scores - F.one_hot(labels, scores.shape[1]).to(scores.dtype)).square().sum(1).mean()
 
 
 class Trainer:
@@ -150,6 +145,12 @@ class Trainer:
         self.own_optimizer = optimizer is not None
         self.plain = Leveled(members, schedule, lambda parameters: optimizer or self._make_plain(parameters))
         self.acting = experiment.optimizer  # who writes
+        self.objective = Objective(experiment.loss, experiment.outputs, self.stream.classes)
+        self.method = methods.build(experiment.method, experiment.method_settings, self.objective, experiment.seed)
+        if experiment.method != "naive" and self.acting == "deep":
+            raise SettingError(
+                f"method={experiment.method} works with a plain optimizer, and optimizer is 'deep'. Take optimizer=adam or sgd."
+            )
         self._wrote: set[str] = set()
         self.movements = {name: probes.Movement(parameters) for name, parameters in members.items()}
         self.generator = torch.Generator().manual_seed(experiment.seed)
@@ -212,6 +213,8 @@ class Trainer:
             case "optimizer":
                 if value not in OPTIMIZERS:
                     raise unknown("optimizer", value, OPTIMIZERS)
+                if value == "deep" and self.experiment.method != "naive":
+                    raise SettingError(f"This run's method is {self.experiment.method!r}, which works with a plain optimizer.")
                 if self.own_optimizer and value not in ("deep", self.plain_name):
                     raise SettingError(
                         f"This run trains with an optimizer of your own; switch between 'deep' and {self.plain_name!r} (yours)."
@@ -275,8 +278,8 @@ class Trainer:
             rows += self._open_experience()
         batch = self._next_batch()
         self.plain.zero_grad()
-        scores = self.model(batch.inputs)
-        loss = loss_of(scores, batch.labels, self.experiment.loss)
+        self.objective.see(batch.labels)
+        scores, loss = self.method.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             return [*rows, self._give_up(value)]
@@ -284,12 +287,14 @@ class Trainer:
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
             return [*rows, self._give_up(value)]
+        self.method.before_step(self.model)
         self.deep.acting = self.acting == "deep"
-        if self.deep.acting or self.experiment.observe:
+        if self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"):
             self.deep.step()
         else:
             self.deep.skip()
         self.plain.step(write=not self.deep.acting)
+        self.method.after_step(self.model, batch, scores.detach())
         self._wrote.add(self.acting)
         if self.experiment.variant == "nested" and isinstance(self.model, CMSClassifier):
             self.model.memory.restart(self.steps + 1)
@@ -333,6 +338,8 @@ class Trainer:
             return []
         self._opened = False
         row = {"kind": "experience", "step": self.steps, "experience": self.experience, "task": self._task_name}
+        if self.method.boundaries and self._experience_steps:
+            self.method.end_of_experience(self.model, self._train_part)
         self.experience += 1
         return [{**row, "accuracy": self._accuracies()}]
 
@@ -384,9 +391,10 @@ class Trainer:
         return {"kind": "end", "step": self.steps, "reason": "diverged", "text": text}
 
     def bytes_kept(self) -> int:
-        """Bytes that the learner keeps beyond its weights: the states of the optimizers that have written so far."""
+        """Bytes that the learner keeps beyond its weights: its method's memory and the states of optimizers that have written."""
         plain = [s for state in self.plain.optimizer.state.values() for s in state.values() if isinstance(s, Tensor)]
-        return (self.deep.bytes_kept() if "deep" in self._wrote else 0) + sum(t.numel() * t.element_size() for t in plain)
+        deep = self.deep.bytes_kept() if "deep" in self._wrote else 0
+        return deep + self.method.bytes_kept() + sum(t.numel() * t.element_size() for t in plain)
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything needed to go on from here, as values of their own."""
@@ -396,6 +404,11 @@ class Trainer:
             "plain": _copied(self.plain.state_dict()),
             "movements": {name: movement.state() for name, movement in self.movements.items()},
             "generator": self.generator.get_state(),
+            "method": {
+                "memory": _copied(self.method.memory),
+                "generator": self.method.generator.get_state(),
+                "seen": self.objective.seen.clone(),
+            },
             "batches": list(self._batches),
             "place": {name: _copied(getattr(self, name)) for name in _PLACE},
         }
@@ -412,6 +425,9 @@ class Trainer:
         for name, movement in self.movements.items():
             movement.restore(checkpoint["movements"][name])
         self.generator.set_state(checkpoint["generator"])
+        self.method.memory = _copied(checkpoint["method"]["memory"])
+        self.method.generator.set_state(checkpoint["method"]["generator"])
+        self.objective.seen = checkpoint["method"]["seen"].clone()
         self._batches = list(checkpoint["batches"])
 
 

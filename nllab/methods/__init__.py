@@ -1,0 +1,87 @@
+"""The usual continual-learning methods to compare with, by name. `build` makes one; the names are known without loading torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from nllab.errors import SettingError, unknown
+
+if TYPE_CHECKING:
+    from nllab.methods.method import Method
+    from nllab.methods.objective import Objective
+    from nllab.methods.random_features import FrozenFeatures
+    from nllab.streams.stream import Stream
+
+
+class Home(NamedTuple):
+    """Where a method lives, its settings with their defaults, and what it is told beyond the batches."""
+
+    module: str
+    name: str
+    settings: dict[str, float]
+    told: tuple[str, ...] = ()  # of "boundaries" and "samples"
+
+
+HOME = {
+    "naive": Home("method", "Naive", {}),
+    "fewer-updates": Home("fewer_updates", "FewerUpdates", {"every": 4}),
+    "ewc": Home("ewc", "EWC", {"strength": 100, "samples": 200}, ("boundaries",)),
+    "online-ewc": Home("ewc", "OnlineEWC", {"strength": 100, "samples": 200, "decay": 1}, ("boundaries",)),
+    "si": Home("si", "SI", {"strength": 1, "damping": 0.1}, ("boundaries",)),
+    "lwf": Home("lwf", "LwF", {"strength": 1, "temperature": 2}, ("boundaries",)),
+    "er": Home("er", "ER", {"strength": 1, "buffer": 200}, ("samples",)),
+    "a-gem": Home("a_gem", "AGEM", {"buffer": 200}, ("samples",)),
+    "der++": Home("der", "DERpp", {"alpha": 0.5, "beta": 1, "buffer": 200}, ("samples",)),
+    "owm": Home("owm", "OWM", {"strength": 10, "average": 0}, ("boundaries",)),
+    "gpm": Home("gpm", "GPM", {"threshold": 0.99, "samples": 300}, ("boundaries",)),
+    "rls": Home("rls", "RLS", {"ridge": 0.01, "features": 1000}),
+    "rls-conv": Home("rls", "RLS", {"ridge": 1, "filters": 64}),
+}
+METHODS = tuple(HOME)
+
+
+def check(name: str, settings: Mapping[str, float]) -> dict[str, float]:
+    """The method's settings, given or default. Raises SettingError for an unknown method, an unknown setting or a negative value."""
+    if name not in HOME:
+        raise unknown("method", name, HOME)
+    known = HOME[name].settings
+    for key, value in settings.items():
+        if key not in known:
+            if not known:
+                raise SettingError(f"The method {name!r} has no settings, and {key}={value} was given.")
+            raise unknown(f"setting of the method {name!r}", key, known)
+        whole = key in ("every", "samples", "buffer", "features", "filters")
+        least = 1 if key in ("every", "samples", "features", "filters") else 0
+        if not least <= value < float("inf") or (whole and value != int(value)):
+            expected = f"a whole number, {least} or more" if whole else "a finite number, 0 or more"
+            raise SettingError(f"method_settings: {key} of {name!r} is {value!r}; it must be {expected}.")
+    for key, most in (("threshold", 1), ("decay", 1), ("average", 1)):
+        if settings.get(key, 0) > most:
+            raise SettingError(f"method_settings: {key} of {name!r} is {settings[key]!r}; it lies in [0, {most}].")
+    return {key: int(v) if isinstance(d, int) and v == int(v) else v for key, d in known.items() for v in [settings.get(key, d)]}
+
+
+def build(name: str, settings: Mapping[str, float], objective: Objective, seed: int) -> Method:
+    """The method of this name; all that it draws comes from `seed`. Raises SettingError for what cannot be used."""
+    import torch
+
+    checked = check(name, settings)
+    home = HOME[name]
+    make = getattr(importlib.import_module(f"nllab.methods.{home.module}"), home.name)
+    return make(objective, torch.Generator().manual_seed(seed), **checked)
+
+
+def model_of(name: str, settings: Mapping[str, float], stream: Stream) -> FrozenFeatures | None:
+    """The model that a method brings along, drawn from torch's own generator; None where it trains the experiment's."""
+    if name not in ("rls", "rls-conv"):
+        return None
+    from nllab.methods.random_features import ConvolutionalFeatures, DenseFeatures, FrozenFeatures
+
+    checked = check(name, settings)
+    if name == "rls":
+        return FrozenFeatures(DenseFeatures(stream.features, int(checked["features"])), stream.classes)
+    if stream.image_shape is None:
+        raise SettingError(f"method=rls-conv reads images, and the stream {stream.name!r} has none. Take method=rls.")
+    return FrozenFeatures(ConvolutionalFeatures(stream.image_shape, int(checked["filters"])), stream.classes)
