@@ -316,3 +316,16 @@ def test_bad_input_is_named_before_anything_is_computed():
             cms(torch.zeros(3, 3, 4), state._replace(position=position))
     with pytest.raises(SettingError, match="inner_lr is None"):
         ContinuumMemory(4, (2,)).write(state, gradients, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("variant", ["sequential", "independent"])
+def test_compiled_it_is_the_memory_itself(variant):
+    cms, x = stirred(4, (2, 4), variant=variant, dtype=torch.float32), torch.randn(2, 3, 4)
+    for run in (lambda m: m(x), lambda m: m(x, cms.start(2))):
+        outcomes = []
+        for module in (torch.compile(cms, backend="aot_eager"), cms):
+            y = run(module)
+            outcomes.append((y, *torch.autograd.grad(y.sin().sum(), list(cms.parameters()))))
+        torch.testing.assert_close(*outcomes, rtol=1e-4, atol=1e-5)

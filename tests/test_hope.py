@@ -453,3 +453,22 @@ def test_a_mixer_names_what_does_not_fit(name):
             mixer(x, other)
     with pytest.raises(ShapeError, match="state"):
         mixer(x[:1], state)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [{"chunk_size": 3}, {"mixer": "attention"}, {"mixer": "linear"}],
+    ids=["self-modifying", "attention", "linear"],
+)
+def test_compiled_it_is_the_model_itself(settings):
+    model, tokens = lm(**{"mixer": "self-modifying", **settings}).float(), some_tokens(length=8)
+
+    def outcome(run):
+        y = run(tokens)
+        gradients = torch.autograd.grad(next_token_loss(y, tokens), list(model.parameters()), allow_unused=True)
+        return y, *(torch.zeros(()) if g is None else g for g in gradients)
+
+    for found, expected in zip(outcome(torch.compile(model, backend="aot_eager")), outcome(model), strict=True):
+        torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-4, atol=1e-5)

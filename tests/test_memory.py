@@ -12,9 +12,11 @@ RULES = {
     "dgd": (dgd_write, reference.dgd_write, {}),
     "dgd_dot": (dgd_write, reference.dgd_write, {"objective": "dot"}),
     "dgd_momentum": (dgd_write, reference.dgd_write, {"momentum": 0.7}),
+    "dgd_factor_2": (dgd_write, reference.dgd_write, {"gradient_factor": 2.0}),
     "titans": (titans_write, reference.titans_write, {}),
     "mlp_dgd": (mlp_dgd_write, reference.mlp_dgd_write, {}),
     "mlp_dgd_dot_without_erase": (mlp_dgd_write, reference.mlp_dgd_write, {"objective": "dot", "erase": False}),
+    "mlp_dgd_factor_2": (mlp_dgd_write, reference.mlp_dgd_write, {"gradient_factor": 2.0}),
 }
 # Both forms are exact; what is left is the rounding of float64 over a hundred tokens.
 EXACT = 1e-10
@@ -120,6 +122,7 @@ def repeated_pair(function, **options):
         (dgd_write, {"objective": "l2"}, 0.5),
         (dgd_write, {"objective": "l2", "erase": False}, 1.0),
         (dgd_write, {"objective": "l2", "momentum": 0.5}, 2 / 3),
+        (dgd_write, {"objective": "l2", "gradient_factor": 2.0}, 2 / 3),
     ],
 )
 def test_a_repeated_pair_settles_where_theory_says(function, options, share):
@@ -182,6 +185,19 @@ def test_retention_zero_forgets_everything_and_stays_finite():
     torch.testing.assert_close(after, expected)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_strong_forgetting_keeps_outputs_and_gradients_finite(rule):
+    fast, slow, options = RULES[rule]
+    *inputs, keep, query = case(rule, 40)
+    # γ_i / γ_t for i < t is as large as 1e1200 here.
+    inputs = [*inputs, torch.full_like(keep, 1e-30).requires_grad_(), query]
+    (found, gradients), (expected, wanted) = (run(f, inputs, chunk_size=40, **options) for f in (fast, slow))
+    assert relative(found, expected) < EXACT
+    # The slope of log α there is 1e30, which magnifies its rounding: of the gradient for α only that it is a number.
+    assert gradients[-2].isfinite().all()
+    assert relative(gradients[:-2] + gradients[-1:], wanted[:-2] + wanted[-1:]) < EXACT
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -207,6 +223,7 @@ def test_retention_zero_forgets_everything_and_stays_finite():
         ({"retention": torch.full((2, 3), -0.5)}, SettingError, "a value of retention is -0.5"),
         ({"objective": "l3"}, SettingError, "objective 'l3'.*Did you mean 'l2'"),
         ({"objective": None}, SettingError, "objective None"),
+        ({"gradient_factor": "2"}, SettingError, r"gradient_factor is '2'; expected a number in \(0, inf\)"),
         ({"state": None}, ShapeError, "state is a NoneType"),
         ({"state": (torch.zeros(2, 4, 4), None)}, ShapeError, "state is a tuple|state.down is a NoneType"),
     ],

@@ -26,12 +26,15 @@ VARIANTS = {
     "only rates, two chunk sizes, mlp": {"adaptive": ("inner_lr", "retention"), "hidden": 3, "projection_chunk_size": 6, "momentum": 0.6},
     "plain Titans": {"adaptive": (), "momentum": 0.6, "erase": False, "heads": 2},
     "plain Titans, mlp": {"adaptive": (), "hidden": 3},
+    "factor 2": {"gradient_factor": 2.0, "heads": 2},
+    "factor 2, mlp": {"gradient_factor": 2.0, "hidden": 3},
     "dot": {"objective": "dot"},
     "dot, mlp": {"objective": "dot", "hidden": 3},
     "plain, dot": {"objective": "dot", "adaptive": ()},
     "no erase, no retention, no convolution": {"erase": False, "retention": False, "conv_window": 0},
     "limited": {"max_norm": 0.9, "heads": 2, "projection_chunk_size": 6},
     "limited, mlp": {"max_norm": 0.5, "hidden": 3},
+    "limited, momentum": {"max_norm": 0.5, "momentum": 0.6},
     "limited, plain Titans": {"max_norm": 0.9, "adaptive": ()},
     "no retention, mlp": {"retention": False, "hidden": 3, "conv_window": 1},
 }
@@ -382,3 +385,20 @@ def test_states_that_do_not_fit_are_named():
     ]:
         with pytest.raises(SettingError, match=message):
             memory(x, state)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("settings", [{}, {"hidden": 3}, {"projection_chunk_size": 2, "heads": 2, "momentum": 0.5}])
+def test_compiled_it_is_the_layer_itself(settings):
+    memory, x = layer(chunk_size=4, dtype=torch.float32, **settings), tokens(2, 9, dtype=torch.float32)
+
+    def everything(run):
+        start = x.clone().requires_grad_()
+        y, state = run(start)
+        again, last = run(start, state)
+        values = [y, again, *last.tensors()]
+        return values, torch.autograd.grad(sum(v.sin().sum() for v in values), [start, *memory.parameters()])
+
+    for found, expected in zip(everything(torch.compile(memory, backend="aot_eager")), everything(memory), strict=True):
+        assert relative(joined(found), joined(expected)) < 1e-5

@@ -20,12 +20,7 @@ def check_heads(dim: int, heads: int) -> None:
 
 
 def check_tensor(
-    name: str,
-    tensor: object,
-    shape: Sequence[int | str],
-    like: Tensor,
-    others: Collection[torch.dtype] = HALF,
-    sizes: dict[str, int] | None = None,
+    name: str, tensor: object, shape: Sequence[int | str], like: Tensor, others: Collection = HALF, sizes: dict[str, int] | None = None
 ) -> None:
     """Raise ShapeError unless it is a finite tensor of this shape, on the device of `like`, in its dtype or one of the others.
 

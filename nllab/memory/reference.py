@@ -42,7 +42,9 @@ def delta_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk
     return _joined(reads, query), state
 
 
-def dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, momentum=0.0):
+def dgd_write(
+    state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, momentum=0.0, gradient_factor=1
+):
     """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of the chunk."""
     reads, velocity, boundary = [], torch.zeros_like(state), state
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
@@ -50,15 +52,15 @@ def dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_s
             boundary = state
         reads.append(apply(boundary, q))
         gradient = outer(apply(boundary, k) - v, k) if objective == "l2" else -outer(v, k)
-        velocity = momentum * velocity - rate * gradient
+        velocity = momentum * velocity - gradient_factor * rate * gradient
         erased = rate * outer(apply(state, k), k) if erase else 0
         state = keep * state - erased + velocity
     return _joined(reads, query), state
 
 
-def titans_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, momentum=0.9):
+def titans_write(state, key, value, inner_lr=1, retention=1, *, momentum=0.9, **settings):
     """M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ."""
-    return dgd_write(state, key, value, inner_lr, retention, query=query, chunk_size=chunk_size, erase=False, momentum=momentum)
+    return dgd_write(state, key, value, inner_lr, retention, erase=False, momentum=momentum, **settings)
 
 
 def mlp_read(weights, query, *, residual=True):
@@ -66,7 +68,9 @@ def mlp_read(weights, query, *, residual=True):
     return torch.stack([_read(weights, z, residual) for z in query.unbind(-2)], dim=-2)
 
 
-def mlp_dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True):
+def mlp_dgd_write(
+    state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True, gradient_factor=1
+):
     """up: Eq. 88 with the gradient at the chunk's start; down: the same without the erase."""
     reads, boundary = [], state
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
@@ -75,7 +79,8 @@ def mlp_dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chu
         reads.append(_read(boundary, q, residual))
         gradient = MLPWeights(*_gradient(boundary, k, v, objective, residual))
         erased = rate * outer(apply(state.up, k), k) if erase else 0
-        state = MLPWeights(keep * state.up - erased - rate * gradient.up, keep * state.down - rate * gradient.down)
+        step = gradient_factor * rate
+        state = MLPWeights(keep * state.up - erased - step * gradient.up, keep * state.down - step * gradient.down)
     return _joined(reads, query), state
 
 
@@ -119,7 +124,9 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
             if layer.adaptive and layer.hidden is not None:
                 target = _below_one(target)
             gradient = _gradient(boundary[name], key, target, layer.objective, residual=name not in GATES)
-            velocity[name] = tuple(layer.momentum * s - rate * g for s, g in zip(velocity[name], gradient, strict=True))
+            velocity[name] = tuple(
+                layer.momentum * s - layer.gradient_factor * rate * g for s, g in zip(velocity[name], gradient, strict=True)
+            )
             first, *rest = memory[name]
             erased = rate * outer(apply(first, key), key) if layer.erase else 0
             memory[name] = tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity[name], strict=True))

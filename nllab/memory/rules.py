@@ -15,7 +15,7 @@ Dk Dv widths of key and value, E hidden width.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -169,6 +169,7 @@ def dgd_write(
     objective: Objective = "l2",
     erase: bool = True,
     momentum: float = 0.0,
+    gradient_factor: float = 1.0,
 ) -> tuple[Tensor | None, Tensor]:
     """Delta gradient descent with retention: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t).
 
@@ -178,16 +179,17 @@ def dgd_write(
     Shapes, units, errors as in `hebbian_write`, but the reads are B q_t; S starts at 0 (`SelfModifyingTitans` carries it in its state).
     Source: Eq. 88, 90, 92, 93. objective "l2" is Eq. 93, "dot" Eq. 92.
     Differs from paper: the sign of Eq. 92; the boundary is that of the chunk before (the printed index C ceil(t/C) would read the future);
-        momentum is in no equation of the paper, its form is that of Titans. The L2 gradient has no factor 2, as in Eq. 93, so that a
-        repeated pair settles at M k = v/2.
+        momentum is in no equation of the paper, its form is that of Titans. The gradient has no factor 2, as in Eq. 93, so that a
+        repeated pair settles at M k = v/2; gradient_factor=2 is that of ‖M k - v‖² as it is defined, and settles at 2v/3.
     """
     check_number("momentum", momentum, "[0, 1)")
+    check_number("gradient_factor", gradient_factor, "(0, inf)")
     chunks = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective)
     velocity, reads = torch.zeros_like(state), []
     with exactly(state):
         for k, v, q, rate, keep in chunks:
             reads.append(q @ state.mT if q is not None else None)
-            drive = rate * (v - k @ state.mT if objective == "l2" else v)
+            drive = gradient_factor * rate * (v - k @ state.mT if objective == "l2" else v)
             tokens = span(k, _log(keep), rate if erase else None)
             if momentum:
                 state, velocity = advance_with_momentum(tokens, state, velocity, drive, momentum)
@@ -197,25 +199,15 @@ def dgd_write(
 
 
 def titans_write(
-    state: Tensor,
-    key: Tensor,
-    value: Tensor,
-    inner_lr: Rate = 1,
-    retention: Rate = 1,
-    *,
-    query: Tensor | None = None,
-    chunk_size: int = 16,
-    momentum: float = 0.9,
+    state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, momentum: float = 0.9, **settings: Any
 ) -> tuple[Tensor | None, Tensor]:
     """Titans: gradient descent with momentum, M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ; no erase.
 
-    Shapes, units, errors as in `dgd_write`.
+    Shapes, units, errors, query and chunk_size as in `dgd_write`.
     Source: Eq. 76-78 and Titans (Behrouz et al. 2025, arXiv 2501.00663).
     Differs from paper: α is what is kept, as in Eq. 88 (Titans' own α is what is forgotten); β is a constant.
     """
-    return dgd_write(
-        state, key, value, inner_lr, retention, query=query, chunk_size=chunk_size, objective="l2", erase=False, momentum=momentum
-    )
+    return dgd_write(state, key, value, inner_lr, retention, erase=False, momentum=momentum, **settings)
 
 
 def mlp_dgd_write(
@@ -230,6 +222,7 @@ def mlp_dgd_write(
     objective: Objective = "l2",
     erase: bool = True,
     residual: bool = True,
+    gradient_factor: float = 1.0,
 ) -> tuple[Tensor | None, MLPWeights]:
     """Delta gradient descent on the residual MLP memory of Eq. 89: the erase acts on `up`, whose input is the key; `down` only decays.
 
@@ -238,6 +231,7 @@ def mlp_dgd_write(
     Differs from paper: M (α I - η k kᵀ) is defined for a matrix that acts on k; on an MLP it is applied to the matrix that does, and the
         other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
     """
+    check_number("gradient_factor", gradient_factor, "(0, inf)")
     chunks, reads = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, matrices=2), []
     _check_skip(residual, state.up.shape[-1], state.down.shape[-2])
     with exactly(state):
@@ -245,7 +239,7 @@ def mlp_dgd_write(
             reads.append(_read(state, q, residual) if q is not None else None)
             hidden, slope = silu_with_slope(k @ state.up.mT)
             error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
-            step = -rate * error
+            step = -gradient_factor * rate * error
             up = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
             down = advance(span(hidden, _log(keep), None), state.down, step)
             state = MLPWeights(up, down)

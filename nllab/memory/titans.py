@@ -82,7 +82,7 @@ class SelfModifyingTitans(nn.Module):
     projection_chunk_size: the same for the other memories; None takes chunk_size.
     hidden: None for linear memories, a width for residual MLPs.
     adaptive: the projections that are memories themselves; the rest are static linear maps. () is plain Titans, whose target is v itself.
-    objective: "l2" (Eq. 93) or "dot" (Eq. 92 with the sign that stores).
+    objective: "l2" (Eq. 93) or "dot" (Eq. 92 with the sign that stores). gradient_factor: 1 as in Eq. 93, or 2 as ‖M k - v‖² has it.
     momentum: β of S_t = β S_{t-1} - η_t G_t. erase: whether α I is α I - η k kᵀ (DGD). retention: whether α may be below 1.
     conv_window: tokens seen by the causal depthwise convolutions of q, k and v; 0 for none.
     max_inner_lr: η lies between 0 and this. Keep η C / (1 - β) modest: inside a chunk a repeated key is written again and again.
@@ -91,7 +91,8 @@ class SelfModifyingTitans(nn.Module):
 
     Shapes: x and y (B, T, D), any T of 1 or more. Cutting a sequence anywhere into calls that hand the state on changes nothing.
     Dtype/device: x has the parameters' dtype, or is half precision; state and writes are float32 or wider, also under autocast.
-    Compile: `torch.compile(layer)` gives the outputs, states and gradients of the layer itself, but does not look for NaN in its input.
+    Compile: `torch.compile(layer)` is one graph with the outputs, states and gradients of the layer itself, for linear and MLP memories; it
+        does not look for NaN in its input, and has no second derivatives.
     Raises: SettingError for a setting, ShapeError for an input or state that does not fit, before anything is computed.
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 76-78 (adaptive=()), 83-93.
     Differs from paper: values are bounded, v / sqrt(1 + ‖v‖²) (v̂ = M M x is quadratic in the state and diverges), the targets of MLPs
@@ -112,6 +113,7 @@ class SelfModifyingTitans(nn.Module):
         hidden: int | None = None,
         adaptive: Collection[str] = ADAPTIVE,
         objective: Objective = "l2",
+        gradient_factor: float = 1.0,
         momentum: float = 0.0,
         erase: bool = True,
         retention: bool = True,
@@ -132,6 +134,7 @@ class SelfModifyingTitans(nn.Module):
         for name in (adaptive := (adaptive,) if isinstance(adaptive, str) else tuple(adaptive)):
             check_choice("adaptive projection", name, PROJECTIONS)
         check_choice("objective", objective, OBJECTIVES)
+        check_number("gradient_factor", gradient_factor, "(0, inf)")
         check_number("momentum", momentum, "[0, 1)")
         check_whole("conv_window", conv_window, 0)
         # Above 1 the erase overshoots.
@@ -139,7 +142,8 @@ class SelfModifyingTitans(nn.Module):
         check_number("max_norm", max_norm, "(0, inf)")
         self.dim, self.heads, self.width, self.hidden = dim, heads, dim // heads, hidden
         self.adaptive = tuple(name for name in PROJECTIONS if name in adaptive and (retention or name != "retention"))
-        self.objective, self.momentum, self.erase, self.retention = objective, momentum, erase, retention
+        self.objective, self.gradient_factor, self.momentum = objective, gradient_factor, momentum
+        self.erase, self.retention = erase, retention
         self.conv_window, self.max_inner_lr, self.max_norm = conv_window, max_inner_lr, max_norm
         projections_every = projection_chunk_size or chunk_size
         # Memories with the same chunk size share their state (linear) or their stacked weights (MLP).
@@ -221,9 +225,9 @@ class SelfModifyingTitans(nn.Module):
             rate, *keep = (gates + bias).unbind(1)
             rate = self.max_inner_lr * rate.sigmoid()
             log_retention = F.logsigmoid(-keep[0]) if self.retention else torch.zeros_like(rate)
-            tokens = span(key, log_retention, rate if self.erase else None)
+            tokens, push = span(key, log_retention, rate if self.erase else None), self.gradient_factor * rate
             for g, size in enumerate(self.chunk_sizes):
-                running[g], velocity[g] = memories.write(boundary[g], running[g], velocity[g], tokens, value, rate, self.momentum)
+                running[g], velocity[g] = memories.write(boundary[g], running[g], velocity[g], tokens, value, push, self.momentum)
                 if position % size == 0:
                     running[g] = limit(running[g], self.max_norm)
         y = memories.finish(torch.cat(reads, dim=-2), maps)

@@ -24,6 +24,7 @@ from nllab.errors import SettingError, ShapeError, check_choice, check_number, c
 from nllab.levels import Level, check_period
 from nllab.memory.checks import check_tensor
 
+Periods = Sequence[int] | Mapping[str, int]
 VARIANTS = ("sequential", "nested", "independent")
 
 
@@ -93,6 +94,7 @@ class ContinuumMemory(nn.Module):
     tokens; in the nested variant the initial state is learned by the outer loop through all writes (clock of tokens) or follows the
     weights it started (`restart`, clock of steps), not by one more optimizer inside the sequence.
 
+    Compile: `torch.compile` of the module gives its outputs and gradients, with a state or without.
     Shapes: x (B, T, dim) · state as made by `start(B)`, or None for the parameters themselves · returns (B, T, dim).
     Raises: SettingError for no levels, periods that do not grow (nested: that do not divide one another) or an unknown variant;
       ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and batch.
@@ -101,7 +103,7 @@ class ContinuumMemory(nn.Module):
     def __init__(
         self,
         dim: int,
-        levels: Sequence[int] | Mapping[str, int],
+        levels: Periods,
         *,
         variant: str = "sequential",
         hidden: int | None = None,
@@ -121,15 +123,12 @@ class ContinuumMemory(nn.Module):
                 raise SettingError(f"levels have periods {tuple(self.periods.values())}; {variant} ones are expected {rule}.")
         if inner_lr is not None:
             check_number("inner_lr", inner_lr, "[0, inf)")
-        if blocks is not None and len(blocks) != len(self.periods):
+        if blocks is None:
+            blocks = [MLPBlock(dim, 2 * dim if hidden is None else hidden) for _ in self.periods]
+        if len(blocks) != len(self.periods):
             raise SettingError(f"blocks are {len(blocks)} for {len(self.periods)} levels; expected one a level.")
         self.dim, self.variant = dim, variant
-        made = (
-            [deepcopy(b) for b in blocks]
-            if blocks is not None
-            else [MLPBlock(dim, 2 * dim if hidden is None else hidden) for _ in self.periods]
-        )
-        self.blocks = nn.ModuleDict(dict(zip(self.periods, made, strict=True)))
+        self.blocks = nn.ModuleDict(dict(zip(self.periods, map(deepcopy, blocks), strict=True)))
         count = len(self.periods)
         self.mix = nn.Parameter(torch.full((count,), 1 / count)) if variant == "independent" else None
         self.inner_lr = None if inner_lr is None else nn.Parameter(torch.full((count,), float(inner_lr)))

@@ -14,7 +14,7 @@ outer gradients go through all writes. Axis letters: B batch, T tokens, D width,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from math import prod
@@ -29,7 +29,7 @@ from nllab.errors import SettingError, ShapeError, check_choice, check_sizes, ch
 from nllab.levels import Level
 from nllab.memory.checks import check_tensor
 from nllab.memory.titans import SelfModifyingTitans, map_tensors
-from nllab.models.cms import CMSState, ContinuumMemory, level_names
+from nllab.models.cms import CMSState, ContinuumMemory, Periods, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
 
 # Name -> class and its own settings: HOPE, Hope-Attention and what they are compared with.
@@ -73,7 +73,7 @@ class Block(nn.Module):
 
 def Hope(
     dim: int,
-    levels: Sequence[int] | Mapping[str, int] = (1, 8, 64),
+    levels: Periods = (1, 8, 64),
     *,
     mixer: str = "self-modifying",
     variant: str = "sequential",
@@ -96,7 +96,7 @@ def Hope(
         raise SettingError(f"Mixer {mixer!r} does not take these settings: {', '.join(mixer_settings)} ({error}).") from error
 
 
-def HopeAttention(dim: int, levels: Sequence[int] | Mapping[str, int] = (1, 8, 64), *, heads: int = 1, **settings: Any) -> Block:
+def HopeAttention(dim: int, levels: Periods = (1, 8, 64), *, heads: int = 1, **settings: Any) -> Block:
     """Hope-Attention: the HOPE block with softmax attention in place of self-modifying Titans; settings as in `Hope`.
 
     Source: section 7.3 and Table 1, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block`; rotary positions are ours.
@@ -119,6 +119,9 @@ class LanguageModel(nn.Module):
     outputs: scores per token, if other than the vocabulary (then there is no next-token loss and no clock of tokens).
     The clock of tokens runs where the blocks' CMS have a rate `inner_lr` other than 0. Of T tokens whose next token is known a level
     writes floor(T / period) times; the rest wait in the state. Training keeps the graph of all tokens: `detach(state)` truncates it.
+
+    Compile: `torch.compile(model)` gives the model's scores and gradients (an LSTM breaks the graph). The clock of tokens
+    cannot be compiled: it differentiates twice, which compiled graphs do not.
 
     Source: Eq. 71 and section 7.3, Behrouz et al. 2025, arXiv 2512.24695, with the next-token loss as its objective.
     Differs from paper: where an inner gradient ends is not said there; here it stays within the tokens since the last write of any level.
@@ -265,21 +268,13 @@ def next_token_loss(scores: Tensor, tokens: Tensor) -> Tensor:
     return F.cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
-def HopeLM(
-    vocabulary: int,
-    dim: int = 64,
-    layers: int = 2,
-    *,
-    levels: Sequence[int] | Mapping[str, int] = (1, 8, 64),
-    outputs: int | None = None,
-    **block_settings: Any,
-) -> LanguageModel:
-    """A language model of HOPE blocks; `mixer="attention"` makes it Hope-Attention. Block settings as in `Hope`.
+def HopeLM(vocabulary: int, dim: int = 64, layers: int = 2, *, outputs: int | None = None, **block_settings: Any) -> LanguageModel:
+    """A language model of HOPE blocks; `mixer="attention"` makes it Hope-Attention. Block settings (levels, mixer, ...) as in `Hope`.
 
     Source: Eq. 94-97. Differs from paper: see `Block` and `SelfModifyingTitans`; head and embedding are not tied.
     """
     check_whole("layers", layers)
-    return LanguageModel(vocabulary, [Hope(dim, levels, **block_settings) for _ in range(layers)], outputs=outputs)
+    return LanguageModel(vocabulary, [Hope(dim, **block_settings) for _ in range(layers)], outputs=outputs)
 
 
 def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, parameters: int, **settings: Any) -> LanguageModel:
@@ -335,8 +330,8 @@ class HopeClassifier(nn.Module):
     """Images to class scores: patches in reading order become tokens, HOPE blocks read them, their mean is classified.
 
     shape: (height, width) or (channels, height, width). patch: (height, width) of a patch; None takes one row of the image.
-    Positions are learned, as attention and CMS have no order of their own; the head starts at zero. Block settings as in `Hope`; the clock
-    of tokens is not there, since labels are not known inside an image.
+    Positions are learned, as attention and CMS have no order of their own; the head starts at zero. Block settings (levels, ...) as in
+    `Hope`; the clock of tokens is not there, since labels are not known inside an image.
 
     Source: Eq. 94-97 for the blocks. Differs from paper: it has no image model of this kind.
     Shapes: images (B, ...) with the elements of `shape` in any folding · returns (B, classes).
@@ -350,8 +345,7 @@ class HopeClassifier(nn.Module):
         dim: int = 64,
         layers: int = 1,
         *,
-        patch: tuple[int, int] | None = None,
-        levels: Sequence[int] | Mapping[str, int] = (1, 8, 64),
+        patch: Sequence[int] | None = None,
         **block_settings: Any,
     ) -> None:
         super().__init__()
@@ -369,7 +363,7 @@ class HopeClassifier(nn.Module):
         self.grid = (channels, height // ph, ph, width // pw, pw)
         self.embed = nn.Linear(channels * ph * pw, dim)
         self.place = nn.Parameter(torch.zeros(height // ph * (width // pw), dim))
-        self.blocks = cast(Sequence[Block], nn.ModuleList(Hope(dim, levels, **block_settings) for _ in range(layers)))
+        self.blocks = cast(Sequence[Block], nn.ModuleList(Hope(dim, **block_settings) for _ in range(layers)))
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
