@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nllab.errors import SettingError, unknown
 from nllab.methods import METHODS
 from nllab.streams import HOME as STREAMS
+from nllab.streams import is_known
 
 # Learning rates a plain optimizer takes where none is given: on digits-ab's task A, validation part, each is the best of a grid (LOG.md).
 LEARNING_RATES = {
@@ -99,7 +100,7 @@ class Experiment(BaseModel):
         self._check_names()
 
     def _check_names(self) -> None:
-        if self.stream not in STREAMS:
+        if not is_known(self.stream):
             raise unknown("stream", self.stream, STREAMS)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
@@ -125,10 +126,10 @@ class Experiment(BaseModel):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Experiment:
-        """The settings known by this name, changed where asked. Raises SettingError for a name that is not known."""
-        if name not in PRESETS:
+        """The settings known by this name, changed where asked; "own:PATH_A,PATH_B" is one too. Raises SettingError for other names."""
+        if name not in PRESETS and not is_known(name):
             raise unknown("preset", name, PRESETS)
-        return cls(**{"stream": name, **PRESETS[name], **changes})
+        return cls(**{"stream": name, **PRESETS.get(name, {}), **changes})
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json"), indent=2)

@@ -30,12 +30,21 @@ HOME = {
 }
 
 
+OWN = ("own", "own-apart")  # own:PATH_A,PATH_B (own.py)
+
+
+def is_known(name: str) -> bool:
+    return name in HOME or (":" in name and name.partition(":")[0] in OWN)
+
+
 def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False) -> Stream:
     """The stream of this name. `seed` draws what is random in it, `split` cuts train from test, `hold_out` fills the validation parts.
 
-    Raises SettingError for a name that is not known.
+    Raises SettingError for a name that is not known, DataError for data of one's own that cannot be used.
     """
-    if name not in HOME:
+    if not is_known(name):
         raise unknown("stream", name, HOME)
+    if name not in HOME:
+        return importlib.import_module("nllab.streams.own").own(name, split, hold_out)
     module, function = HOME[name]
     return getattr(importlib.import_module(f"nllab.streams.{module}"), function)(seed, split, hold_out)
