@@ -121,7 +121,7 @@ def read(path: Path) -> Own:
 
 def read_npz(path: Path) -> Own:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in ("inputs", "labels") if key not in archive]
             if missing:
                 raise DataError(f"{path.name} lacks {' and '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}.")
