@@ -193,7 +193,7 @@ def bench(
 ) -> None:
     """Measure: ratios within one run, never absolute promises."""
     if what == "speed":
-        from nllab.bench.speed import run_speed
+        from nllab.bench.speed import run_speed, speed_tables
 
         result = run_speed(device=device, quick=quick)
     elif what == "live":
@@ -204,6 +204,12 @@ def bench(
         raise unknown("bench", what, ("speed", "live"))
     if as_json:
         print(json.dumps(result, allow_nan=False))
+    elif what == "speed":
+        console = Console(width=None if sys.stdout.isatty() else 200)
+        for table in speed_tables(result):
+            console.print(table)
+        growth = result["growth"]
+        console.print(f"T times {growth['tokens']:.0f}: time times {growth['time']:.1f}, saved bytes times {growth['saved_bytes']:.1f}")
     else:
         Console().print_json(data=result)
 
