@@ -186,32 +186,80 @@ def compare(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="speed|live", help="speed: layers beside their peers. live: training with the page open.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="speed, live, formal, recall, names, ablation or optimizers.")],
     device: DeviceOption = "cpu",
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small version of the same, under three minutes.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="One row of the table (a language, task, model or optimizer); repeat for more.")
+    ] = None,
+    text: Annotated[list[Path] | None, typer.Option(help="names: your own text file or folder in place of names; twice or more.")] = None,
+    seeds: SeedsOption = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure: ratios within one run, never absolute promises."""
+    """Measure what the lab says, and how fast it is: every table with its seeds."""
+    if what not in BENCHES:
+        raise unknown("bench", what, BENCHES)
+    if only and what in ("speed", "live") or text and what != "names":
+        raise SettingError(f"bench {what} takes no --{'text' if text else 'only'}.")
     if what == "speed":
         from nllab.bench.speed import run_speed, speed_tables
 
         result = run_speed(device=device, quick=quick)
+        growth = result["growth"]
+        last = f"T times {growth['tokens']:.0f}: time times {growth['time']:.1f}, saved bytes times {growth['saved_bytes']:.1f}"
+        tables = [*speed_tables(result), last]
     elif what == "live":
         from nllab.bench.live import run_live
 
-        result = run_live(quick=quick)
+        result, tables = run_live(quick=quick), []
     else:
-        raise unknown("bench", what, ("speed", "live"))
+        result, tables = _sequences(what, quick, only, [str(path) for path in text or ()], seeds)
     if as_json:
         print(json.dumps(result, allow_nan=False))
-    elif what == "speed":
-        console = Console(width=None if sys.stdout.isatty() else 200)
-        for table in speed_tables(result):
-            console.print(table)
-        growth = result["growth"]
-        console.print(f"T times {growth['tokens']:.0f}: time times {growth['time']:.1f}, saved bytes times {growth['saved_bytes']:.1f}")
-    else:
+    elif not tables:
         Console().print_json(data=result)
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(*tables)
+
+
+BENCHES = ("speed", "live", "formal", "recall", "names", "ablation", "optimizers")
+
+
+def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str], seeds: int) -> tuple[dict[str, Any], list[Table]]:
+    """The benches that train: the result as JSON can hold it, and its tables. One CPU thread; each training is reported to stderr."""
+    import torch
+
+    torch.set_num_threads(1)
+    choice = {"formal": "languages", "recall": "tasks", "names": "models", "ablation": "rows", "optimizers": "optimizers"}[what]
+    chosen: dict[str, Any] = {"quick": quick, "seeds": seeds} | ({choice: only} if only else {})
+    chosen["report"] = lambda line: errors.print(line, highlight=False, markup=False)
+    if what == "formal":
+        from nllab.bench.formal import formal_tables, run_formal
+
+        result = run_formal(**chosen)
+        return result, formal_tables(result)
+    if what == "recall":
+        from nllab.bench.recall import recall_tables, run_recall
+
+        result = run_recall(**chosen)
+        return result, recall_tables(result)
+    if what == "ablation":
+        from nllab.bench.ablation import ablation_tables, run_ablation
+
+        result = run_ablation(**chosen)
+        return result, ablation_tables(result)
+    if what == "optimizers":
+        from nllab.bench.optimizers import optimizers_tables, run_optimizers
+
+        result = run_optimizers(**chosen)
+        return result, optimizers_tables(result)
+    from nllab.bench.names import names_tables, run_names, run_translation, translation_tables
+
+    result = run_names(**chosen, texts=texts)
+    if texts:
+        return result, names_tables(result)
+    translated = run_translation(**chosen)
+    return {"names": result, "translation": translated}, names_tables(result) + translation_tables(translated)
 
 
 def shipped(folder: str) -> Path:

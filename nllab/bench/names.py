@@ -23,14 +23,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from rich.table import Table
 from torch import Tensor, nn
 
-from nllab.errors import DataError, SettingError, unknown
+from nllab.errors import SettingError, unknown
 from nllab.models.hope import HopeLM, PeerLM
 from nllab.models.window import CharacterWindow
 from nllab.optim.deep import DeepOptimizer
 from nllab.streams.names import FIVE, languages, pairs
-from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text
+from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text, shared_characters
 
 ADAMW_RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 
@@ -175,11 +176,18 @@ def name_lessons(codes: Sequence[str], seed: int = 0) -> tuple[list[Lesson], Alp
     return [Lesson(t.about, as_rows([*t.train.values()], letters), as_rows([*t.test.values()], letters)) for t in tongues], letters
 
 
-def text_lessons(paths: Sequence[str], context: int = 64) -> tuple[list[Lesson], Alphabet]:
-    """Texts of the reader's own as lessons. Raises DataError for a text that cannot be used, see `read_text`."""
+def text_lessons(paths: Sequence[str], context: int = 64) -> tuple[list[Lesson], Alphabet, str]:
+    """Texts of the reader's own as lessons, and what their alphabets have in common, in words.
+
+    Raises: DataError for a text that cannot be used, see `read_text`.
+    """
     texts = [read_text(path, context=context) for path in paths]
     letters = Alphabet(text.train for text in texts)
-    return [Lesson(t.name, contexts(t.train, letters, context), contexts(t.test, letters, context)) for t in texts], letters
+    return (
+        [Lesson(t.name, contexts(t.train, letters, context), contexts(t.test, letters, context)) for t in texts],
+        letters,
+        shared_characters(texts[0].train, texts[1].train),
+    )
 
 
 ASKS = "\t"  # stands between the request and the answer
@@ -242,13 +250,19 @@ def run_names(
 
     quick: two languages, one seed, one pass. Raises: see `languages` and `read_text`; SettingError for one text alone.
     """
+    for name in models:
+        if name not in MODELS:
+            raise unknown("model", name, MODELS)
     if len(texts) == 1:
         raise SettingError(f"One text was given, {texts[0]!r}; learning one after another takes two or more.")
     if quick:
         codes, seeds, passes = codes[:2], 1, 1
-    lessons, letters = text_lessons(texts) if texts else name_lessons(codes)
-    if not all(len(lesson.test[0]) for lesson in lessons):
-        raise DataError("A part of the data holds no sequence to test on.")
+    about = "Names of places, languages and currencies (CLDR)."
+    if texts:
+        lessons, letters, about = text_lessons(texts)
+        report(about)
+    else:
+        lessons, letters = name_lessons(codes)
     rows = []
     for model in models:
         for optimizer in ("adamw", "deep"):
@@ -284,6 +298,7 @@ def run_names(
         for row in rows[-6:]:
             row["gap_closed"] = gap_closed(here["adamw", "in sequence"], here["adamw", "joint"], row["average"]["mean"])
     return {
+        "about": about,
         "lessons": [lesson.name for lesson in lessons],
         "characters": len(letters),
         "uniform": math.log2(len(letters)),
@@ -350,3 +365,41 @@ def run_translation(
                 rows.append(row)
                 report(f"translation, {model}, {optimizer} {row['kind']}: chrF {[round(cell['mean'], 1) for cell in row['chrf'][-1]]}")
     return {"lessons": [lesson.name for lesson in lessons], "seeds": seeds, "passes": passes, "rates": RATES, "rows": rows}
+
+
+def names_tables(result: dict[str, Any]) -> list[Table]:
+    """What `run_names` found, for the terminal: bits per character on each lesson after the last, and when each was learned."""
+    title = (
+        f"bits per character on held-out text, {result['seeds']} seeds, {result['passes']} passes; knowing nothing: {result['uniform']:.2f}"
+    )
+    table = Table(title=title, title_justify="left")
+    for column in ("model", "optimizer", "", *result["lessons"], "average", "gap closed", "seconds"):
+        table.add_column(column, justify="left" if column in ("model", "optimizer", "") else "right")
+    for row in result["rows"]:
+        last, average = row["bits"][-1], row["average"]
+        spread = "" if average["std"] is None else f" ± {average['std']:.3f}"
+        learned = [row["bits"][min(i, len(row["bits"]) - 1)][i] for i in range(len(last))]
+        cells = [f"{now:.2f} (was {then:.2f})" if len(row["bits"]) > 1 else f"{now:.2f}" for now, then in zip(last, learned, strict=True)]
+        closed = "–" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %"
+        table.add_row(
+            row["model"], row["optimizer"], row["kind"], *cells, f"{average['mean']:.3f}{spread}", closed, f"{row['seconds']:.0f}"
+        )
+    return [table]
+
+
+def translation_tables(result: dict[str, Any]) -> list[Table]:
+    """What `run_translation` found, for the terminal: chrF and exact match on each language after the last, and when it was learned."""
+    table = Table(title=f"English name to name: chrF (exact match, percent), {result['seeds']} seeds", title_justify="left")
+    for column in ("model", "optimizer", "", *result["lessons"], "seconds"):
+        table.add_column(column, justify="left" if column in ("model", "optimizer", "") else "right")
+
+    def cell(row: dict[str, Any], i: int, j: int) -> str:
+        return f"{row['chrf'][i][j]['mean']:.1f} ({100 * row['exact'][i][j]['mean']:.1f})"
+
+    for row in result["rows"]:
+        cells = []
+        for j in range(len(result["lessons"])):
+            was = f", was {cell(row, j, j)}" if len(row["chrf"]) > j + 1 else ""
+            cells.append(cell(row, -1, j) + was)
+        table.add_row(row["model"], row["optimizer"], row["kind"], *cells, f"{row['seconds']:.0f}")
+    return [table]

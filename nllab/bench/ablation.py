@@ -1,0 +1,146 @@
+"""What each part of HOPE is worth on a small language-modelling task: one part less, or one more, everything else equal.
+
+After Table 6 of Behrouz et al. 2025 (arXiv 2512.24695). Differs from it: the task (characters of names, several names of one language in
+a row, five languages) and the size (two blocks of width 64 in place of 1.3 billion parameters); perplexity is per character; the CMS is
+on the clock of steps; momentum's value is ours, since the paper gives none; q is static unless a row says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from torch import Tensor, nn
+
+from nllab.bench.names import bits_per_character
+from nllab.errors import unknown
+from nllab.levels import Schedule
+from nllab.memory.titans import ADAPTIVE
+from nllab.models.hope import HopeLM, LanguageModel, PeerLM
+from nllab.optim.leveled import Leveled, members_of
+from nllab.streams.names import languages
+from nllab.streams.text import Alphabet
+
+RATE = 2e-3  # of AdamW
+FULL: dict[str, Any] = {"heads": 2, "chunk_size": 8, "momentum": 0.8, "max_inner_lr": 0.1, "levels": (1, 4, 16), "hidden": 64}
+# What each row changes, and the paper's perplexity: Table 6, arXiv version.
+ROWS: dict[str, tuple[dict[str, Any], float]] = {
+    "HOPE": ({}, 12.19),
+    "without DGD (no erase)": ({"erase": False}, 13.41),
+    "without momentum": ({"momentum": 0.0}, 13.58),
+    "without retention (weight decay)": ({"retention": False}, 13.71),
+    "without CMS (one MLP of its size)": ({"levels": (1,)}, 13.04),
+    "static k": ({"adaptive": tuple(name for name in ADAPTIVE if name != "key")}, 13.77),
+    "static v": ({"adaptive": tuple(name for name in ADAPTIVE if name != "value")}, 13.90),
+    "adaptive q": ({"adaptive": (*ADAPTIVE, "query")}, 12.24),
+}
+
+
+def sequences(length: int, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Alphabet]:
+    """Training and test sequences (N, length), inputs and targets: names of one language after another, drawn order, five languages."""
+    tongues = languages(seed=seed)
+    letters = Alphabet(name for t in tongues for table in (t.train, t.test) for name in table.values())
+
+    def rows(part: str) -> tuple[Tensor, Tensor]:
+        found = []
+        for tongue in tongues:
+            names = list(getattr(tongue, part).values())
+            Random(seed).shuffle(names)
+            text = torch.tensor([token for name in names for token in (0, *letters.encode(name))])
+            count = (len(text) - 1) // length
+            found.append((text[: count * length].view(count, length), text[1 : count * length + 1].view(count, length)))
+        return torch.cat([inputs for inputs, _ in found]), torch.cat([targets for _, targets in found])
+
+    return rows("train"), rows("test"), letters
+
+
+def build(row: str, vocabulary: int, dim: int = 64) -> LanguageModel:
+    """HOPE with what this row changes, all rows of (nearly) the same size. Raises SettingError for a row that is not known."""
+    if row not in ROWS:
+        raise unknown("row", row, ROWS)
+    change = ROWS[row][0]
+    if "levels" in change:
+        size = sum(p.numel() for p in HopeLM(vocabulary, dim, 2, **FULL).parameters())
+        rest = {name: value for name, value in FULL.items() if name not in ("levels", "hidden")}
+        return PeerLM(vocabulary, dim, 2, mixer="self-modifying", parameters=size, **rest)
+    return HopeLM(vocabulary, dim, 2, **{**FULL, **change})
+
+
+def train(model: LanguageModel, data: tuple[Tensor, Tensor], *, steps: int, batch: int, rate: float, seed: int) -> None:
+    """AdamW with the model's levels on the clock of steps, the rate falling to a tenth along a cosine."""
+    levels, generator = model.levels(), torch.Generator().manual_seed(seed)
+    writer = Leveled(members_of(model, levels), Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, rate))
+    for step in range(steps):
+        for group in writer.optimizer.param_groups:
+            group["lr"] = rate * (0.55 + 0.45 * math.cos(math.pi * step / steps))
+        rows = torch.randint(len(data[0]), (batch,), generator=generator)
+        loss = F.cross_entropy(model(data[0][rows]).flatten(0, 1), data[1][rows].flatten())
+        writer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        writer.step()
+
+
+def run_ablation(
+    *,
+    rows: Sequence[str] = tuple(ROWS),
+    seeds: int = 3,
+    steps: int = 600,
+    quick: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """The table as plain numbers: perplexity per character on held-out names. quick: one seed, few steps, three rows."""
+    for row in rows:
+        if row not in ROWS:
+            raise unknown("row", row, ROWS)
+    if quick:
+        rows, seeds, steps = rows[:3], 1, 60
+    learned, tested, letters = sequences(64)
+    found = []
+    for row in rows:
+        started, values, size = time.perf_counter(), [], 0
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            model = build(row, len(letters))
+            size = sum(p.numel() for p in model.parameters())
+            train(model, learned, steps=steps, batch=16, rate=RATE, seed=seed)
+            values.append(2 ** bits_per_character(model, *tested))
+        found.append(
+            {
+                "row": row,
+                "parameters": size,
+                "perplexity": values,
+                "mean": mean(values),
+                "std": stdev(values) if seeds > 1 else None,
+                "paper": ROWS[row][1],
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        report(f"{row}: perplexity {mean(values):.3f} ({found[-1]['seconds']:.0f} s)")
+    return {"seeds": seeds, "steps": steps, "rate": RATE, "uniform": len(letters), "torch": torch.__version__, "rows": found}
+
+
+def ablation_tables(result: dict[str, Any]) -> list[Table]:
+    """What `run_ablation` found, for the terminal."""
+    table = Table(title=f"perplexity per character, {result['seeds']} seeds, {result['steps']} steps", title_justify="left")
+    for column in ("", "parameters", "perplexity", "against HOPE", "paper (perplexity per token)", "seconds"):
+        table.add_column(column, justify="right" if column else "left")
+    first = result["rows"][0]["mean"]
+    for row in result["rows"]:
+        spread = "" if row["std"] is None else f" ± {row['std']:.3f}"
+        cells = (
+            f"{row['parameters']:,}",
+            f"{row['mean']:.3f}{spread}",
+            f"{row['mean'] - first:+.3f}",
+            f"{row['paper']:g}",
+            f"{row['seconds']:.0f}",
+        )
+        table.add_row(row["row"], *cells)
+    return [table]
