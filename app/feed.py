@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nllab import figures
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
 SPEAK_SECONDS = 1.0  # between two sentences while nothing but steps happens
+SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
 COLLAPSE = 0.5  # a task that lost this much accuracy since it was learned has collapsed
 
 
@@ -52,22 +54,39 @@ class Feed:
             kept = figures.thin(rows, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
             message["add"] = {name: figures.points(name, kept, run.tasks, run.levels) for name in figures.FIGURES}
             message["ends"] = {name: found for name in figures.FIGURES if (found := figures.ends(name, rows, run.tasks, run.levels))}
+            steps = [row["levels"] for row in rows if row["kind"] == "step"]
+            if steps:
+                message["wrote"] = [name for name in run.levels if any(levels[name]["wrote"] for levels in steps)]
+                message["writes"] = {name: steps[-1][name]["writes"] for name in run.levels}
+            message["log"] = [row for row in rows if row["kind"] == "decision"]
         eventful = opened or self._is_new or any(row["kind"] != "step" for row in rows)
         if eventful:
             found = figures.marks(run.rows)
             message["overlay"] = {name: figures.overlay(name, found, chance=chance) for name in figures.FIGURES}
-            message["lanes"] = figures.lanes(_periods(run))
+            message["periods"] = _periods(run)
+            message["lanes"] = figures.lanes(message["periods"])
         if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
             self._spoke = time.monotonic()
             message["sentence"] = figures.sentence(run.rows, run.tasks) if run.rows else "Press Play: the network has learned nothing yet."
             message["hint"] = hint(run)
         status = self.live.status()
-        now = {key: status[key] for key in ("step", "playing", "finished", "task", "optimizer", "error")}
+        now = {key: status[key] for key in SHOWN}
         now["accuracy"] = next((row["accuracy"] for row in reversed(run.rows) if "accuracy" in row), {})
         if now != self._status:
             self._status = message["now"] = now
         self._is_new = False
         return message or None
+
+
+def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
+    """The news of all runs of a page in one message, and how they compare, or None if nothing has happened."""
+    runs = [feed.news() for feed in feeds]
+    if not any(runs):
+        return None
+    message: dict[str, Any] = {"runs": runs}
+    if len(feeds) > 1 and any(news and "sentence" in news for news in runs):
+        message["together"] = figures.contrast([feed.live.run for feed in feeds])
+    return message
 
 
 def _periods(run: Run) -> dict[str, int]:

@@ -8,4 +8,8 @@ HERE = Path(__file__).parent
 
 st.set_page_config(page_title="nllab · a live lab for Nested Learning", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(HERE / "frame.css")
-st.navigation([st.Page("page_live.py", title="Live", icon=":material/play_circle:", default=True)], position="hidden").run()
+PAGES = [
+    st.Page("page_live.py", title="Live", icon=":material/play_circle:", default=True),
+    st.Page("page_compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
+]
+st.navigation(PAGES, position="top").run()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit.components.v2 as components
+
+from nllab import figures
+
+if TYPE_CHECKING:
+    from nllab.live import LiveRun
 
 HERE = Path(__file__).parent
 
@@ -27,11 +33,22 @@ HINTS = {
 }
 
 
-def live_view(run: str | None, shown: dict[str, Any], **callbacks: Any) -> Any:
-    """Mount the view of the run of this id.
+def live_view(name: str, runs: Mapping[str, LiveRun | None], *, single: bool = False, **callbacks: Any) -> Any:
+    """Mount the view of these runs, by the titles that stand above them; None for one that is still to be opened.
 
-    shown: what of the run's state the page around it shows now; the component asks for a new page when that is no longer so.
-    callbacks: on_tab_change, told once which run this tab remembers ("" for none); on_stale_change, when the page is out of date.
+    name: of the page. single: no title above.
+    callbacks: on_tab_change, told once which runs this tab remembers ("" for none); on_stale_change, when the page around no longer says
+    what is the case; on_back_change, with the step of a checkpoint that was pressed.
     """
-    data = {"run": run, "shown": shown, "hints": HINTS, "plotly": f"/assets/plotly.min.js?v={version('plotly')}"}
-    return _component(key="live", data=data, **callbacks)
+    opened = [run for run in runs.values() if run]
+    complete = len(opened) == len(runs)
+    data = {
+        "runs": [run.id for run in opened] if complete else [],
+        "titles": ["" if single else title for title in runs],
+        "shown": [{key: run.status()[key] for key in ("playing", "finished", "error", "notice")} for run in opened],
+        "hints": HINTS,
+        "about": figures.ABOUT,
+        "writers": figures.WRITERS | {"deep": "deep optimizer"},
+        "plotly": f"/assets/plotly.min.js?v={version('plotly')}",
+    }
+    return _component(key=f"view-{name}", data=data, **callbacks)

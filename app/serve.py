@@ -9,52 +9,61 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 
 import shared
 import streamlit as st
-from feed import Feed
+from feed import Feed, together
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 HERE = Path(__file__).parent
 NEWS_PER_SECOND = 10.0
 STILL_ALIVE_SECONDS = 1.0
+SUBPAGES = ("compare", "lessons", "tour", "glossary", "mathematics")
+MOST_RUNS = 4  # of one page
 
 
 async def live(request: Request) -> Response:
-    """Server-sent events for one run. Whoever holds this connection watches the run, and a run that is watched goes on."""
-    runs, id = shared.runs(), request.path_params["id"]
-    run = runs.get(id)
-    if run is None:
+    """Server-sent events for the runs of one page, all over one connection: a browser has no more than six for all its tabs.
+
+    Whoever holds this connection watches the runs, and a run that is watched goes on.
+    """
+    runs, ids = shared.runs(), request.path_params["ids"].split(",")[:MOST_RUNS]
+    watched = [run for id in ids if (run := runs.get(id))]
+    if len(watched) < len(ids):
         return PlainTextResponse("No run of this name is live. It was freed, or it never was.", status_code=404)
     asked = request.query_params.get("per_second", "")
     pause = 1 / min(max(float(asked) if asked.isdigit() else NEWS_PER_SECOND, 1.0), NEWS_PER_SECOND)
-    feed = Feed(run, request.headers.get("last-event-id", ""))
+    places = request.headers.get("last-event-id", "").split("|")
+    feeds = [Feed(run, place) for run, place in zip_longest(watched, places[: len(watched)], fillvalue="")]  # type: ignore[arg-type]
 
     async def news() -> AsyncIterator[str]:
-        shared.watchers[id] += 1
+        shared.watchers.update(ids)
         quiet = 0.0
         try:
             yield "retry: 1000\n\n"
             while not await request.is_disconnected():
-                runs.seen(id)
-                message = feed.news()
-                if message:
-                    yield f"id: {feed.place}\ndata: {json.dumps(message, separators=(',', ':'))}\n\n"
+                for id in ids:
+                    runs.seen(id)
+                if message := together(feeds):
+                    place = "|".join(feed.place for feed in feeds)
+                    yield f"id: {place}\ndata: {json.dumps(message, separators=(',', ':'))}\n\n"
                     quiet = 0.0
                 elif quiet >= STILL_ALIVE_SECONDS:
                     yield ": still here\n\n"
                     quiet = 0.0
-                if run.closed or shared.stopping.is_set():
+                if any(run.closed for run in watched) or shared.stopping.is_set():
                     return
                 await asyncio.sleep(pause)
                 quiet += pause
         finally:
-            shared.watchers[id] -= 1
+            shared.watchers.subtract(ids)
 
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(news(), media_type="text/event-stream", headers=headers)
@@ -65,6 +74,18 @@ async def plotly_script(_: Request) -> Response:
     assert found and found.origin
     path = Path(found.origin).parent / "package_data" / "plotly.min.js"
     return FileResponse(path, media_type="text/javascript", headers={"cache-control": "max-age=604800, immutable"})
+
+
+@cache
+def subpage_document() -> str:
+    """Streamlit's document for a page below the root. Told where the server is, the browser does not look for it below that page first,
+    which fails with two errors on its console."""
+    index = (Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
+    return index.replace("<head>", "<head><script>window.__streamlit = { BACKEND_BASE_URL: location.origin };</script>", 1)
+
+
+async def subpage(_: Request) -> Response:
+    return HTMLResponse(subpage_document(), headers={"cache-control": "no-cache"})
 
 
 async def stat(_: Request) -> Response:
@@ -94,7 +115,7 @@ async def lifespan(_: st.App):
     yield
 
 
-routes = [Route("/live/{id}", live), Route("/assets/plotly.min.js", plotly_script)]
+routes = [Route("/live/{ids}", live), Route("/assets/plotly.min.js", plotly_script), *(Route(f"/{page}", subpage) for page in SUBPAGES)]
 if shared.TESTING:
     routes.append(Route("/stat", stat))
 app = st.App(HERE / "frame.py", routes=routes, lifespan=lifespan)

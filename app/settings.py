@@ -12,7 +12,8 @@ from nllab.experiment import PRESETS, Experiment, read_setting
 # as costs under a tenth of the training time.
 START = Experiment.preset("digits-ab", optimizer="adam", evaluate_every=8)
 UNLIMITED = 1_000.0  # as a live run understands it
-SPEEDS = (1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
+OTHER_KEYS = ("twin",)  # of an address, which pages read for themselves
+SPEEDS = (0.5, 1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
 SPEED = 6.0
 
 
@@ -22,7 +23,7 @@ def speed_name(speed: float) -> str:
 
 def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]]:
     """(experiment, speed, what could not be used) of an address; what cannot be used falls back to its default."""
-    pairs, problems = dict(query), []
+    pairs, problems = {key: value for key, value in query.items() if key not in OTHER_KEYS}, []
     speed = pairs.pop("speed", speed_name(SPEED))
     by_name = {speed_name(value): value for value in SPEEDS}
     if speed not in by_name:

@@ -32,7 +32,7 @@ _opening = threading.Lock()
 def _load() -> LiveRuns:
     from nllab.live import LiveRuns
 
-    return LiveRuns(free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")))
+    return LiveRuns(free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")), training=int(os.environ.get("NLLAB_TRAININGS", "4")))
 
 
 def runs() -> LiveRuns:

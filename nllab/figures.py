@@ -19,6 +19,30 @@ from nllab.runs import Row, Run
 Spec = dict[str, Any]
 FIGURES = ("accuracy", "drift", "raster")
 TITLES = {"accuracy": "Accuracy on each task", "drift": "How far each level has drifted", "raster": "When each level writes"}
+ABOUT = {  # what each view means, for somebody who sees it for the first time
+    "accuracy": "The share of each task's test images that the network gets right, measured every few steps. A curve that falls while "
+    "another task is taught is forgetting. The dotted line is what guessing gives.",
+    "drift": "How far the weights of each level have moved from where they began, relative to their size, on a logarithmic axis. A "
+    "level that writes seldom moves in stairs. An output layer starts at zero, so for it the distance itself is shown.",
+    "raster": "One lane for each level, one mark for each step at which its weights changed. Marks and counts come from the weights "
+    "themselves, not from a clock. A level collects its gradients between two marks.",
+    "rings": "The same levels as loops inside each other, the fastest innermost. A hand goes round once in a period; when it is at "
+    "the top the level writes what it has collected, and its ring lights up.",
+    "matrix": "Each row was measured after an experience (a visit of a task), each column is a task. Read down a column to see a task "
+    "being learned and kept, or lost. Forgetting is how far tasks have fallen from their best; backward transfer is what "
+    "later tasks did to earlier ones; forward transfer is what earlier tasks did for later ones.",
+    "where": "Each matrix of weights, level by level, cut into a coarse grid: the brighter a cell, the further the weights in it "
+    "have moved from where they began, relative to the size of that matrix. Rows are outputs, columns are inputs.",
+    "surface": "What the network would answer at every point of the plane. The dots are test samples, coloured by their true class: "
+    "where a dot and its ground differ, it is misread.",
+    "answers": "Some test images of each task: above what the network answered when the last experience ended and what it answers now. "
+    "An arrow marks an answer that has changed; those in brackets are wrong.",
+    "log": "The deep optimizer's manager watches surprise, novelty, conflict and drift of every level, and may change a level's "
+    "settings. Each entry says what it saw and what it did. Nothing is here while no manager has decided anything.",
+}
+WRITERS = {  # optimizer -> how a sentence calls it, where not by its name
+    "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "dgd": "DGD", "m3": "M3", "muon": "Muon", "deep": "the deep optimizer",
+}  # fmt: skip
 TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B26F00")
 LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -247,6 +271,29 @@ def draw(name: str, run: Run, *, chance: float | None = None) -> Spec:
     return spec
 
 
+def multiples(name: str, runs: Mapping[str, Run]) -> Spec:
+    """The same figure of several runs, by their titles, next to each other on the same axes."""
+    data: list[Spec] = []
+    layout: Spec = {}
+    width = 1 / max(len(runs), 1)
+    reach = max((run.steps for run in runs.values()), default=1)
+    for i, (title, run) in enumerate(runs.items()):
+        spec = draw(name, run)
+        number = "" if i == 0 else str(i + 1)
+        data += [{**trace, "xaxis": f"x{number}", "yaxis": f"y{number}"} for trace in spec["data"] if trace.get("mode") != "text"]
+        if not layout:
+            layout = {**spec["layout"], "shapes": [], "annotations": [], "margin": {"l": 44, "r": 16, "t": 62, "b": 40}, "height": 280}
+        x = {**spec["layout"]["xaxis"], "range": [0, reach], "domain": [i * width, (i + 1) * width - 0.02], "anchor": f"y{number}"}
+        y = {**spec["layout"]["yaxis"], "anchor": f"x{number}"}
+        layout[f"xaxis{number}"] = x
+        layout[f"yaxis{number}"] = y if i == 0 else {**y, "matches": "y", "showticklabels": False}
+        for shape in spec["layout"]["shapes"]:
+            layout["shapes"].append({**shape, "xref": f"x{number}", "yref": f"y{number} domain"})
+        head = {"text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{number} domain", "yref": f"y{number} domain"}
+        layout["annotations"].append({**head, "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "yshift": 4})
+    return {"data": data, "layout": layout}
+
+
 def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
     """One plain sentence that says what just happened, from the rows alone."""
     end = next((row for row in reversed(rows[-3:]) if row["kind"] == "end"), None)
@@ -278,6 +325,30 @@ def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
         return f"{opening}: accuracy on {_moved(others[0], before, now)} while {gained}."
     mean = sum(now["accuracy"][task] for task in others) / len(others)
     return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
+
+
+def contrast(runs: Sequence[Run]) -> str:
+    """One plain sentence that sets runs of one stream side by side by their first task, from the rows alone."""
+    told = [next((row for row in reversed(run.rows) if "accuracy" in row), None) for run in runs]
+    steps = min(run.steps for run in runs)
+    if not steps or not all(told):
+        return "The same network, the same samples in the same order: only who writes differs."
+    task = runs[0].tasks[0]
+    parts = [f"{row['accuracy'][task]:.2f} {kind_of(run)}" for run, row in zip(runs, told, strict=True) if row]
+    text = f"Accuracy on task {task} at step {steps}: {parts[0] if len(parts) == 1 else ', '.join(parts[:-1]) + ' and ' + parts[-1]}."
+    *_, whole, twin = [None, *runs]
+    if whole and twin.experiment == whole.experiment.but(frozen=True) and all(run.of_kind("end") for run in (whole, twin)):
+        gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
+        text += f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this seed."
+    return text
+
+
+def kind_of(run: Run) -> str:
+    """Who wrote last, in words: "with the deep optimizer", "with Adam", "in the frozen twin"."""
+    last = next((row for row in reversed(run.rows) if row["kind"] == "step"), None)
+    writer = last["optimizer"] if last else run.experiment.optimizer
+    name = WRITERS.get(writer, writer)
+    return "in the frozen twin" + ("" if writer == "deep" else f" with {name}") if run.experiment.frozen else f"with {name}"
 
 
 def _moved(task: str, before: Row, now: Row) -> str:

@@ -10,12 +10,12 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from nllab.errors import NllabError, SettingError
+from nllab.errors import NllabError, SettingError, unknown
 from nllab.experiment import Experiment
 from nllab.runs import Row, Run
 from nllab.trainer import Trainer
@@ -23,17 +23,59 @@ from nllab.trainer import Trainer
 RING = 2_000  # rows kept for watchers; the whole run is kept beside them, up to MAX_STEPS
 MAX_STEPS = 20_000
 FASTEST = 1_000.0  # steps per second above which the speed counts as unlimited
+CHECKPOINTS_PER_PLAN = 8  # spread evenly over a plan; the steps at which they lie depend on the plan alone
+MOST_CHECKPOINTS = 12
+LEEWAY = 2  # steps that a run may be ahead of those it trains beside
+POLL_SECONDS = 0.005  # how often a run that waits for others looks again
+
+
+class Turns:
+    """Who may train now: at most `limit` parties, the others in line. Who has trained for `seconds` while others wait goes to its end.
+
+    A party is one run, or several that train beside each other.
+    """
+
+    def __init__(self, limit: int, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit, self.seconds, self.clock = limit, seconds, clock
+        self._line: dict[str, float | None] = {}  # party -> since when it has trained, in the order of the line
+        self._lock = threading.Lock()
+
+    def ask(self, party: str) -> int:
+        """0 if the party may train now, else its place in line, from 1; who is not in line yet joins its end."""
+        with self._lock:
+            self._line.setdefault(party, None)
+            place = list(self._line).index(party)
+            since = self._line[party]
+            if place >= self.limit:
+                return place - self.limit + 1
+            if since is None:
+                self._line[party] = self.clock()
+            elif len(self._line) > self.limit and self.clock() - since > self.seconds:
+                del self._line[party]
+                self._line[party] = None
+                return len(self._line) - self.limit
+            return 0
+
+    def leave(self, party: str) -> None:
+        with self._lock:
+            self._line.pop(party, None)
 
 
 class LiveRun:
     """One training that can be watched and steered while it goes on.
 
-    speed: steps per second, or None for as fast as the machine allows.
+    speed: steps per second, or None for as fast as the machine allows. turns: whom to ask before training; None, nobody.
     Every method returns at once; commands are checked at once (SettingError) and take effect at the next step.
+    A run keeps checkpoints as it goes; `rewind` returns to one, and what follows is again a run that replays exactly.
     """
 
-    def __init__(self, experiment: Experiment, *, speed: float | None = None, id: str | None = None) -> None:
-        self.id = id or secrets.token_urlsafe(12)
+    def __init__(self, experiment: Experiment, *, speed: float | None = None, id: str | None = None, turns: Turns | None = None) -> None:
+        self.id = self.party = id or secrets.token_urlsafe(12)
+        self.turns = turns
+        self.company: tuple[LiveRun, ...] = ()  # runs that it trains beside: none gets ahead of another
+        self.place = 0  # in line; 0 once it may train
+        self.stop_at: int | None = None
+        self.stop_below: tuple[str, float] | None = None
         self.speed: float | None = None
         self.set_speed(speed)
         self.error: str | None = None
@@ -42,6 +84,7 @@ class LiveRun:
         self._inbox: deque[tuple[str, Any]] = deque()
         self._playing = self._closed = False
         self._single = 0
+        self._awaited: str | None = None  # the level whose next write ends a stretch of steps
         self._start(Trainer(experiment))
         self._thread = threading.Thread(target=self._loop, name=f"train-{self.id[:6]}", daemon=True)
         self._thread.start()
@@ -53,12 +96,18 @@ class LiveRun:
             self.experiment, self.trainer, self.run = experiment, trainer, run
             self._ring: deque[Row] = deque(maxlen=RING)
             self._told = 0
+            self.checkpoints: dict[int, tuple[dict[str, Any], int, int]] = {}  # step -> (what the trainer was, rows there were, bytes)
             self.generation = getattr(self, "generation", -1) + 1
-            self.error = None
+            self.error = self.notice = None
+            self._was_above = False
 
     @property
     def playing(self) -> bool:
         return self._playing
+
+    @property
+    def _wanting(self) -> bool:
+        return not self._closed and bool(self._playing or self._single or self._awaited)
 
     @property
     def closed(self) -> bool:
@@ -71,22 +120,49 @@ class LiveRun:
 
     def play(self) -> None:
         with self._wake:
-            self._playing = True
+            self._playing, self.notice = True, None
             self._wake.notify()
 
     def pause(self) -> None:
         """No step begins after the one that is under way."""
         with self._wake:
-            self._playing, self._single = False, 0
+            self._halt()
+
+    def _halt(self) -> None:
+        self._playing, self._single, self._awaited = False, 0, None
 
     def step(self, count: int = 1) -> None:
         """Take `count` steps, then stand still."""
         if count < 1:
             raise SettingError(f"count is {count}; take 1 step or more.")
         with self._wake:
-            self._playing = False
+            self._playing, self._awaited, self.notice = False, None, None
             self._single += count
             self._wake.notify()
+
+    def write(self, level: str) -> None:
+        """Take steps up to the next one at which this level writes, then stand still. Raises SettingError for an unknown level."""
+        if level not in self.run.levels:
+            raise unknown("level", level, self.run.levels)
+        with self._wake:
+            self._halt()
+            self._awaited, self.notice = level, None
+            self._wake.notify()
+
+    def stop_when(self, *, at: int | None = None, below: tuple[str, float] | None = None) -> None:
+        """Stand still by itself after step `at`, or when the accuracy on a task, below = (task, accuracy), falls below a value.
+
+        Raises SettingError for a step below 1, an accuracy outside [0, 1] or a task that the stream has not.
+        """
+        if at is not None and (isinstance(at, bool) or not isinstance(at, int) or at < 1):
+            raise SettingError(f"at is {at!r}; the step at which to stop is a whole number, 1 or more.")
+        if below is not None:
+            task, value = below
+            if task not in self.run.tasks:
+                raise unknown("task", task, self.run.tasks)
+            if not 0 <= value <= 1:
+                raise SettingError(f"below is {value!r}; an accuracy lies in [0, 1].")
+        self.stop_at, self.stop_below = at, below
 
     def set_speed(self, speed: float | None) -> None:
         if speed is not None and not 0 < speed < float("inf"):
@@ -99,11 +175,20 @@ class LiveRun:
 
     def reset(self, experiment: Experiment | None = None) -> None:
         """Start anew, paused, with the same experiment or another; if that one cannot be built, the run goes on as it was."""
-        fresh = Trainer(experiment or self.experiment)
+        self._begin_anew("reset", Trainer(experiment or self.experiment))
+
+    def rewind(self, step: int) -> None:
+        """Return, paused, to the checkpoint at this step; what came after it is undone. Raises SettingError where there is none."""
+        if step not in self.checkpoints:
+            kept = ", ".join(map(str, sorted(self.checkpoints))) or "none yet"
+            raise SettingError(f"There is no checkpoint at step {step!r} to go back to. There are: {kept}.")
+        self._begin_anew("rewind", step)
+
+    def _begin_anew(self, how: str, what: Any) -> None:
         with self._wake:
-            self._playing, self._single = False, 0
+            self._halt()
             self._inbox.clear()
-            self._inbox.append(("reset", fresh))
+            self._inbox.append((how, what))
             self._wake.notify()
 
     def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Row]]:
@@ -128,11 +213,15 @@ class LiveRun:
             "optimizer": trainer.acting,
             "speed": self.speed,
             "error": self.error,
+            "notice": self.notice,
+            "place": self.place,
+            "checkpoints": sorted(self.checkpoints),
         }
 
     def close(self, timeout: float = 5.0) -> None:
         with self._wake:
-            self._closed, self._playing, self._single = True, False, 0
+            self._halt()
+            self._closed = True
             self._wake.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
@@ -140,8 +229,13 @@ class LiveRun:
     def _loop(self) -> None:
         torch.set_num_threads(1)  # many runs share the machine, and one thread makes a run repeatable bit for bit
         while not self._closed:
+            if not self._wanting:
+                self._give_turn_away()
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._playing or self._single or self._inbox and self._inbox[0][0] == "reset")
+                self._wake.wait_for(lambda: self._closed or self._wanting or self._anew)
+            if self._wanting and not self._anew and self._must_wait():
+                time.sleep(POLL_SECONDS)
+                continue
             started = time.monotonic()
             try:
                 self._advance()
@@ -152,15 +246,35 @@ class LiveRun:
             if self._playing and self.speed:
                 with self._wake:
                     self._wake.wait_for(lambda: self._closed or not self._playing, max(0.0, 1 / self.speed - (time.monotonic() - started)))
+        self._give_turn_away()
+
+    @property
+    def _anew(self) -> bool:
+        return bool(self._inbox) and self._inbox[0][0] in ("reset", "rewind")
+
+    def _must_wait(self) -> bool:
+        self.place = self.turns.ask(self.party) if self.turns else 0
+        here = self.trainer.steps
+        return bool(self.place) or any(other._wanting and other.trainer.steps + LEEWAY < here for other in self.company)
+
+    def _give_turn_away(self) -> None:
+        self.place = 0
+        if self.turns and not any(other._wanting for other in self.company):
+            self.turns.leave(self.party)
 
     def _advance(self) -> None:
+        if self._inbox and not self._anew or self._wanting and self.trainer.steps % self._spacing == 0:
+            self._keep_checkpoint()
         while self._inbox:
             name, value = self._inbox.popleft()
             if name == "reset":
                 self._start(value)
                 return
+            if name == "rewind":
+                self._return_to(value)
+                return
             self.trainer.command(name, value)
-        if not (self._playing or self._single) or self._closed:
+        if not self._wanting:
             return
         if self.trainer.done or self.trainer.steps >= MAX_STEPS:
             if not self.trainer.done:
@@ -173,8 +287,63 @@ class LiveRun:
             self.run.extend(rows)
             self._ring.extend(rows)
             self._told += len(rows)
+        if self._awaited and self.trainer.steps % self.trainer.plain.schedule.periods[self._awaited] == 0:
+            self.pause()
+        if reason := self._reason_to_stop(rows):
+            self.notice = reason
+            for run in (self, *self.company):
+                run.pause()
         if self.trainer.done:
             self.pause()
+
+    def _reason_to_stop(self, rows: list[Row]) -> str | None:
+        if self.trainer.steps == self.stop_at:
+            return f"Stopped after step {self.stop_at}, as asked. Play goes on."
+        if self.stop_below is None:
+            return None
+        task, value = self.stop_below
+        for row in rows:
+            if "accuracy" in row:
+                fell = self._was_above and row["accuracy"][task] < value
+                self._was_above = row["accuracy"][task] >= value
+                if fell:
+                    return f"Stopped after step {row['step']}: the accuracy on {task} fell below {value:g}, as asked. Play goes on."
+        return None
+
+    @property
+    def _spacing(self) -> int:
+        return max(1, -(-self.trainer.planned_steps // CHECKPOINTS_PER_PLAN))
+
+    def _keep_checkpoint(self) -> None:
+        """Keep one of now; of too many every other goes, but for the first."""
+        if self.trainer.steps not in self.checkpoints and not self.trainer.diverged:
+            kept = self.trainer.checkpoint()
+            self.checkpoints[self.trainer.steps] = (kept, len(self.run.rows), _bytes(kept))
+        if len(self.checkpoints) > MOST_CHECKPOINTS:
+            self.forget_half()
+
+    def forget_half(self) -> None:
+        """Drop every other checkpoint, from the second on."""
+        for step in sorted(self.checkpoints)[1::2]:
+            self.checkpoints.pop(step, None)
+
+    @property
+    def bytes_of_checkpoints(self) -> int:
+        return sum(size for _, _, size in list(self.checkpoints.values()))
+
+    def _return_to(self, step: int) -> None:
+        checkpoint, count, _ = self.checkpoints[step]
+        self.trainer.rewind(checkpoint)
+        run = self.run
+        with self._telling:
+            self.run = Run(run.experiment, run.tasks, run.levels, run.rows[:count])
+            self._ring = deque(self.run.rows, maxlen=RING)
+            self._told = count
+            self.generation += 1
+            self.error = self.notice = None
+            self._was_above = False
+        for later in [kept for kept in self.checkpoints if kept > step]:
+            del self.checkpoints[later]
 
     def _fail(self, text: str) -> None:
         self.error = text
@@ -182,16 +351,33 @@ class LiveRun:
         self.pause()
 
 
+def _bytes(value: Any) -> int:
+    """Memory of the tensors in a checkpoint."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return sum(map(_bytes, inner))
+
+
 class LiveRuns:
     """The live runs of one server. A run that nobody watches is paused, later freed; whoever returns in between picks it up.
 
-    pause_after, free_after: seconds without `seen`; limit: how many runs may be kept at once.
+    pause_after, free_after: seconds without `seen`; limit: how many runs may be kept at once; training: how many may train at once, the
+    others wait in line; checkpoint_bytes: how much all checkpoints may take together.
     """
 
     def __init__(
-        self, *, pause_after: float = 3.0, free_after: float = 120.0, limit: int = 64, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        pause_after: float = 3.0,
+        free_after: float = 120.0,
+        limit: int = 96,
+        training: int = 4,
+        checkpoint_bytes: int = 2**30,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pause_after, self.free_after, self.limit, self.clock = pause_after, free_after, limit, clock
+        self.turns, self.checkpoint_bytes = Turns(training, clock=clock), checkpoint_bytes
         self._runs: dict[str, LiveRun] = {}
         self._seen: dict[str, float] = {}
         self._paused_for_absence: set[str] = set()
@@ -201,7 +387,7 @@ class LiveRuns:
     def open(self, experiment: Experiment, *, speed: float | None = None) -> LiveRun:
         """A new run, paused. Raises SettingError if as many as the limit are kept already."""
         self._refuse_beyond_limit()
-        run = LiveRun(experiment, speed=speed)  # before the lock, which every watcher takes many times a second
+        run = LiveRun(experiment, speed=speed, turns=self.turns)  # before the lock, which every watcher takes many times a second
         with self._lock:
             try:
                 self._refuse_beyond_limit()
@@ -213,6 +399,21 @@ class LiveRuns:
                 self._reaper = threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True)
                 self._reaper.start()
         return run
+
+    def beside(self, runs: Sequence[LiveRun]) -> None:
+        """Let these train side by side: as one party in line, none ahead of another."""
+        for run in runs:
+            run.party = runs[0].id
+            run.company = tuple(other for other in runs if other is not run)
+
+    def free(self, id: str) -> None:
+        """Close this run now."""
+        with self._lock:
+            run = self._runs.pop(id, None)
+            self._seen.pop(id, None)
+            self._paused_for_absence.discard(id)
+        if run:
+            run.close()
 
     def _refuse_beyond_limit(self) -> None:
         if len(self._runs) >= self.limit:
@@ -247,6 +448,9 @@ class LiveRuns:
                     self._paused_for_absence.add(id)
         for run in gone:
             run.close()
+        kept = [run for run in list(self._runs.values()) if len(run.checkpoints) > 1]
+        if kept and sum(run.bytes_of_checkpoints for run in kept) > self.checkpoint_bytes:
+            max(kept, key=lambda run: run.bytes_of_checkpoints).forget_half()
 
     def _reap_for_ever(self) -> None:
         for _ in itertools.count():

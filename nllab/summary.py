@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,32 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
         "std": float(np.std(known, ddof=1)) if complete and len(known) > 1 else None,
         "values": without_nan(list(values)),
     }
+
+
+def differences(runs: Mapping[str, Run]) -> list[list[str]]:
+    """What sets these runs apart, by their titles: a head, a row for each setting that differs, one for each score that some have."""
+    settings = {title: run.experiment.model_dump() for title, run in runs.items()}
+    found = {title: run.summary for title, run in runs.items()}
+    table = [["", *runs]]
+    for key in Experiment.model_fields:
+        values = [given[key] for given in settings.values()]
+        if any(value != values[0] for value in values):
+            table.append([key.replace("_", " "), *map(_told, values)])
+    for key in ("steps", *SCORES):
+        values = [summary[key] for summary in found.values()]
+        if any(value is not None for value in values):
+            table.append([key.replace("_", " "), *map(_told, values)])
+    table.append(["writes by level", *(", ".join(f"{k} {v}" for k, v in summary["update_counts"].items()) for summary in found.values())])
+    changes = [", ".join(f"{name} {value} at step {step}" for step, name, value in run.commands) or "none" for run in runs.values()]
+    if set(changes) != {"none"}:
+        table.append(["changed while running", *changes])
+    return table
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> dict[str, Any]:

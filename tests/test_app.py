@@ -9,9 +9,10 @@ import pytest
 APP = Path(__file__).parents[1] / "app"
 sys.path.insert(0, str(APP))
 
+import desk as desks  # noqa: E402
 import settings  # noqa: E402
 import shared  # noqa: E402
-from feed import Feed  # noqa: E402
+from feed import Feed, together  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
 from nllab import figures  # noqa: E402
@@ -33,13 +34,16 @@ def until(true, seconds=20.0):
 def page():
     opened = AppTest.from_file(str(APP / "page_live.py"), default_timeout=60)
     yield opened
-    run = run_of(opened)
-    if run:
+    for run in runs_of(opened):
         run.close()
 
 
+def runs_of(page, name="live"):
+    return page.session_state["desks"][name].live if "desks" in page.session_state else []
+
+
 def run_of(page):
-    return shared.runs().get(page.session_state["session"].run)
+    return next(iter(runs_of(page)), None)
 
 
 def button(page, key):
@@ -68,7 +72,7 @@ def opened(page):
 def test_the_page_comes_up_with_its_controls_and_the_overwrite_problem_first(page):
     page.run()
     assert not page.exception and not messages(page)
-    assert [found.key for found in page.button][:5] == ["play", "step", "reset", "teach_A", "teach_B"]
+    assert [found.key for found in page.button] == ["aha", "play", "step", "reset", "teach_A", "teach_B", "pin"]
     assert button(page, "play").label == "Play" and toggle(page, "deep").value is False
     help_missing = [w.label for w in (*page.button, *page.toggle, *page.number_input, *page.text_input) if not w.help]
     assert not help_missing
@@ -213,6 +217,67 @@ def test_a_failed_training_is_told_on_the_page(page):
     assert not messages(page) and run.error is None
 
 
+# -- side by side -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared():
+    opened = AppTest.from_file(str(APP / "page_compare.py"), default_timeout=60)
+    yield opened
+    for run in runs_of(opened, "compare"):
+        run.close()
+
+
+def test_one_play_trains_both_on_the_same_samples_and_the_twin_is_one_click_away(compared):
+    compared.session_state["begin_comparison"] = True  # what the button of the live page leaves
+    compared.session_state["speed"] = settings.UNLIMITED
+    compared.run()
+    off, on = runs_of(compared, "compare")
+    assert (off.experiment.optimizer, on.experiment.optimizer) == ("adam", "deep") and off.experiment.seed == on.experiment.seed
+    until(lambda: off.run.steps > 3 and on.run.steps > 3)
+    button(compared, "play").click().run()
+    assert not off.playing and not on.playing
+    button(compared, "twin_add").click().run()
+    twin = runs_of(compared, "compare")[2]
+    assert twin.experiment == on.experiment.but(frozen=True) and twin.playing and not on.playing
+    assert compared.query_params["twin"] and not compared.exception
+    button(compared, "twin_away").click().run()
+    assert twin.closed and len(runs_of(compared, "compare")) == 2 and "twin" not in compared.query_params
+
+
+def test_pinned_runs_stand_side_by_side_with_what_sets_them_apart(compared):
+    compared.run()
+    button(compared, "pin").click().run()
+    assert "nothing to pin" in compared.error[0].value
+    for _ in range(2):
+        button(compared, "step").click().run()
+        until(lambda: all(run.trainer.steps == run.run.steps > 0 and not run._wanting for run in runs_of(compared, "compare")))
+        button(compared, "pin").click().run()
+    assert not compared.error and not compared.exception
+    table = next(found.value for found in compared.markdown if found.value.startswith("| "))
+    assert "| optimizer | adam | deep | adam | deep |" in table and "| steps | 1 | 1 | 2 | 2 |" in table and "| seed" not in table
+    assert len(compared.get("plotly_chart")) == 2
+    button(compared, "pin").click().run()
+    assert "4 is as many as fit" in compared.error[0].value
+    next(found for found in compared.button if found.key.startswith("unpin_2")).click().run()
+    table = next(found.value for found in compared.markdown if found.value.startswith("| "))
+    assert "| optimizer | adam | adam | deep |" in table
+
+
+def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
+    compared.run()
+    for _ in range(3):
+        button(compared, "step").click().run()
+        until(lambda: all(not run._wanting for run in runs_of(compared, "compare")))
+    desk = compared.session_state["desks"]["compare"]
+    desk.ask(desks.back(0))
+    compared.run()
+    assert [run.trainer.steps for run in desk.live] == [0, 0] and not compared.error
+    desk.ask(desks.back(77))
+    compared.run()
+    assert "no checkpoint at step 77" in compared.error[0].value
+
+
 # -- the address ------------------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +360,22 @@ def test_the_news_adds_up_to_the_figures_and_nothing_is_told_twice(live):
     for name in figures.FIGURES:
         assert drawn(news, name) == figures.points(name, live.run.rows, live.run.tasks, live.run.levels)
     assert news[-1]["now"]["step"] == 10 and len(news[-1]["now"]["accuracy"]) == 2
+
+
+def test_the_news_of_a_page_says_how_its_runs_compare(live):
+    other = LiveRun(settings.START.but(optimizer="deep"))
+    try:
+        feeds = [Feed(live), Feed(other)]
+        assert "only who writes differs" in together(feeds)["together"]
+        for run in (live, other):
+            take(run, 8)
+        message = together(feeds)
+        a, b = (run.run.of_kind("step")[-1]["accuracy"]["A"] for run in (live, other))
+        assert f"{a:.2f} with Adam and {b:.2f} with the deep optimizer" in message["together"]
+        assert set(message["runs"][0]["wrote"]) == {"input", "fast", "medium", "head"} and message["runs"][0]["writes"]["medium"] == 2
+        assert together(feeds) is None
+    finally:
+        other.close()
 
 
 def test_a_lost_line_resumes_where_it_broke_and_a_reset_begins_anew(live):

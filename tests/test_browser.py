@@ -81,7 +81,7 @@ def press(page, key):
 
 def run_of(page, address):
     """(id, what the server says of the run that this tab has)."""
-    id = page.evaluate("JSON.parse(sessionStorage.getItem('nllab.run')).run")
+    id = page.evaluate("JSON.parse(sessionStorage.getItem('nllab.runs'))['/'].runs")
     return id, stat(address)["runs"].get(id)
 
 
@@ -96,7 +96,7 @@ def test_play_pause_toggle_and_keys(visit, address):
     until(lambda: step_of(page) >= 3)
     page.locator(".st-key-deep label").click()
     until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="deep optimizer on").count() == 1)
-    assert page.locator(".nl").get_attribute("data-acting") == "deep"
+    assert page.locator(".nl-panel").get_attribute("data-acting") == "deep"
     until(lambda: len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2)  # task A, and the toggle
     press(page, "play")
     until(lambda: not run_of(page, address)[1]["playing"])
@@ -108,7 +108,7 @@ def test_play_pause_toggle_and_keys(visit, address):
     page.keyboard.press("Space")
     until(lambda: step_of(page) > stood + 2)
     page.keyboard.press("d")
-    until(lambda: page.locator(".nl").get_attribute("data-acting") == "plain")
+    until(lambda: page.locator(".nl-panel").get_attribute("data-acting") == "plain")
     page.keyboard.press("Space")
     until(lambda: not run_of(page, address)[1]["playing"])
     until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="adam takes over").count() == 1)
@@ -134,6 +134,38 @@ def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(
     until(lambda: ranges(page) == [full] * 3)
 
 
+def test_one_click_shows_a_falling_without_and_staying_with_the_deep_optimizer(visit):
+    page = visit()
+    begun = time.monotonic()
+    press(page, "aha")
+    panels = page.locator(".nl-panel")
+    until(lambda: page.locator(".nl-panel[data-finished=true]").count() == 2)
+    assert time.monotonic() - begun < PATIENCE
+    until(lambda: [panels.nth(i).locator(".nl-number-step dd").inner_text() for i in (0, 1)] == ["136", "136"])
+    a, b = ([float(panels.nth(i).locator(f".nl-number-accuracy-{task} dd").inner_text()) for i in (0, 1)] for task in "AB")
+    assert a[0] < 0.1 and a[1] > 0.9 and min(b) > 0.9  # overwritten there, kept here, and B was learned by both
+    assert f"{a[0]:.2f} with Adam and {a[1]:.2f} with the deep optimizer" in page.locator(".nl-together").inner_text()
+
+    # one step pointed at is shown in all figures of both runs
+    box = panels.first.locator(".nl-accuracy .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 50)
+    until(lambda: all(panels.nth(i).locator(f".nl-{name} .hovertext").count() for i in (0, 1) for name in ("drift", "raster")))
+
+    # and the frozen twin is one click away, with its question
+    assert "what did the hidden levels learn" in page.locator(".st-key-question").inner_text()
+    press(page, "twin_add")
+    until(lambda: page.locator(".nl-panel[data-finished=true]").count() == 3)
+    assert float(panels.nth(2).locator(".nl-number-accuracy-A dd").inner_text()) > 0.9
+    until(lambda: "brought" in page.locator(".nl-together").inner_text())
+
+    # back to a checkpoint, all three, and a reload picks them up
+    page.get_by_role("button", name="68", exact=True).click()
+    until(lambda: [panels.nth(i).locator(".nl-number-step dd").inner_text() for i in range(3)] == ["68"] * 3)
+    page.reload()
+    drawn(page)
+    until(lambda: [panels.nth(i).locator(".nl-number-step dd").inner_text() for i in range(3)] == ["68"] * 3)
+
+
 def test_a_run_belongs_to_its_tab(visit, address):
     page = visit(f"{FAST}&seed=7")
     press(page, "play")
@@ -145,7 +177,7 @@ def test_a_run_belongs_to_its_tab(visit, address):
     drawn(page)
     assert run_of(page, address)[0] == id
     until(lambda: step_of(page) > before["step"])
-    assert page.evaluate("document.querySelector('.nl-drift').data[0].x[0]") == 1
+    until(lambda: page.evaluate("document.querySelector('.nl-drift').data?.[0].x[0]") == 1)
     page.locator(".st-key-play button:visible", has_text="Pause").wait_for()
 
     # a copied link carries the settings, never the run, and two browsers train apart
@@ -199,8 +231,8 @@ def test_a_phone_shows_everything_below_one_another_and_the_table_holds_the_numb
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)
     assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"] and boxes[1]["y"] + boxes[1]["height"] <= boxes[2]["y"]
     assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= PHONE["width"]
-    page.locator(".nl-table summary").click()
-    first = page.locator(".nl-table tr").nth(1)
+    page.locator(".nl-card-accuracy .nl-table summary").click()
+    first = page.locator(".nl-card-accuracy .nl-table tr").nth(1)
     assert first.locator("td").first.inner_text() == "136" == page.locator(".nl-number-step dd").inner_text()
     until(lambda: "stands at" in page.locator(".nl-accuracy").get_attribute("aria-label"))
 

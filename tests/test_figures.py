@@ -180,3 +180,30 @@ def test_rows_of_a_real_run_make_figures():
     writes = [len(trace["x"]) // 3 for trace in drawn["raster"]["data"][:-1]]
     assert writes == list(run.update_counts.values())
     assert all(math.isfinite(y) for trace in drawn["accuracy"]["data"][:-1] for y in trace["y"])
+
+
+def test_runs_are_set_side_by_side_in_one_sentence():
+    first, second = run_of(lesson()), run_of([step(2, optimizer="deep", accuracy=(0.8, 0.1))])
+    assert figures.contrast([first, second]) == "Accuracy on task A at step 2: 0.03 with Adam and 0.80 with the deep optimizer."
+    assert "only who writes differs" in figures.contrast([run_of([]), second])
+
+
+def test_the_gain_over_the_twin_is_said_once_both_have_ended():
+    def ended(accuracy, **settings):
+        rows = [switch(1, "A"), step(1, optimizer="deep", accuracy=accuracy), experience(1, "A", accuracy)]
+        return Run(Experiment(**settings), TASKS, LEVELS, [*rows, {"kind": "end", "step": 1, "reason": "finished", "text": ""}])
+
+    whole, twin = ended((0.9, 0.0)), ended((0.8, 0.0), frozen=True)
+    assert "brought +0.100 against the twin, on this seed" in figures.contrast([whole, twin])
+    twin.rows.pop()
+    assert "brought" not in figures.contrast([whole, twin])
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_small_multiples_share_their_axes(name):
+    longer = run_of([*lesson(), step(40)])
+    spec = figures.multiples(name, {"one": run_of(lesson()), "two": longer})
+    drawn = go.Figure(spec)
+    assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range == (0, 40) and drawn.layout.yaxis2.matches == "y"
+    assert [note.text for note in drawn.layout.annotations] == ["<b>one</b>", "<b>two</b>"]
+    assert {trace.xaxis for trace in drawn.data} == {"x", "x2"}

@@ -5,7 +5,7 @@ import pytest
 
 from nllab.errors import SettingError
 from nllab.experiment import Experiment
-from nllab.live import LiveRun, LiveRuns
+from nllab.live import LiveRun, LiveRuns, Turns
 from nllab.trainer import replay, train
 
 
@@ -178,5 +178,170 @@ def test_the_limit_of_a_server_is_told():
     try:
         with pytest.raises(SettingError, match="1 runs are open"):
             runs.open(small())
+    finally:
+        run.close()
+
+
+# -- one write, stops, going back -------------------------------------------------------------------------------------------------
+
+
+def test_one_write_of_a_level_ends_with_that_write(live):
+    run = live()
+    run.write("slow")
+    wait(lambda: run.run.update_counts["slow"] == 1 and not run._wanting)
+    assert run.trainer.steps == 16 and run.run.rows[-1]["levels"]["slow"]["wrote"]
+    run.write("medium")
+    wait(lambda: run.trainer.steps == 20 and not run._wanting)
+    with pytest.raises(SettingError, match="Unknown level 'slwo'. Did you mean 'slow'"):
+        run.write("slwo")
+
+
+@pytest.mark.parametrize("steer", [lambda run: None, lambda run: run.command("optimizer", "adam")])
+def test_going_back_to_a_checkpoint_undoes_what_came_after_and_the_rest_replays_exactly(live, steer):
+    run = live()
+    run.play()
+    wait(lambda: run.finished and not run.playing)
+    whole = list(run.run.rows)
+    back = sorted(run.checkpoints)[3]
+    run.rewind(back)
+    wait(lambda: run.generation == 1)
+    assert run.run.steps == back and not run.playing and not run.finished
+    assert run.run.rows == whole[: len(run.run.rows)] and max(run.checkpoints) == back
+    steer(run)
+    run.play()
+    wait(lambda: run.finished and not run.playing)
+    assert (run.run.rows == whole) == (not run.run.commands)
+    assert replay(run.run).rows == run.run.rows
+
+
+def test_a_step_without_a_checkpoint_is_named(live):
+    with pytest.raises(SettingError, match="no checkpoint at step 3.*none yet"):
+        live().rewind(3)
+
+
+def test_a_command_can_be_undone(live):
+    run = live()
+    run.step(3)
+    wait(lambda: run.trainer.steps == 3)
+    run.command("optimizer", "adam")
+    run.step()
+    wait(lambda: run.trainer.steps == 4 and not run._wanting)
+    run.rewind(3)
+    wait(lambda: run.generation == 1)
+    run.step()
+    wait(lambda: run.trainer.steps == 4)
+    assert run.run.commands == [] and run.run.rows == train(small()).rows[: len(run.run.rows)]
+
+
+def test_checkpoints_stay_few(live):
+    run = live(small(passes=4))
+    for _ in range(60):
+        run.command("rate", 1.0)
+        before = run.trainer.steps
+        run.step()
+        wait(lambda before=before: run.trainer.steps == before + 1)
+    assert len(run.checkpoints) <= 12 and 0 in run.checkpoints
+
+
+def test_a_run_stops_by_itself_where_it_was_asked_to(live):
+    run = live(small(optimizer="adam", evaluate_every=1))
+    run.stop_when(at=5)
+    run.play()
+    wait(lambda: run.notice and not run.playing)
+    assert run.trainer.steps == 5 and "step 5" in run.notice
+    run.stop_when(below=("A", 0.5))
+    run.play()
+    wait(lambda: run.notice and not run.playing)
+    told = [row["accuracy"]["A"] for row in run.run.of_kind("step")]
+    assert told[-1] < 0.5 <= told[-2] and run.run.of_kind("step")[-1]["task"] == "B"
+    run.play()  # goes on past it
+    wait(lambda: run.finished and not run.playing)
+
+
+@pytest.mark.parametrize("wrong", [{"at": 0}, {"at": 1.5}, {"below": ("C", 0.5)}, {"below": ("A", 2.0)}])
+def test_an_impossible_stop_is_named(live, wrong):
+    with pytest.raises(SettingError):
+        live().stop_when(**wrong)
+
+
+# -- side by side, and in line ----------------------------------------------------------------------------------------------------
+
+
+def test_runs_beside_each_other_keep_step_and_change_nothing():
+    runs = LiveRuns()
+    pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
+    try:
+        runs.beside(pair)
+        for run in pair:
+            run.play()
+        apart = 0
+        while not all(run.finished and not run.playing for run in pair):
+            apart = max(apart, abs(pair[0].trainer.steps - pair[1].trainer.steps))
+        assert 0 < apart <= 4
+        assert [run.run.rows for run in pair] == [train(small(optimizer=name)).rows for name in ("adam", "deep")]
+    finally:
+        for run in pair:
+            run.close()
+
+
+def test_only_so_many_train_and_the_rest_wait_in_line():
+    runs = LiveRuns(training=2)
+    opened = [runs.open(small(passes=50)) for _ in range(4)]
+    try:
+        for run in opened[:2]:
+            run.play()
+        wait(lambda: all(run.trainer.steps > 2 for run in opened[:2]))
+        for run in opened[2:]:
+            run.play()
+            wait(lambda run=run: run.place)
+        assert [run.place for run in opened] == [0, 0, 1, 2] and [run.trainer.steps for run in opened[2:]] == [0, 0]
+        opened[0].pause()
+        wait(lambda: opened[2].trainer.steps > 2)
+        wait(lambda: opened[3].place == 1)
+        opened[2].close()  # whoever leaves makes room
+        wait(lambda: opened[3].trainer.steps > 2)
+    finally:
+        for run in opened:
+            run.close()
+
+
+def test_those_side_by_side_take_one_turn_together():
+    runs = LiveRuns(training=1)
+    pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
+    try:
+        runs.beside(pair)
+        for run in pair:
+            run.play()
+        wait(lambda: all(run.finished and not run.playing for run in pair))
+        wait(lambda: not runs.turns._line)
+    finally:
+        for run in pair:
+            run.close()
+
+
+def test_who_trains_long_while_others_wait_goes_to_the_end_of_the_line():
+    clock = Clock()
+    turns = Turns(limit=1, seconds=60, clock=clock)
+    assert [turns.ask("a"), turns.ask("b"), turns.ask("c")] == [0, 1, 2]
+    clock.now = 61
+    assert [turns.ask("a"), turns.ask("b"), turns.ask("c")] == [2, 0, 1]
+    clock.now = 300
+    turns.leave("b")
+    turns.leave("c")
+    assert turns.ask("a") == 0
+    clock.now = 900
+    assert turns.ask("a") == 0  # nobody waits
+
+
+def test_all_checkpoints_together_stay_within_their_memory():
+    runs = LiveRuns(checkpoint_bytes=1)
+    run = runs.open(small())
+    try:
+        run.play()
+        wait(lambda: run.finished and not run.playing)
+        kept = len(run.checkpoints)
+        for _ in range(5):
+            runs.reap()
+        assert kept > 4 and sorted(run.checkpoints) == [0]
     finally:
         run.close()

@@ -1,0 +1,392 @@
+"""What the pages with a live training share: the runs that a browser session has there, the settings, the controls, what a click does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+import shared
+import streamlit as st
+from live_view import live_view
+from settings import SPEEDS, START, UNLIMITED, commands, preset_changes, read_address, speed_name, write_address
+
+from nllab import figures
+from nllab.errors import NllabError, SettingError
+from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
+from nllab.runs import Run
+
+if TYPE_CHECKING:
+    from nllab.live import LiveRun
+
+Action = Callable[["Sequence[LiveRun]", Sequence[Experiment], float], None]  # with the settings and the speed that the page shows
+TASK_BUTTONS = 5  # as many tasks as get a button each
+ADOPT_SECONDS = 1.0  # how long a reloaded page waits for its old connection to end
+RESET_SECONDS = 3.0
+MOST_PINS = 4
+SETTINGS = (  # with a control of the same name
+    "stream", "seed", "passes", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
+)  # fmt: skip
+state = st.session_state
+
+
+def about(setting: str) -> str:
+    text = Experiment.model_fields[setting].description or ""
+    return text[:1].upper() + text[1:] + "."
+
+
+@dataclass
+class Desk:
+    """What this browser session has on one page. A click starts a new script, while the one before it may still be waiting for something;
+    and any access to st.session_state may end a script in favour of a newer one. So a click only adds to `todo`, whichever script gets the
+    lock does it, and this is a plain object: no click is lost half-way, no run is opened twice."""
+
+    name: str
+    problems: list[str] = field(default_factory=list)
+    runs: dict[str, str] = field(default_factory=dict)  # title -> id of the run
+    was_freed: bool = False
+    todo: list[Action] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @staticmethod
+    def of(name: str) -> Desk:
+        """This session's desk on the page of this name; the first of all brings the settings of the address."""
+        problems = _begin() if "base" not in state else []
+        desks = state.setdefault("desks", {})
+        if name not in desks:
+            desks[name] = Desk(name, problems)
+        return desks[name]
+
+    def ask(self, action: Action) -> None:
+        self.todo.append(action)
+
+    @property
+    def live(self) -> list[LiveRun]:
+        """The runs that are open, in the order of their titles."""
+        return [run for id in self.runs.values() if (run := shared.runs().get(id))]
+
+    def ready(self, wanted: Mapping[str, Experiment], speed: float) -> list[LiveRun]:
+        """One run for each title; new ones where there is none, and none for a title that is no longer wanted."""
+        if len(self.live) < len(self.runs):
+            self.was_freed = True
+            self._free(self.runs)
+        self._free([title for title in self.runs if title not in wanted])
+        missing = [title for title in wanted if title not in self.runs]
+        for title in missing:
+            self.runs[title] = shared.open_run(wanted[title], speed).id
+        if missing:
+            self.runs = {title: self.runs[title] for title in wanted}
+            shared.runs().beside(self.live)
+        return self.live
+
+    def _free(self, titles: Sequence[str] | Mapping[str, str]) -> None:
+        for title in list(titles):
+            shared.runs().free(self.runs.pop(title))
+
+    def attend(self, wanted: Mapping[str, Experiment] | None, speed: float) -> list[str]:
+        """Do what was asked for, pick up the runs that this tab remembers, give every run what can change while it runs.
+
+        wanted: title -> the settings that the page shows; None while they cannot be used, and the runs go on with what they have.
+        Returns the settings that wait for a reset.
+        """
+        tab = state.get(f"view-{self.name}", {}).get("tab")
+        waiting: list[str] = []
+        with self.lock:
+            usable = wanted or {title: shared.applied[run] for title, run in zip(self.runs, self.live, strict=False)} or {"": START}
+            while self.todo:
+                self.problems = []
+                action = self.todo.pop(0)
+                self._try(lambda action=action: action(self.ready(usable, speed), list(usable.values()), speed))
+            if not self.runs and tab is not None:
+                self._try(lambda: self._adopt(tab, usable, speed))
+            if self.runs:
+                self._try(lambda: waiting.extend(self._reconcile(usable, speed, wanted is not None)))
+        return list(dict.fromkeys(waiting))
+
+    def _try(self, something: Callable[[], Any]) -> None:
+        try:
+            something()
+        except NllabError as error:
+            self.problems = [str(error)]
+
+    def _adopt(self, tab: str, wanted: Mapping[str, Experiment], speed: float) -> None:
+        """The tab has said which runs it remembers: pick them up, unless another tab has them. Otherwise begin new ones."""
+        remembered = [run for id in tab.split(",") if (run := shared.runs().get(id))]
+        end = time.monotonic() + ADOPT_SECONDS
+        while any(shared.watchers[run.id] for run in remembered) and time.monotonic() < end:
+            time.sleep(0.05)
+        if len(remembered) == len(wanted) and not any(shared.watchers[run.id] for run in remembered):
+            state.speed = remembered[0].speed or UNLIMITED
+            self.runs = {title: run.id for title, run in zip(wanted, remembered, strict=True)}
+        else:
+            self.ready(wanted, speed)
+
+    def _reconcile(self, wanted: Mapping[str, Experiment], speed: float, changed: bool) -> list[str]:
+        runs = self.ready(wanted, speed)
+        return [name for run, one in zip(runs, wanted.values(), strict=True) for name in reconcile(run, one)] if changed else []
+
+
+def _begin() -> list[str]:
+    """Fill the controls with the settings of the address; what could not be used of it."""
+    experiment, speed, problems = read_address(st.query_params)
+    state.base = experiment.but(off_optimizer=experiment.plain)  # settings without a control stay as they are here
+    state.speed = speed
+    for name in SETTINGS:
+        state[name] = getattr(state.base, name)
+    state.deep, state.plain = experiment.optimizer == "deep", experiment.plain
+    state.periods = ", ".join(map(str, experiment.periods))
+    state.learning_rate = "" if experiment.learning_rate is None else f"{experiment.learning_rate:g}"
+    return problems
+
+
+def follow_preset() -> None:
+    """Another stream brings the settings of its preset along."""
+    if state.stream != state.base.stream:
+        changes = preset_changes(state.base.stream, state.stream)
+        for name in changes.keys() & set(SETTINGS):
+            state[name] = changes[name]
+        state.base = state.base.but(stream=state.stream, **changes)
+
+
+def draft() -> Experiment:
+    """The settings as the page shows them. Raises SettingError for what cannot be."""
+    return state.base.but(
+        **{name: state[name] for name in SETTINGS},
+        optimizer="deep" if state.deep else state.plain,
+        off_optimizer=state.plain,
+        periods=read_setting("periods", state.periods),
+        learning_rate=read_setting("learning_rate", state.learning_rate.strip()),
+    )
+
+
+def reconcile(run: LiveRun, wanted: Experiment) -> list[str]:
+    """Give the run what of `wanted` can change while it runs; the names of the settings that wait for a reset."""
+    has = shared.applied[run]
+    if wanted == has:
+        return []
+    if not run.playing and run.status()["step"] == 0:
+        renew([run], [wanted])
+        return []
+    given, after, waiting = commands(has, wanted, tuple(run.run.levels))
+    for name, value in given:
+        run.command(name, value)
+    shared.applied[run] = after
+    return waiting
+
+
+# -- what a click does ------------------------------------------------------------------------------------------------------------
+
+
+def renew(runs: Sequence[LiveRun], wanted: Sequence[Experiment]) -> None:
+    """Begin anew, and wait until all have: what the page shows next is of the new runs."""
+    before = [run.generation for run in runs]
+    for run, experiment in zip(runs, wanted, strict=True):
+        run.reset(experiment)
+        shared.applied[run] = experiment
+    _wait_for_change(runs, before)
+
+
+def _wait_for_change(runs: Sequence[LiveRun], before: Sequence[int]) -> None:
+    end = time.monotonic() + RESET_SECONDS
+    while any(run.generation == old for run, old in zip(runs, before, strict=True)) and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def play(runs: Sequence[LiveRun], wanted: Sequence[Experiment], _: float) -> None:
+    if any(run.playing for run in runs):
+        for run in runs:
+            run.pause()
+        return
+    if all(run.finished for run in runs):
+        renew(runs, wanted)
+    for run in runs:
+        if not run.finished:
+            run.play()
+
+
+def step(runs: Sequence[LiveRun], *_: Any) -> None:
+    for run in runs:
+        run.step()
+
+
+def reset(runs: Sequence[LiveRun], wanted: Sequence[Experiment], _: float) -> None:
+    renew(runs, wanted)
+
+
+def set_speed(runs: Sequence[LiveRun], _: Any, speed: float) -> None:
+    for run in runs:
+        run.set_speed(speed)
+
+
+def teach(task: str) -> Action:
+    def action(runs: Sequence[LiveRun], *_: Any) -> None:
+        for run in runs:
+            run.command("teach", task)
+            run.play()
+
+    return action
+
+
+# -- runs kept for comparing ------------------------------------------------------------------------------------------------------
+
+
+def pin() -> Action:
+    """Keep the runs as they stand, under names of their own."""
+
+    def action(runs: Sequence[LiveRun], *_: Any) -> None:
+        pins = state.setdefault("pins", {})
+        taken = [run for run in runs if run.run.steps]
+        if not taken:
+            raise SettingError("There is nothing to pin yet: train a little first.")
+        if len(pins) + len(taken) > MOST_PINS:
+            raise SettingError(f"{len(pins)} runs are pinned, and {MOST_PINS} is as many as fit. Take one away below on the page Compare.")
+        for run in taken:
+            state.pinned = state.get("pinned", 0) + 1
+            kept = run.run
+            name = f"{state.pinned}: {figures.kind_of(kept).removeprefix('with ').removeprefix('in ')}"
+            pins[name] = Run(kept.experiment, kept.tasks, dict(kept.levels), list(kept.rows))
+
+    return action
+
+
+def pins() -> dict[str, Run]:
+    return state.setdefault("pins", {})
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; its first row is the head."""
+    head, *lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
+
+
+# -- what the page shows ----------------------------------------------------------------------------------------------------------
+
+
+def controls(desk: Desk, *, toggle: bool) -> None:
+    runs = desk.live
+    playing, finished = any(run.playing for run in runs), bool(runs) and all(run.finished for run in runs)
+    label, icon = ("Pause", "pause") if playing else ("Play again", "replay") if finished else ("Play", "play_arrow")
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="controls"):
+        st.button(
+            label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=desk.ask, args=(play,),
+            help="Train, or stand still. When the plan is over: start over with the settings as they stand.",
+        )  # fmt: skip
+        st.button(
+            "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=desk.ask, args=(step,),
+            disabled=finished, help="Take a single step, on one batch, then stand still.",
+        )  # fmt: skip
+        st.button(
+            "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=desk.ask, args=(reset,),
+            help="Back to the first step, with the settings as they stand.",
+        )  # fmt: skip
+        if toggle:
+            with st.container(key="toggle", width="content"):
+                st.toggle(
+                    "**Deep optimizer**",
+                    key="deep",
+                    help="On, it writes in place of the plain optimizer; off, it only watches. Works while the network trains. Shortcut: D",
+                    persist_state="session",
+                )
+        tasks = runs[0].run.tasks if runs else ("A", "B")
+        for number, task in enumerate(tasks if len(tasks) <= TASK_BUTTONS else (), start=1):
+            st.button(
+                f"Teach {task}", key=f"teach_{task}", shortcut=str(number), on_click=desk.ask,
+                args=(teach(task),), help=f"Show task {task} from the next step on, whatever was planned.",
+            )  # fmt: skip
+        st.button(
+            "Pin", key="pin", icon=":material/keep:", shortcut="P", on_click=lambda: desk.ask(pin()),
+            help="Keep what has been trained so far, to lay it beside up to three others on the page Compare.",
+        )  # fmt: skip
+        st.selectbox(
+            "Speed, steps per second", SPEEDS, key="speed", label_visibility="collapsed", width=118,
+            format_func=lambda speed: speed_name(speed) + (" / s" if speed < UNLIMITED else ""), filter_mode=None,
+            on_change=desk.ask, args=(set_speed,), persist_state="session",
+        )  # fmt: skip
+
+
+def settings(*, twin: bool) -> None:
+    keep: dict[str, Any] = {"persist_state": "session"}
+    with st.sidebar:
+        st.subheader("Settings")
+        st.selectbox("Stream", list(PRESETS), key="stream", help=about("stream"), **keep)
+        st.number_input("Seed", key="seed", step=1, help=about("seed"), **keep)
+        st.selectbox("Plain optimizer", list(LEARNING_RATES), key="plain", help="Who writes while the deep optimizer is off.", **keep)
+        st.text_input("Periods of the memory levels, in steps", key="periods", help=about("periods"), **keep)
+        if twin:
+            st.toggle("Frozen twin", key="frozen", help=about("frozen"), **keep)
+        with st.expander("More"):
+            st.selectbox("Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep)
+            st.selectbox("Model", get_args(Experiment.model_fields["model"].annotation), key="model", help=about("model"), **keep)
+            st.number_input("Passes", key="passes", step=1, help=about("passes"), **keep)
+            st.number_input("Batch size", key="batch_size", step=1, help=about("batch_size"), **keep)
+            usual = f"{LEARNING_RATES[state.plain]:g}, its usual one"
+            st.text_input("Learning rate", key="learning_rate", placeholder=usual, help=about("learning_rate"), **keep)
+            st.number_input("Rate of the deep optimizer", key="rate", step=0.1, help=about("rate"), **keep)
+            st.number_input("Retention", key="retention", step=0.01, help=about("retention"), **keep)
+            st.number_input("Period of the input level", key="input_period", step=1, help=about("input_period"), **keep)
+            st.number_input("Period of the output layer", key="head_period", step=1, help=about("head_period"), **keep)
+            st.toggle("Deep optimizer watches while off", key="observe", help=about("observe"), **keep)
+        st.caption(
+            "Optimizer, periods and rates change while the network trains; everything else waits for a reset. "
+            "The address of this page holds all settings: copy it to share them."
+        )
+        st.caption("Keys: Space plays and pauses, N steps, D toggles the deep optimizer, 1 and 2 teach, Shift+X resets.")
+
+
+def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> None:
+    for problem in dict.fromkeys([*desk.problems, *unusable]):
+        st.error(problem, icon=":material/error:")
+    for title, run in zip(desk.runs, desk.live, strict=False):
+        failed = run.error or run.trainer.diverged and (run.run.rows[-1].get("text") or "The training diverged. Reset starts it anew.")
+        if failed:
+            st.error(f"**{title}.** {failed}" if title else failed, icon=":material/error:")
+    notices = dict.fromkeys(run.notice for run in desk.live if run.notice)
+    for notice in notices:
+        st.info(notice, icon=":material/pause_circle:")
+    if waiting:
+        st.info(f"Press **Reset** for the new {', '.join(waiting).replace('_', ' ')}; until then the run goes on as it began.")
+    if desk.was_freed:
+        desk.was_freed = False
+        st.info("Nobody had watched this run for two minutes, so it was freed. This is a new one with the same settings.")
+
+
+def view(desk: Desk, titles: Sequence[str]) -> None:
+    """The live figures of the desk's runs."""
+    runs = {title: shared.runs().get(desk.runs.get(title, "")) for title in titles}
+    key = f"view-{desk.name}"
+
+    def go_back() -> None:
+        if (step := state.get(key, {}).get("back")) is not None:
+            desk.ask(back(step))
+
+    live_view(desk.name, runs, single=len(titles) == 1, on_tab_change=lambda: None, on_stale_change=lambda: None, on_back_change=go_back)
+
+
+def back(step: int) -> Action:
+    """Return to the checkpoint at this step, where a run has one."""
+
+    def action(runs: Sequence[LiveRun], *_: Any) -> None:
+        before = [run.generation for run in runs]
+        for run in runs:
+            run.rewind(step)
+        _wait_for_change(runs, before)
+
+    return action
+
+
+def remember(wanted: Experiment | None, **more: str) -> None:
+    """Write the settings into the address."""
+    if wanted is not None:
+        address = write_address(wanted, state.speed) | more
+        if dict(st.query_params) != address:
+            st.query_params.from_dict(address)
+
+
+def shown() -> tuple[Experiment | None, list[str]]:
+    """(the settings that the controls show, why they cannot be used); None in place of settings that cannot."""
+    try:
+        return draft(), []
+    except SettingError as error:
+        return None, [str(error)]

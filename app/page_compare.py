@@ -1,0 +1,68 @@
+"""The page that compares: the same network on the same samples in the same order, without and with the deep optimizer, and its twin."""
+
+from __future__ import annotations
+
+import desk as desks
+import streamlit as st
+from desk import Desk, state
+
+from nllab import figures
+from nllab.summary import differences
+
+OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
+
+desk = Desk.of("compare")
+desks.follow_preset()
+state.setdefault("twin", st.query_params.get("twin") == "1")
+base, unusable = desks.shown()
+wanted = None
+if base is not None:
+    off = base.but(optimizer=state.plain, frozen=False)
+    on = off.but(optimizer="deep", off_optimizer=state.plain)
+    wanted = {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.twin else {})
+if state.pop("begin_comparison", False) and not any(run.playing for run in desk.live):
+    desk.ask(desks.play)
+waiting = desk.attend(wanted, state.speed)
+titles = [OFF, ON, *([TWIN] if state.twin else [])]
+
+
+def add_twin() -> None:
+    state.twin = True
+    desk.ask(lambda runs, *_: runs[-1].play())
+
+
+def take_away(name: str) -> None:
+    desks.pins().pop(name, None)
+
+
+st.title("Side by side", anchor=False)
+st.markdown(
+    "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer does. "
+    "Nothing is replayed and nobody says when the task changes."
+)
+desks.controls(desk, toggle=False)
+desks.settings(twin=False)
+desks.messages(desk, unusable, waiting)
+with st.container(horizontal=True, vertical_alignment="center", key="question"):
+    st.markdown("**So what did the hidden levels learn?** The frozen twin keeps all but the output layer as it was drawn.", width="stretch")
+    if state.twin:
+        st.button("Take the twin away", key="twin_away", icon=":material/close:", on_click=lambda: state.update(twin=False))
+    else:
+        st.button(
+            "Add the frozen twin", key="twin_add", icon=":material/ac_unit:", shortcut="T", on_click=add_twin,
+            help="A third network on the same samples, of which only the output layer learns.",
+        )  # fmt: skip
+desks.view(desk, titles)
+pins = desks.pins()
+st.subheader("Pinned runs", anchor=False)
+if not pins:
+    st.caption("None yet. **Pin** keeps a run as it stands, here and on the page Live, so that up to four can be laid side by side.")
+else:
+    with st.container(horizontal=True):
+        for name in list(pins):
+            st.button(f"Take away {name}", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,))
+    for figure in ("accuracy", "drift"):
+        scores = "; ".join(f"{name}: {figures.sentence(run.rows, run.tasks)}" for name, run in pins.items())
+        st.plotly_chart(figures.multiples(figure, pins), key=f"pinned_{figure}", config={"displayModeBar": False}, alt=scores)
+    st.markdown(desks.table(differences(pins)))
+desks.remember(base, **({"twin": "1"} if state.twin else {}))
