@@ -27,6 +27,7 @@ from rich.table import Table
 
 from nllab.errors import NllabError, SettingError, unknown
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
+from nllab.repeat import read_command
 from nllab.runs import SCORES
 from nllab.summary import summarize
 
@@ -73,8 +74,13 @@ def _progress(label: str, total: int) -> Iterator[Any]:
         yield lambda rows: bar.advance(task, sum(row["kind"] == "step" for row in rows))
 
 
-def run_seeds(experiment: Experiment, seeds: int, *, device: str = "cpu", label: str = "", out: Path | None = None) -> dict[str, Any]:
-    """Train with `seeds` seeds in turn and sum up. One CPU thread, so that every run can be repeated bit for bit."""
+def run_seeds(
+    experiment: Experiment, seeds: int, *, device: str = "cpu", label: str = "", out: Path | None = None, **course: Any
+) -> dict[str, Any]:
+    """Train with `seeds` seeds in turn and sum up. One CPU thread, so that every run can be repeated bit for bit.
+
+    course: the commands and the last step of each run, as `Trainer.run` takes them.
+    """
     import torch
 
     from nllab.trainer import Trainer
@@ -85,7 +91,7 @@ def run_seeds(experiment: Experiment, seeds: int, *, device: str = "cpu", label:
     for number in range(seeds):
         trainer = Trainer(experiment.but(seed=experiment.seed + number), device=device)
         with _progress(f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps) as advance:
-            runs.append(trainer.run(advance))
+            runs.append(trainer.run(advance, **course))
         if out:
             runs[-1].save(out / f"seed-{experiment.seed + number}")
     return summarize(experiment, runs, time.perf_counter() - started) | {"device": str(trainer.device)}
@@ -139,12 +145,18 @@ def run(
     seeds: SeedsOption = 1,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP:NAME=VALUE", help="A change on the way, such as 69:optimizer=deep or 69:teach=B; may be repeated."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, instead of at the end of the plan.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder in which every run is saved.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a preset and print what it learned and what it kept."""
+    commands = [read_command(text) for text in at or []]
     experiment = experiment_of(preset, settings or [], optimizer=optimizer, model=model)
-    result = {"preset": preset, **run_seeds(experiment, seeds, device=device, out=out)}
+    result = {"preset": preset, **run_seeds(experiment, seeds, device=device, out=out, commands=commands, steps=steps)}
     label = experiment.optimizer + (", hidden levels frozen" if experiment.frozen else "") + (", joint" if experiment.joint else "")
     _print(as_json, result, f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}", {label: result})
     _leave_if_diverged({label: result})

@@ -109,7 +109,7 @@ class Experiment(BaseModel):
         if self.off_optimizer not in PLAIN_OPTIMIZERS:
             raise unknown("off_optimizer", self.off_optimizer, PLAIN_OPTIMIZERS)
         if list(self.periods) != sorted(self.periods):
-            raise SettingError(f"periods is {_spelled(self.periods)}; memory levels go from fast to slow, so their periods must not fall.")
+            raise SettingError(f"periods is {spelled(self.periods)}; memory levels go from fast to slow, so their periods must not fall.")
 
     @property
     def plain(self) -> str:
@@ -146,9 +146,7 @@ class Experiment(BaseModel):
 
     def to_query(self) -> str:
         """What differs from the defaults, as the part of an address behind its question mark."""
-        return urlencode(
-            {key: _spelled(value) for key, value in self.model_dump().items() if value != Experiment.model_fields[key].default}
-        )
+        return urlencode({key: spelled(value) for key, value in self.model_dump().items() if value != Experiment.model_fields[key].default})
 
     @classmethod
     def from_query(cls, query: str | Mapping[str, str]) -> Experiment:
@@ -157,7 +155,8 @@ class Experiment(BaseModel):
         return cls(**{key: read_setting(key, value) for key, value in pairs.items()})
 
 
-def _spelled(value: Any) -> str:
+def spelled(value: Any) -> str:
+    """The value as `read_setting` reads it."""
     if isinstance(value, dict):
         return ",".join(f"{key}:{item}" for key, item in value.items())
     if isinstance(value, tuple):

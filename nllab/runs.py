@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+Command = tuple[int, str, Any]  # step from which it is in force, name, value
 FORMAT = 1
 ALL_TASKS = "all"  # the name of the one experience of a joint run
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
@@ -73,9 +74,14 @@ class Run:
         return max((row["step"] for row in self.rows if row["kind"] == "step"), default=0)
 
     @property
-    def commands(self) -> list[tuple[int, str, Any]]:
+    def commands(self) -> list[Command]:
         """(step from which it was in force, name, value), in order: with the experiment all that replaying needs."""
         return [(row["step"], row["name"], row["value"]) for row in self.of_kind("command")]
+
+    @property
+    def stopped_at(self) -> int | None:
+        """After how many steps somebody stopped it; None where it ended by itself."""
+        return None if self.rows and self.rows[-1]["kind"] == "end" else self.steps
 
     @property
     def visits(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nllab import methods, probes
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_whole, unknown
 from nllab.experiment import LEARNING_RATES, OPTIMIZERS, Experiment
 from nllab.levels import Level, Schedule
 from nllab.methods.objective import Objective
@@ -23,7 +23,7 @@ from nllab.models.classifier import CMSClassifier
 from nllab.models.hope import HopeClassifier
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
-from nllab.runs import ALL_TASKS, Row, Run
+from nllab.runs import ALL_TASKS, Command, Row, Run
 from nllab.streams import build
 from nllab.streams.stream import Part, Stream
 
@@ -183,7 +183,10 @@ class Trainer:
     @property
     def planned_steps(self) -> int:
         """Steps of the whole plan as it stands."""
-        parts = [self._joint] if self._joint is not None else [self.stream.tasks[task].train for task in self.plan]
+        return self._length(self.plan)
+
+    def _length(self, plan: Iterable[int]) -> int:
+        parts = [self._joint] if self._joint is not None else [self.stream.tasks[task].train for task in plan]
         return self.experiment.passes * sum(math.ceil(len(part) / self.experiment.batch_size) for part in parts)
 
     @property
@@ -307,16 +310,38 @@ class Trainer:
                 rows.append({"kind": "end", "step": self.steps, "reason": "finished", "text": "The plan is over."})
         return rows
 
-    def run(self, on_rows: Callable[[list[Row]], None] | None = None) -> Run:
-        """Step until the plan is over."""
+    def run(self, on_rows: Callable[[list[Row]], None] | None = None, *, commands: Iterable[Command] = (), steps: int | None = None) -> Run:
+        """Step until the plan is over, or `steps` steps have been taken.
+
+        commands: (step from which it is in force, name, value), given on the way. Raises SettingError, before any step, for one that
+        cannot be done or whose step the plan does not reach.
+        """
         run = Run.begin(self.experiment, self.stream.task_names, {level.name: level.period for level in self.levels})
-        while not self.done:
+        waiting = self._checked(commands, steps)
+        while steps is None or self.steps < steps:
+            while waiting and waiting[0][0] == self.steps + 1:
+                self.command(*waiting.pop(0)[1:])
+            if self.done:
+                break
             rows = self.step()
             run.extend(rows)
             if on_rows:
                 on_rows(rows)
         run.bytes_kept = self.bytes_kept()
         return run
+
+    def _checked(self, commands: Iterable[Command], steps: int | None) -> list[Command]:
+        if steps is not None:
+            check_whole("steps", steps, 0)
+        checked = sorted(((at, name, self.check(name, value)) for at, name, value in commands), key=lambda command: command[0])
+        end = self.planned_steps
+        for at, name, value in checked:
+            check_whole(f"The step of the command {name} {value!r}", at, self.steps + 1)
+            if name == "teach" and at <= end + 1:
+                end = at - 1 + self._length([self.stream.task_names.index(value)])
+            elif at > end:
+                raise SettingError(f"The command {name} {value!r} is for step {at}, and the plan is over after step {end}.")
+        return checked
 
     def _begin(self) -> list[Row]:
         if self._untrained_told:
@@ -451,19 +476,18 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def train(experiment: Experiment, on_rows: Callable[[list[Row]], None] | None = None, *, device: str = "cpu") -> Run:
-    """Run an experiment from start to end."""
-    return Trainer(experiment, device=device).run(on_rows)
+def train(
+    experiment: Experiment,
+    on_rows: Callable[[list[Row]], None] | None = None,
+    *,
+    commands: Iterable[Command] = (),
+    steps: int | None = None,
+    device: str = "cpu",
+) -> Run:
+    """Run an experiment from start to end, or for `steps` steps; commands: (step from which it is in force, name, value)."""
+    return Trainer(experiment, device=device).run(on_rows, commands=commands, steps=steps)
 
 
 def replay(run: Run) -> Run:
     """Train again from the experiment and the commands of a run, exactly as many steps. On one CPU thread the rows are equal."""
-    trainer = Trainer(run.experiment)
-    again = Run.begin(trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
-    commands = list(run.commands)
-    while trainer.steps < run.steps:
-        while commands and commands[0][0] == trainer.steps + 1:
-            _, name, value = commands.pop(0)
-            trainer.command(name, value)
-        again.extend(trainer.step())
-    return again
+    return train(run.experiment, commands=run.commands, steps=run.stopped_at)
