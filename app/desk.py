@@ -67,6 +67,12 @@ class Desk:
         """The runs that are open, in the order of their titles."""
         return [run for id in self.runs.values() if (run := shared.runs().get(id))]
 
+    def clear(self) -> None:
+        """Give up all runs."""
+        with self.lock:
+            self.todo.clear()
+            self._free(self.runs)
+
     def ready(self, wanted: Mapping[str, Experiment], speed: float) -> list[LiveRun]:
         """One run for each title; new ones where there is none, and none for a title that is no longer wanted."""
         if len(self.live) < len(self.runs):
@@ -264,18 +270,21 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 # -- what the page shows ----------------------------------------------------------------------------------------------------------
 
 
-def controls(desk: Desk, *, toggle: bool) -> None:
+def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked: str = "") -> None:
+    """The row of buttons. toggle, teaching: whether those for the deep optimizer and for the tasks are among them.
+    locked: why nothing can be trained yet."""
     runs = desk.live
     playing, finished = any(run.playing for run in runs), bool(runs) and all(run.finished for run in runs)
     label, icon = ("Pause", "pause") if playing else ("Play again", "replay") if finished else ("Play", "play_arrow")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="controls"):
         st.button(
             label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=desk.ask, args=(play,),
-            help="Train, or stand still. When the plan is over: start over with the settings as they stand.",
+            disabled=bool(locked), help=locked or "Train, or stand still. After the end of the plan: start over with the settings as "
+            "they stand.",
         )  # fmt: skip
         st.button(
             "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=desk.ask, args=(step,),
-            disabled=finished, help="Take a single step, on one batch, then stand still.",
+            disabled=finished or bool(locked), help="Take a single step, on one batch, then stand still.",
         )  # fmt: skip
         st.button(
             "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=desk.ask, args=(reset,),
@@ -290,7 +299,7 @@ def controls(desk: Desk, *, toggle: bool) -> None:
                     persist_state="session",
                 )
         tasks = runs[0].run.tasks if runs else ("A", "B")
-        for number, task in enumerate(tasks if len(tasks) <= TASK_BUTTONS else (), start=1):
+        for number, task in enumerate(tasks if teaching and len(tasks) <= TASK_BUTTONS else (), start=1):
             st.button(
                 f"Teach {task}", key=f"teach_{task}", shortcut=str(number), on_click=desk.ask,
                 args=(teach(task),), help=f"Show task {task} from the next step on, whatever was planned.",
@@ -352,7 +361,7 @@ def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> Non
         st.info("Nobody had watched this run for two minutes, so it was freed. This is a new one with the same settings.")
 
 
-def view(desk: Desk, titles: Sequence[str]) -> None:
+def view(desk: Desk, titles: Sequence[str], spotlight: str | None = None) -> None:
     """The live figures of the desk's runs."""
     runs = {title: shared.runs().get(desk.runs.get(title, "")) for title in titles}
     key = f"view-{desk.name}"

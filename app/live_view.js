@@ -304,7 +304,7 @@ class Panel {
     for (const plot of Object.values(this.plots))
       if (plot.layout) plot.frame.setAttribute("aria-label", `${plot.layout.title.text}. ${sentence}`);
     this.rings.root.setAttribute("aria-label", `The nested loops. ${this.rings.rows().slice(1).map((row) => row.join(" ")).join("; ")}.`);
-    const text = (this.title.hidden && this.view.component.data.hints[hint]) || "";
+    const text = this.view.component.data.hints[hint] ?? "";
     if (this.hint.innerHTML !== text) this.hint.innerHTML = text;
     this.hint.hidden = !text;
   }
@@ -446,7 +446,11 @@ class View {
   update(component) {
     loadPlotly(component.data.plotly).catch(() => {}); // while the runs are still being opened
     this.component = component;
-    const { runs, titles } = component.data;
+    const { runs, titles, spotlight } = component.data;
+    if (spotlight !== this.spotlight) {
+      this.spotlight = spotlight;
+      if (spotlight) setTimeout(() => document.querySelector(spotlight)?.scrollIntoView({ block: "center", behavior: reduced ? "auto" : "smooth" }), 300);
+    }
     if (titles.join() !== this.titles) {
       this.titles = titles.join();
       for (const panel of this.panels) panel.close();

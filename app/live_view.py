@@ -33,10 +33,12 @@ HINTS = {
 }
 
 
-def live_view(name: str, runs: Mapping[str, LiveRun | None], *, single: bool = False, **callbacks: Any) -> Any:
+def live_view(
+    name: str, runs: Mapping[str, LiveRun | None], *, single: bool = False, spotlight: str | None = None, **callbacks: Any
+) -> Any:
     """Mount the view of these runs, by the titles that stand above them; None for one that is still to be opened.
 
-    name: of the page. single: no title above.
+    name: of the page. single: no title above. spotlight: the selector of what to bring into sight.
     callbacks: on_tab_change, told once which runs this tab remembers ("" for none); on_stale_change, when the page around no longer says
     what is the case; on_back_change, with the step of a checkpoint that was pressed.
     """
@@ -46,7 +48,8 @@ def live_view(name: str, runs: Mapping[str, LiveRun | None], *, single: bool = F
         "runs": [run.id for run in opened] if complete else [],
         "titles": ["" if single else title for title in runs],
         "shown": [{key: run.status()[key] for key in ("playing", "finished", "error", "notice")} for run in opened],
-        "hints": HINTS,
+        "hints": HINTS if name == "live" else {},
+        "spotlight": spotlight,
         "about": figures.ABOUT,
         "writers": figures.WRITERS | {"deep": "deep optimizer"},
         "plotly": f"/assets/plotly.min.js?v={version('plotly')}",

@@ -40,7 +40,7 @@ st.markdown(
     "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer does. "
     "Nothing is replayed and nobody says when the task changes."
 )
-desks.controls(desk, toggle=False)
+desks.controls(desk)
 desks.settings(twin=False)
 desks.messages(desk, unusable, waiting)
 with st.container(horizontal=True, vertical_alignment="center", key="question"):

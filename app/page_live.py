@@ -5,6 +5,7 @@ from __future__ import annotations
 import desk as desks
 import streamlit as st
 from desk import Desk, state
+from tour import guide
 
 ABOUT = {
     "digits-ab": "A network learns the handwritten digits 0–4 (**task A**), then 5–9 (**task B**).",
@@ -22,14 +23,21 @@ st.markdown(
     ABOUT.get(state.stream, "A network learns one task after another.")
     + " Press **Play** and watch what becomes of A; then switch on the deep optimizer and play again."
 )
-if st.button(
-    "See both at once, side by side", key="aha", icon=":material/compare:",
-    help="The same network twice, on the same samples in the same order: without the deep optimizer and with it. It begins at once.",
-):  # fmt: skip
-    state.begin_comparison = True
-    st.switch_page("page_compare.py")
+with st.container(horizontal=True, gap="xsmall", key="ways"):
+    if st.button(
+        "See both at once, side by side", key="aha", icon=":material/compare:",
+        help="The same network twice, on the same samples in the same order: without the deep optimizer and with it. It begins at once.",
+    ):  # fmt: skip
+        state.begin_comparison = True
+        st.switch_page("page_compare.py")
+    if st.button("Begin with a lesson", key="learn", icon=":material/school:", type="tertiary", help="Predict first, then watch."):
+        st.switch_page("page_lessons.py")
+    if st.button("Take the tour", key="begin_tour", icon=":material/map:", type="tertiary", help="What there is on this page."):
+        state.tour = 0
+        st.rerun()
+spotlight = guide()
 desks.controls(desk, toggle=True)
 desks.settings(twin=True)
 desks.messages(desk, unusable, waiting)
-desks.view(desk, [""])
+desks.view(desk, [""], spotlight)
 desks.remember(wanted)

@@ -12,7 +12,8 @@ from nllab.experiment import PRESETS, Experiment, read_setting
 # as costs under a tenth of the training time.
 START = Experiment.preset("digits-ab", optimizer="adam", evaluate_every=8)
 UNLIMITED = 1_000.0  # as a live run understands it
-OTHER_KEYS = ("twin",)  # of an address, which pages read for themselves
+MOST_SEED = 2**31 - 1
+OTHER_KEYS = ("twin", "lesson", "answer")  # of an address, which pages read for themselves
 SPEEDS = (0.5, 1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
 SPEED = 6.0
 

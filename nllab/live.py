@@ -61,12 +61,16 @@ class Turns:
             self._line.pop(party, None)
 
 
+Agenda = Sequence[tuple[int, str, Any]]  # commands by the step from which they are in force
+
+
 class LiveRun:
     """One training that can be watched and steered while it goes on.
 
     speed: steps per second, or None for as fast as the machine allows. turns: whom to ask before training; None, nobody.
     Every method returns at once; commands are checked at once (SettingError) and take effect at the next step.
-    A run keeps checkpoints as it goes; `rewind` returns to one, and what follows is again a run that replays exactly.
+    `agenda` holds commands to be given at their steps, from every start. A run keeps checkpoints as it goes; `rewind` returns
+    to one, and what follows is again a run that replays exactly.
     """
 
     def __init__(self, experiment: Experiment, *, speed: float | None = None, id: str | None = None, turns: Turns | None = None) -> None:
@@ -74,6 +78,7 @@ class LiveRun:
         self.turns = turns
         self.company: tuple[LiveRun, ...] = ()  # runs that it trains beside: none gets ahead of another
         self.place = 0  # in line; 0 once it may train
+        self.agenda: Agenda = ()
         self.stop_at: int | None = None
         self.stop_below: tuple[str, float] | None = None
         self.speed: float | None = None
@@ -276,6 +281,9 @@ class LiveRun:
             self.trainer.command(name, value)
         if not self._wanting:
             return
+        for at, name, value in self.agenda:
+            if at == self.trainer.steps + 1:
+                self.trainer.command(name, value)
         if self.trainer.done or self.trainer.steps >= MAX_STEPS:
             if not self.trainer.done:
                 self.error = f"This run has taken {MAX_STEPS} steps, which is as many as a live run keeps. Reset starts it anew."

@@ -48,7 +48,20 @@ METRICS: dict[str, tuple[str, str]] = {
     "drift": ("", "distance of the level's weights from their initial values, relative to the size of those"),
     "drift_since_switch": ("", "the same distance from the weights at the last switch of the task"),
     "gradient_norm": ("", "size of the level's gradient on this batch"),
+    "average_accuracy": ("fraction", "mean over the taught tasks of the accuracy at the end"),
+    "forgetting": ("fraction", "how far, on average, earlier tasks have fallen from their best; negative where they have risen since"),
+    "backward_transfer": ("fraction", "what later experiences did to the accuracy on earlier tasks, on average; negative is loss"),
+    "forward_transfer": ("fraction", "accuracy on a task just before it is first taught, above that of the untrained network"),
+    "a_after_a": ("fraction", "accuracy on task A when task B begins"),
+    "a_after_b": ("fraction", "accuracy on task A once task B has been learned"),
+    "b_after_b": ("fraction", "accuracy on task B once it has been learned"),
+    "mean_online_accuracy": ("fraction", "online accuracy averaged over all steps"),
 }
+
+
+def readable(name: str) -> str:
+    """A metric's or a setting's name as people read it: "average accuracy", "A after B"."""
+    return " ".join(word.upper() if len(word) == 1 else word for word in name.split("_"))
 
 
 @dataclass

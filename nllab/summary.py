@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nllab.experiment import Experiment
-from nllab.runs import SCORES, Run, without_nan
+from nllab.runs import SCORES, Run, readable, without_nan
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
@@ -30,11 +30,11 @@ def differences(runs: Mapping[str, Run]) -> list[list[str]]:
     for key in Experiment.model_fields:
         values = [given[key] for given in settings.values()]
         if any(value != values[0] for value in values):
-            table.append([key.replace("_", " "), *map(_told, values)])
+            table.append([readable(key), *map(_told, values)])
     for key in ("steps", *SCORES):
         values = [summary[key] for summary in found.values()]
         if any(value is not None for value in values):
-            table.append([key.replace("_", " "), *map(_told, values)])
+            table.append([readable(key), *map(_told, values)])
     table.append(["writes by level", *(", ".join(f"{k} {v}" for k, v in summary["update_counts"].items()) for summary in found.values())])
     changes = [", ".join(f"{name} {value} at step {step}" for step, name, value in run.commands) or "none" for run in runs.values()]
     if set(changes) != {"none"}:

@@ -46,6 +46,13 @@ def run_of(page):
     return next(iter(runs_of(page)), None)
 
 
+def ended(runs):
+    """Whether all have ended; watching them, since a run that nobody watches pauses."""
+    for run in runs:
+        shared.runs().seen(run.id)
+    return all(run.run.of_kind("end") for run in runs)
+
+
 def button(page, key):
     return next(found for found in page.button if found.key == key)
 
@@ -72,7 +79,7 @@ def opened(page):
 def test_the_page_comes_up_with_its_controls_and_the_overwrite_problem_first(page):
     page.run()
     assert not page.exception and not messages(page)
-    assert [found.key for found in page.button] == ["aha", "play", "step", "reset", "teach_A", "teach_B", "pin"]
+    assert [found.key for found in page.button] == ["aha", "learn", "begin_tour", "play", "step", "reset", "teach_A", "teach_B", "pin"]
     assert button(page, "play").label == "Play" and toggle(page, "deep").value is False
     help_missing = [w.label for w in (*page.button, *page.toggle, *page.number_input, *page.text_input) if not w.help]
     assert not help_missing
@@ -276,6 +283,84 @@ def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
     desk.ask(desks.back(77))
     compared.run()
     assert "no checkpoint at step 77" in compared.error[0].value
+
+
+# -- lessons, tour, glossary, mathematics -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lessons():
+    opened = AppTest.from_file(str(APP / "page_lessons.py"), default_timeout=60)
+    yield opened
+    for run in runs_of(opened, "lessons"):
+        run.close()
+
+
+def test_a_lesson_waits_for_a_prediction_and_then_says_what_became_of_it(lessons):
+    lessons.run()
+    assert button(lessons, "play").disabled and "Predict first" in button(lessons, "play").help and not lessons.exception
+    lessons.radio[0].set_value("Nearly all: over 0.9").run()
+    next(w for w in lessons.selectbox if w.key == "speed").set_value(settings.UNLIMITED).run()
+    button(lessons, "play").click().run()
+    (run,) = runs_of(lessons, "lessons")
+    until(lambda: ended([run]), 60)
+    lessons.run()
+    told = " ".join(found.value for found in lessons.markdown)
+    assert "**You predicted:** Nearly all: over 0.9" in told and "**It was:** Nearly nothing" in told
+    assert f"stands at {run.run.summary['a_after_b']:.2f} now" in told
+    assert dict(lessons.query_params) == {"lesson": "overwrite", "answer": "0"}
+    button(lessons, "lesson_on").click().run()
+    assert run.closed and lessons.radio[0].value is None and button(lessons, "play").disabled
+
+
+def test_the_agenda_of_a_lesson_is_given_to_its_runs(lessons):
+    lessons.query_params["lesson"] = "deep"
+    lessons.query_params["answer"] = "1"
+    lessons.run()
+    next(w for w in lessons.selectbox if w.key == "speed").set_value(settings.UNLIMITED).run()
+    button(lessons, "play").click().run()
+    pair = runs_of(lessons, "lessons")
+    until(lambda: ended(pair), 60)
+    assert [run.run.commands for run in pair] == [[(69, "optimizer", "deep")]] * 2
+    lessons.run()
+    assert any("**It was:** Only the one that watched ✓" in found.value for found in lessons.markdown)
+
+
+@pytest.mark.parametrize("query", [{"lesson": "x"}, {"lesson": "slow", "answer": "99"}, {"answer": "-1"}, {"seed": "1e99"}])
+def test_a_nonsense_address_of_a_lesson_is_survived(lessons, query):
+    for key, value in query.items():
+        lessons.query_params[key] = value
+    lessons.run()
+    assert not lessons.exception and lessons.radio[0].value is None
+    if query.get("lesson") == "x":
+        assert "no lesson 'x'" in lessons.error[0].value
+
+
+def test_the_tour_stops_at_every_station_and_ends(page):
+    page.run()
+    button(page, "begin_tour").click().run()
+    seen = []
+    while any(found.key == "tour_next" for found in page.button):
+        seen.append(next(found.value for found in page.markdown if " of 9" in found.value))
+        button(page, "tour_next").click().run()
+    assert len(seen) == 8 and len(set(seen)) == 8 and not page.exception
+    button(page, "tour_end").click().run()
+    assert not any(" of 9" in found.value for found in page.markdown)
+
+
+@pytest.mark.parametrize("name", ["tour", "glossary", "mathematics"])
+def test_pages_to_read_come_up(name):
+    opened = AppTest.from_file(str(APP / f"page_{name}.py"), default_timeout=60).run()
+    assert not opened.exception and opened.title and len(opened.markdown) > 5
+
+
+def test_the_glossary_can_be_searched():
+    opened = AppTest.from_file(str(APP / "page_glossary.py"), default_timeout=60).run()
+    whole = len(opened.markdown)
+    opened.text_input[0].set_value("twin").run()
+    assert 0 < len(opened.markdown) < whole
+    opened.text_input[0].set_value("<script>").run()
+    assert not opened.markdown and "Nothing here holds" in opened.info[0].value
 
 
 # -- the address ------------------------------------------------------------------------------------------------------------------

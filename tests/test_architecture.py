@@ -13,7 +13,19 @@ PACKAGE = Path(nllab.__file__).parent
 MODULES = {
     ".".join(("nllab", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in PACKAGE.rglob("*.py") if "_app" not in str(path)
 }
-WITHOUT_TORCH = ["nllab", "nllab.runs", "nllab.metrics", "nllab.figures", "nllab.levels", "nllab.experiment", "nllab.summary", "nllab.repeat", "nllab.cli"]
+WITHOUT_TORCH = [
+    "nllab",
+    "nllab.runs",
+    "nllab.metrics",
+    "nllab.figures",
+    "nllab.levels",
+    "nllab.experiment",
+    "nllab.summary",
+    "nllab.repeat",
+    "nllab.scenarios",
+    "nllab.terms",
+    "nllab.cli",
+]
 
 
 def imported(path):

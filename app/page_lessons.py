@@ -1,0 +1,89 @@
+"""The lessons: a question, a prediction, a training, and what became of the prediction."""
+
+from __future__ import annotations
+
+import desk as desks
+import streamlit as st
+from desk import Desk, state
+from settings import MOST_SEED
+
+from nllab.scenarios import DONT_KNOW, SCENARIOS
+
+desk = Desk.of("lessons")
+keys = list(SCENARIOS)
+if "lesson" not in state:
+    asked = st.query_params.get("lesson", keys[0])
+    state.lesson = asked if asked in SCENARIOS else keys[0]
+    if asked not in SCENARIOS:
+        desk.problems = [f"There is no lesson {asked!r}; this is the first. Lessons: {', '.join(keys)}."]
+    choices = [*SCENARIOS[state.lesson].choices, DONT_KNOW]
+    answer = st.query_params.get("answer", "")
+    state.answers = {state.lesson: choices[int(answer)]} if answer.isdigit() and int(answer) < len(choices) else {}
+if "lesson_next" in state:
+    state.lesson = state.pop("lesson_next")
+scenario = SCENARIOS[state.lesson]
+if state.get("lesson_shown") != state.lesson:
+    if "lesson_shown" in state:
+        desk.clear()
+        desk.problems = []
+    state.lesson_shown, state.speed = state.lesson, scenario.speed
+    state.prediction = state.answers.get(state.lesson)
+state.setdefault("lesson_seed", state.base.seed)
+wanted = {title: experiment.but(seed=min(max(state.lesson_seed, 0), MOST_SEED)) for title, experiment in scenario.runs.items()}
+waiting = desk.attend(wanted, state.speed)
+for run in desk.live:
+    run.agenda = scenario.agenda
+
+st.title("Lessons", anchor=False)
+st.selectbox(
+    "Lesson", keys, key="lesson", format_func=lambda key: f"{keys.index(key) + 1} · {SCENARIOS[key].title}", filter_mode=None,
+    help="Each asks one question; first predict, then watch.", persist_state="session",
+)  # fmt: skip
+st.markdown(f"**{scenario.goal}**")
+
+
+def predict() -> None:
+    state.answers[state.lesson] = state.prediction
+
+
+st.radio(
+    scenario.question, [*scenario.choices, DONT_KNOW], index=None, key="prediction", on_change=predict, persist_state="session",
+    help="Your prediction, before you press Play.",
+)  # fmt: skip
+answer = state.answers.get(state.lesson)
+desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer above.")
+st.caption("What to look at: " + "; ".join(scenario.look) + ".")
+desks.messages(desk, [], waiting)
+
+done = [run.run for run in desk.live]
+if done and all(run.of_kind("end") and run.of_kind("end")[-1]["reason"] == "finished" and run.of_kind("experience") for run in done):
+    came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
+    right = answer == scenario.choices[came]
+    with st.container(border=True, key="reveal"):
+        st.markdown(f"**You predicted:** {answer or 'nothing'}  \n**It was:** {scenario.choices[came]}{' ✓' if right else ''}")
+        st.markdown(text)
+        st.markdown(f"**{scenario.after}**")
+        following = keys.index(state.lesson) + 1
+        if following < len(keys):
+            st.button(
+                f"Next: {SCENARIOS[keys[following]].title}", key="lesson_on", icon=":material/arrow_forward:", shortcut="Right",
+                on_click=lambda: state.update(lesson_next=keys[following]), help="To the next lesson.",
+            )  # fmt: skip
+desks.view(desk, list(scenario.runs))
+with st.sidebar:
+    st.subheader("Settings of this lesson")
+    st.number_input("Seed", key="lesson_seed", min_value=0, max_value=MOST_SEED, step=1, help=desks.about("seed"), persist_state="session")
+    first = next(iter(wanted.values()))
+    st.markdown(f"Stream `{first.stream}`, model `{first.model}`, loss {first.loss.replace('_', ' ')}, batches of {first.batch_size}.")
+    for title, experiment in wanted.items():
+        periods = ", ".join(map(str, experiment.periods))
+        st.markdown(f"**{title}**: writes `{experiment.optimizer}`, periods {periods}" + ("" if experiment.observe else ", memory blind"))
+    for at, name, value in scenario.agenda:
+        st.markdown(f"From step {at} on: {name} `{value}`.")
+    st.caption("Another seed is another network and another order of samples. What the lesson says at the end is computed from your run.")
+answered = [*scenario.choices, DONT_KNOW].index(answer) if answer in [*scenario.choices, DONT_KNOW] else None
+address = {"lesson": state.lesson} | ({} if answered is None else {"answer": str(answered)})
+if state.lesson_seed:
+    address["seed"] = str(state.lesson_seed)
+if dict(st.query_params) != address:
+    st.query_params.from_dict(address)

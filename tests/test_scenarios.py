@@ -1,0 +1,92 @@
+"""Every lesson asks one question, and what it says in the end follows from its runs."""
+
+import pytest
+
+from nllab.runs import METRICS, SCORES, Run
+from nllab.scenarios import SCENARIOS
+from nllab.terms import TERMS, glossary
+from nllab.trainer import Trainer
+
+# What comes true on seeds 0, 1 and 2, as the lessons stand in the table.
+COMES_TRUE = {
+    "overwrite": "Nearly nothing: under 0.1",
+    "dolls": "8 times, every 16 steps",
+    "slow": "Neither of them",
+    "deep": "Only the one that watched",
+    "remapped": "Adam",
+    "noise": "Adam",
+    "aba": "more slowly",
+    "language": "Keep the first better, but learn less of the second",
+}
+
+
+def trained(experiment, agenda):
+    trainer = Trainer(experiment)
+    run = Run.begin(experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
+    while not trainer.done:
+        for step, name, value in agenda:
+            if step == trainer.steps + 1:
+                trainer.command(name, value)
+        run.extend(trainer.step())
+    return run
+
+
+def revealed(key, seed):
+    scenario = SCENARIOS[key]
+    runs = {title: trained(experiment.but(seed=seed), scenario.agenda) for title, experiment in scenario.runs.items()}
+    index, text = scenario.reveal(runs)
+    return scenario.choices[index], text, runs
+
+
+@pytest.mark.parametrize("key", ["overwrite", "slow", "deep"])
+def test_a_lesson_tells_what_its_own_runs_show(key):
+    choice, text, runs = revealed(key, 0)
+    assert choice == COMES_TRUE[key]
+    for run in runs.values():
+        assert f"{run.summary['a_after_b']:.2f}" in text
+    if key == "deep":  # the toggle moves exactly when B begins
+        assert all(run.of_kind("switch")[-1]["step"] == run.commands[0][0] for run in runs.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("key", COMES_TRUE)
+def test_the_lessons_hold_on_three_seeds(key, seed):
+    assert revealed(key, seed)[0] == COMES_TRUE[key]
+
+
+def test_each_lesson_is_whole():
+    assert list(SCENARIOS) == list(COMES_TRUE)
+    for scenario in SCENARIOS.values():
+        assert scenario.question.rstrip().endswith(("?", "…")) and len(set(scenario.choices)) >= 3 and scenario.look and scenario.goal
+        seeds = {experiment.seed for experiment in scenario.runs.values()}
+        assert len(seeds) == 1 and len({experiment.stream for experiment in scenario.runs.values()}) == 1
+
+
+def rows(accuracy):
+    """A run of two tasks whose accuracy on A after A and after B is this, B being learned."""
+    told = [{"kind": "switch", "step": 1, "task": "A", "experience": 0, "about": ""}]
+    told.append({"kind": "experience", "step": 5, "task": "A", "experience": 0, "accuracy": {"A": accuracy[0], "B": 0.0}})
+    told.append({"kind": "switch", "step": 6, "task": "B", "experience": 1, "about": ""})
+    return [*told, {"kind": "experience", "step": 9, "task": "B", "experience": 1, "accuracy": {"A": accuracy[1], "B": 0.9}}]
+
+
+@pytest.mark.parametrize(("after", "index"), [(0.95, 0), (0.5, 1), (0.05, 2)])
+def test_the_reveal_follows_the_numbers(after, index):
+    scenario = SCENARIOS["overwrite"]
+    run = Run(next(iter(scenario.runs.values())), ("A", "B"), {"head": 1}, rows((0.99, after)))
+    assert scenario.reveal({"Adam": run})[0] == index
+
+
+@pytest.mark.parametrize(("watched", "blind", "index"), [(0.98, 0.0, 1), (0.98, 0.97, 0), (0.1, 0.0, 2), (0.0, 0.99, 3)])
+def test_the_reveal_of_the_toggle_follows_the_numbers(watched, blind, index):
+    scenario = SCENARIOS["deep"]
+    runs = {t: Run(e, ("A", "B"), {"head": 1}, rows((1.0, a))) for (t, e), a in zip(scenario.runs.items(), (watched, blind), strict=True)}
+    assert scenario.reveal(runs)[0] == index
+
+
+def test_the_glossary_holds_every_metric_every_score_and_every_term():
+    words = glossary()
+    assert len(words) == len(METRICS | {t.replace(" ", "_"): "" for t in TERMS})
+    assert set(SCORES) <= set(METRICS) and "A after B" in words and "frozen twin" in words
+    assert all(meaning.endswith(".") for meaning in words.values())
