@@ -163,14 +163,15 @@ def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[s
             if name == "raster":
                 text = [f" {level['writes']}" + (" writes" if i == 0 else "") for i, level in enumerate(found)]
                 return {"x": [row["step"]] * len(found), "y": list(range(len(found))), "text": text}
-            values = [math.log10(max(level["drift"], SMALLEST_DRIFT)) for level in found]
-            text = [f" {name}" if level["drift"] >= SMALLEST_DRIFT else "" for name, level in zip(levels, found, strict=True)]
+            drifts = [_on_log_axis(level["drift"]) for level in found]
+            values = [math.log10(drift or SMALLEST_DRIFT) for drift in drifts]
+            text = [f" {name}" if drift else "" for name, drift in zip(levels, drifts, strict=True)]
             return {"x": [row["step"]] * len(found), "y": [float(f"{10**y:.4g}") for y in _apart(values, 0.16)], "text": text}
     return None
 
 
-def _on_log_axis(value: float) -> float | None:
-    return float(f"{value:.4g}") if value >= SMALLEST_DRIFT else None
+def _on_log_axis(value: float | None) -> float | None:
+    return float(f"{value:.4g}") if value is not None and SMALLEST_DRIFT <= value < math.inf else None
 
 
 def _apart(values: Sequence[float], gap: float) -> list[float]:

@@ -175,15 +175,26 @@ class Run:
                 table += [(row["step"], task, m, level, float(v)) for level, found in row["levels"].items() for m, v in found.items()]
         return pd.DataFrame(table, columns=["step", "task", "metric", "subject", "value"])
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What a file of rows begins with."""
+        return {"format": FORMAT, "tasks": list(self.tasks), "levels": self.levels, "bytes_kept": self.bytes_kept}
+
+    def files(self) -> dict[str, str]:
+        """The run as texts by the names of their files: experiment.json, rows.jsonl and summary.json."""
+        lines = [json.dumps(without_nan(row), separators=(",", ":"), allow_nan=False) for row in [self.head, *self.rows]]
+        return {
+            "experiment.json": self.experiment.to_json() + "\n",
+            "rows.jsonl": "\n".join(lines) + "\n",
+            "summary.json": json.dumps(without_nan(self.summary), indent=2) + "\n",
+        }
+
     def save(self, path: str | Path) -> Path:
-        """Write experiment.json, rows.jsonl and summary.json into the folder `path`, which is made if need be."""
+        """Write the run's files into the folder `path`, which is made if need be."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        head = {"format": FORMAT, "tasks": self.tasks, "levels": self.levels, "bytes_kept": self.bytes_kept}
-        (folder / "experiment.json").write_text(self.experiment.to_json() + "\n", encoding="utf-8")
-        lines = [json.dumps(row, separators=(",", ":")) for row in [head, *self.rows]]
-        (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        (folder / "summary.json").write_text(json.dumps(without_nan(self.summary), indent=2) + "\n", encoding="utf-8")
+        for name, text in self.files().items():
+            (folder / name).write_text(text, encoding="utf-8")
         return folder
 
 

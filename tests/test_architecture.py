@@ -22,6 +22,7 @@ WITHOUT_TORCH = [
     "nllab.experiment",
     "nllab.summary",
     "nllab.repeat",
+    "nllab.bundle",
     "nllab.scenarios",
     "nllab.terms",
     "nllab.cli",
