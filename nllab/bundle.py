@@ -31,13 +31,16 @@ from nllab.runs import FORMAT, Row, Run, load_run, without_nan
 COLUMNS = ("row", "kind", "step", "task", "metric", "subject", "value", "text")
 MOST_BYTES = 64 * 2**20  # of a run once it is unpacked; as many steps as a live run keeps take a third of it
 MOST_FILE_BYTES = 32 * 2**20
-MOST_LINE = 100_000
+MOST_LINE = 1_000_000
 MOST_MEMBERS = 50
+MOST_OF_A_ROW = 10_000
 MOST_ROWS, MOST_STEP, MOST_NAMES = 200_000, 10**8, 200
 SECONDS = 60.0  # for a Parquet file
 LARGEST = sys.float_info.max
 NAME = re.compile(r"\w[^<>&\"'`\x00-\x1f]{0,59}")  # of a task or a level: figures read a little HTML in names
 AGAIN = "Download the run once more from the lab and upload that file as it is."
+NUMBERS_OF = {"step": ("loss", "online_accuracy", "levels")}  # what has lines of its own in the table
+PICTURES = ("samples", "answers", "surface", "where")  # kinds of rows that only pictures need
 LEVEL = {"wrote": bool, "writes": int}  # the type of a level's number, where it is not float
 SIZES = ("update_norm", "drift", "drift_since_switch", "gradient_norm")
 
@@ -61,11 +64,13 @@ def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None
     yield (0, "run", 0, "", "", "", None, json.dumps(head))
     for i, row in enumerate(run.rows, start=1):
         place = (i, row["kind"], row["step"], row.get("task", ""))
-        told = ("kind", "step", "task", "accuracy", "loss", "online_accuracy", "levels")
-        rest = {key: value for key, value in row.items() if key not in told}
         numbers = [("accuracy", task, value) for task, value in row.get("accuracy", {}).items()]
-        numbers += [(metric, "", row[metric]) for metric in ("loss", "online_accuracy") if metric in row]
-        numbers += [(metric, level, value) for level, found in row.get("levels", {}).items() for metric, value in found.items()]
+        if row["kind"] == "step":
+            numbers += [(metric, "", row[metric]) for metric in ("loss", "online_accuracy")]
+            numbers += [(metric, level, value) for level, found in row["levels"].items() for metric, value in found.items()]
+        rest = {
+            key: value for key, value in row.items() if key not in ("kind", "step", "task", "accuracy", *NUMBERS_OF.get(row["kind"], ()))
+        }
         if rest or not numbers:
             yield (*place, "", "", None, json.dumps(without_nan(rest)) if rest else "")
         for metric, subject, value in numbers:
@@ -198,6 +203,7 @@ def _from_text(data: bytes) -> Run:
     if tuple(head) != COLUMNS:
         shown = ", ".join(head)[:120]
         raise RunFormatError(f"its first line is {shown!r}, and the columns of a run are {', '.join(COLUMNS)}. {AGAIN}")
+    csv.field_size_limit(MOST_LINE)
     try:
         rows = list(_rows(csv.reader(io.StringIO(text, newline=""), strict=True)))
     except csv.Error as error:
@@ -208,8 +214,8 @@ def _from_text(data: bytes) -> Run:
 
 def _rows(reader: Iterable[list[str]]) -> Iterator[Row]:
     for count, (_, group) in enumerate(groupby(_numbered(reader), key=lambda line: line[1][0])):
-        lines = list(islice(group, MOST_LINE))
-        if count > MOST_ROWS or len(lines) == MOST_LINE:
+        lines = list(islice(group, MOST_OF_A_ROW))
+        if count > MOST_ROWS or len(lines) == MOST_OF_A_ROW:
             raise RunFormatError(f"it has more rows, or more in a row, than can be shown. {AGAIN}")
         yield _gathered(lines)
 
@@ -338,8 +344,8 @@ def _wrong(row: Row, run: Run, before: int) -> str | None:
             return "accuracy does not name every task"
         if not all(_is_number(value, 0, 1) for value in accuracy.values()):
             return f"accuracy is {_shown(accuracy)}, and it lies between 0 and 1"
-    rest = {key: value for key, value in row.items() if key not in ("levels", "accuracy")}
-    if not _is_plain(rest):
+    rest = {key: value for key, value in row.items() if key not in ("accuracy", *NUMBERS_OF.get(str(kind), ()))}
+    if not (_is_plain(rest, 6, 20_000) if kind in PICTURES else _is_plain(rest)):
         return "it holds a number that is not finite, or more than a row can hold"
     match kind:
         case "step":
@@ -356,6 +362,8 @@ def _wrong(row: Row, run: Run, before: int) -> str | None:
             good = all(isinstance(row.get(key), str) for key in ("level", "text"))
         case "untrained":
             good = step == 0
+        case "samples" | "answers" | "surface" | "where":
+            good = True
         case _:
             return f"kind is {_shown(kind)}, which this version does not know; open it with the version that wrote it"
     return None if good else f"this is not what a row of kind {kind} holds"
@@ -395,15 +403,15 @@ def _is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_plain(value: Any, depth: int = 3) -> bool:
-    """Whether this is a small value of JSON whose numbers are finite."""
+def _is_plain(value: Any, depth: int = 3, most: int = 200) -> bool:
+    """Whether this is a value of JSON whose numbers are finite, with no more than `most` parts each of which is as plain."""
     if isinstance(value, Mapping):
         inner = [*value, *value.values()]
     elif isinstance(value, list):
         inner = value
     else:
-        return value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= 2000) or _is_number(value)
-    return depth > 0 and len(inner) <= 200 and all(_is_plain(item, depth - 1) for item in inner)
+        return value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= 20_000) or _is_number(value)
+    return depth > 0 and len(inner) <= most and all(_is_plain(item, depth - 1, most) for item in inner)
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The command line: nllab run | compare | bench | dashboard | lab | doctor.
+"""The command line: nllab run | export | compare | bench | dashboard | lab | doctor.
 
 Results go to stdout (with --json one JSON object and nothing else), progress bars to stderr. Bad input ends with status 2 and one
 message that names the value and what was expected.
@@ -160,6 +160,30 @@ def run(
     label = experiment.optimizer + (", hidden levels frozen" if experiment.frozen else "") + (", joint" if experiment.joint else "")
     _print(as_json, result, f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}", {label: result})
     _leave_if_diverged({label: result})
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that --out wrote, or a run downloaded from the dashboard.")],
+    html: Annotated[Path | None, typer.Option(help="A page that replays the run in any browser, without a server or network.")] = None,
+    archive: Annotated[Path | None, typer.Option("--zip", help="All of it in one file, as the dashboard takes it back.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="All that happened, as a table.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="The same table for pandas, Polars or DuckDB.")] = None,
+) -> None:
+    """Write a saved run as a page that replays it, as one file or as a table."""
+    from nllab import bundle, player
+
+    ways = {html: lambda run: player.page(run).encode(), archive: bundle.pack, csv: bundle.to_csv, parquet: bundle.to_parquet}
+    wanted = {path: make for path, make in ways.items() if path}
+    if not wanted:
+        raise SettingError("Nothing to write: name a file, such as --html run.html, --zip run.zip, --csv run.csv or --parquet run.parquet.")
+    found = bundle.open_run(source)
+    for path, make in wanted.items():
+        try:
+            path.write_bytes(make(found))
+        except OSError as error:
+            raise SettingError(f"{path} cannot be written: {error.strerror}.") from None
+        errors.print(f"wrote {path}", highlight=False, markup=False)
 
 
 @app.command()

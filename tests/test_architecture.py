@@ -23,6 +23,7 @@ WITHOUT_TORCH = [
     "nllab.summary",
     "nllab.repeat",
     "nllab.bundle",
+    "nllab.player",
     "nllab.scenarios",
     "nllab.terms",
     "nllab.cli",

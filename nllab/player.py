@@ -1,0 +1,156 @@
+"""A run as one HTML file with a time slider and a play button, which needs no server and no network. No torch.
+
+`recording(run)` is all that a player is told: figures and, for each moment, what stands beside them. `page(run)` is the file.
+The dashboard plays the same recording with the same script (player.js) and style (player.css).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from nllab import figures
+from nllab.experiment import Experiment, spelled
+from nllab.repeat import command_line, snippet
+from nllab.runs import Row, Run, without_nan
+
+HERE = Path(__file__).parent
+POINTS = 800  # of a curve
+MOMENTS = 300  # at which the slider can stand
+SCRIPT, STYLE = "player.js", "player.css"
+
+
+def recording(run: Run) -> dict[str, Any]:
+    """What a player needs to know of a run, as JSON can hold it."""
+    rows = _thinned(run.rows)
+    drawn = {name: _figure(name, Run(run.experiment, run.tasks, run.levels, rows), run.steps) for name in figures.FIGURES}
+    score = run.summary
+    found = {
+        "title": _title(run),
+        "tasks": run.tasks,
+        "figures": drawn,
+        "about": {name: figures.ABOUT[name] for name in figures.FIGURES},
+        "writers": figures.WRITERS | {"deep": "deep optimizer"},
+        "moments": _moments(run),
+        "events": [[mark["step"], mark["text"]] for mark in figures.marks(run.rows)],
+        "settings": [[key, spelled(value) or "–", Experiment.model_fields[key].description] for key, value in run.experiment],
+        "scores": [
+            [" ".join(w.upper() if w in "ab" else w for w in key.split("_")), f"{value:.3f}"]
+            for key, value in score.items()
+            if isinstance(value, float)
+        ],
+        "snippet": snippet(run),
+        "command": command_line(run),
+    }
+    return without_nan(found)
+
+
+def _title(run: Run) -> str:
+    """The stream, who wrote, one after another, and the seed."""
+    writers = [key for key, _ in groupby(row["optimizer"] for row in run.of_kind("step"))] or [run.experiment.optimizer]
+    names = [figures.WRITERS.get(str(writer), str(writer)) for writer in writers[:3]] + ["others"] * (len(writers) > 3)
+    twin = ", the frozen twin" if run.experiment.frozen else ""
+    return f"{run.experiment.stream}: {', then '.join(names)}{twin}, seed {run.experiment.seed}"
+
+
+def _thinned(rows: Sequence[Row]) -> list[Row]:
+    """About POINTS steps that stand for all, and as many measurements; rows of other kinds all stay."""
+    measured = [i for i, row in enumerate(rows) if row["kind"] == "step" and "accuracy" in row]
+    stride = math.ceil(len(measured) / POINTS) or 1
+    dropped = set(measured) - {*measured[::stride], *measured[-1:]}
+    return figures.thin([{k: v for k, v in row.items() if i not in dropped or k != "accuracy"} for i, row in enumerate(rows)], POINTS)
+
+
+def _figure(name: str, run: Run, steps: int) -> figures.Spec:
+    spec = figures.draw(name, run)
+    for trace in spec["data"]:
+        style = trace.get("line") or trace["textfont"]
+        trace["meta"] = {**trace.get("meta", {}), "light": style["color"], "dark": _lifted(style["color"])}
+    spec["layout"]["xaxis"]["range"] = [0, max(steps, 1)]
+    values = [math.log10(y) for trace in spec["data"][:-1] for y in trace["y"] if y] if name == "drift" else []
+    if values:  # the whole of it from the start, so that it stands still while the curves grow
+        spec["layout"]["yaxis"]["range"] = [min(values) - 0.15, max(values) + 0.15]
+    return spec
+
+
+def _lifted(colour: Any) -> Any:
+    """A colour that reads on a dark page: a third of the way to white."""
+    if not isinstance(colour, str):
+        return [_lifted(one) for one in colour]
+    return "#" + "".join(f"{round(int(colour[i : i + 2], 16) * 0.67 + 85):02X}" for i in (1, 3, 5))
+
+
+def _moments(run: Run) -> list[dict[str, Any]]:
+    """What is shown beside the curves once a step is over, for as many steps as a slider needs."""
+    ends = [i for i, row in enumerate(run.rows) if i + 1 == len(run.rows) or run.rows[i + 1]["step"] > row["step"]]
+    stride = math.ceil(len(ends) / MOMENTS) or 1
+    found, optimizer, task, periods, read = [], run.experiment.optimizer, run.tasks[0], dict(run.levels), 0
+    for i in [*ends[:-1:stride], *ends[-1:]] or [-1]:
+        past = run.rows[: i + 1]
+        step = next((row for row in reversed(past) if row["kind"] == "step"), None)
+        if step:
+            optimizer, task = step["optimizer"], step["task"]
+        asked = [row["value"] for row in past[read:] if row["kind"] == "command" and row["name"] == "period"]
+        periods |= dict(asked)
+        lanes = {"lanes": figures.lanes(periods)["ticktext"]} if asked or not found else {}
+        read = len(past)
+        labels = {name: figures.ends(name, past, run.tasks, run.levels) for name in figures.FIGURES}
+        found.append(
+            {
+                "step": past[-1]["step"] if past else 0,
+                "task": task,
+                "optimizer": optimizer,
+                "accuracy": next((row["accuracy"] for row in reversed(past) if "accuracy" in row), {}),
+                "sentence": figures.sentence(past, run.tasks),
+                "ends": {name: label for name, label in labels.items() if label},
+                **lanes,
+            }
+        )
+    return found
+
+
+def embedded(value: Any) -> str:
+    """The value as JSON that may stand inside a <script>: nothing in it can end the element or a line of the program."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def page(run: Run) -> str:
+    """The run as one HTML document. It asks for nothing from anywhere, and its own rules forbid that it could."""
+    found = find_spec("plotly")
+    assert found and found.origin
+    plotly = (Path(found.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    rules = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+    told = recording(run)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{rules}">
+<title>{_escaped(told["title"])} · nllab</title>
+<style>{(HERE / STYLE).read_text(encoding="utf-8")}</style>
+</head>
+<body class="pl-page">
+<main id="player"><noscript>This recording is played by a script, and scripts are switched off here.</noscript></main>
+<script>{_inside_script(plotly)}</script>
+<script type="application/json" id="recording">{embedded(told)}</script>
+<script>{(HERE / SCRIPT).read_text(encoding="utf-8")}
+new Player(document.getElementById("player"), JSON.parse(document.getElementById("recording").textContent), Plotly);
+</script>
+</body>
+</html>
+"""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _inside_script(program: str) -> str:
+    return program.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,117 @@
+"""A recording tells what the run tells, moment by moment, and the page that plays it needs nothing else."""
+
+import functools
+import json
+import re
+
+import pytest
+
+from nllab import cli, figures, player
+from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path
+from nllab.errors import SettingError
+from nllab.experiment import Experiment
+from nllab.runs import Run
+from nllab.trainer import Trainer
+
+
+@functools.cache
+def trained():
+    experiment = Experiment(dim=16, hidden=16, batch_size=40, optimizer="adam", periods=(1, 4), evaluate_every=4)
+    return Trainer(experiment).run(commands=[(18, "optimizer", "deep"), (20, "period", ["slow", 2])])
+
+
+def test_every_moment_is_what_a_watcher_saw_then():
+    run = trained()
+    told = player.recording(run)
+    assert [moment["step"] for moment in told["moments"]] == list(range(run.steps + 1))
+    for moment in told["moments"]:
+        past = [row for row in run.rows if row["step"] <= moment["step"]]
+        assert moment["sentence"] == figures.sentence(past, run.tasks)
+        assert moment["ends"].get("accuracy") == figures.ends("accuracy", past, run.tasks, run.levels)
+    writers = [moment["optimizer"] for moment in told["moments"][1:]]
+    assert writers == [row["optimizer"] for row in run.of_kind("step")]
+    assert [(moment["step"], moment["lanes"][-2]) for moment in told["moments"] if "lanes" in moment] == [
+        (0, "slow · every 4 steps"),
+        (20, "slow · every 2 steps"),
+    ]
+    for name in figures.FIGURES:
+        points = figures.points(name, run.rows, run.tasks, run.levels)
+        assert [{"x": trace["x"], "y": trace["y"]} for trace in told["figures"][name]["data"][:-1]] == points
+    assert told["title"] == "digits-ab: Adam, then the deep optimizer, seed 0"
+
+
+def test_a_long_run_is_thinned_and_every_write_still_counts():
+    run = trained()
+    step = run.of_kind("step")[-1]
+    rows = [
+        {**step, "step": i, "levels": step["levels"] | {"slow": step["levels"]["slow"] | {"wrote": i == 777}}} for i in range(1, 20_001)
+    ]
+    told = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.rows[:2], *rows]))
+    assert len(told["moments"]) <= player.MOMENTS + 2 and told["moments"][-1]["step"] == 20_000
+    assert len(json.dumps(told)) < 600_000
+    slow = told["figures"]["raster"]["data"][list(run.levels).index("slow")]["x"]
+    assert len(slow) == 3 and 777 <= slow[0] < 777 + 20_000 / player.POINTS + 1
+
+
+def test_a_run_without_a_step_has_a_recording():
+    run = trained()
+    for rows in ([], run.rows[:1], run.rows[:2]):
+        told = player.recording(Run(run.experiment, run.tasks, run.levels, rows))
+        assert told["moments"][-1]["sentence"] == "Nothing has been learned yet."
+
+
+def test_nothing_in_a_run_can_break_out_of_the_page():
+    run = trained()
+    hostile = "</script><script>alert(1)</script><!-- \u2028"
+    rows = [*run.rows, {"kind": "end", "step": run.steps, "reason": hostile, "text": hostile}]
+    page = player.page(Run(run.experiment, run.tasks, run.levels, rows))
+    assert "alert(1)</script>" not in page and len(re.findall("</script", page)) == 3
+    told = json.loads(re.search(r'id="recording">(.*?)</script>', page, re.S)[1])
+    assert told["moments"][-1]["sentence"] == hostile
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.replace(page[page.index("<script>") : page.index("</script>")], ""))
+
+
+def test_export_writes_what_is_asked_for_and_says_what_it_cannot(tmp_path):
+    folder, page, archive = trained().save(tmp_path / "run"), tmp_path / "run.html", tmp_path / "run.zip"
+    cli.export(folder, html=page, archive=archive, csv=None, parquet=None)
+    assert page.read_text(encoding="utf-8") == player.page(trained())
+    cli.export(archive, html=None, archive=None, csv=tmp_path / "run.csv", parquet=None)
+    with pytest.raises(SettingError, match="Nothing to write"):
+        cli.export(folder, html=None, archive=None, csv=None, parquet=None)
+    with pytest.raises(SettingError, match="cannot be written: No such file"):
+        cli.export(folder, html=tmp_path / "nowhere" / "run.html", archive=None, csv=None, parquet=None)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")
+def test_the_page_plays_in_a_browser_without_server_and_network(tmp_path):
+    playwright_api = pytest.importorskip("playwright.sync_api")
+    (tmp_path / "run.html").write_text(player.page(trained()), encoding="utf-8")
+    said, asked = [], []
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
+        page = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True, accept_downloads=True).new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("data:", "blob:")) else None)
+        page.goto((tmp_path / "run.html").as_uri())
+        page.locator(".pl-accuracy .main-svg").first.wait_for()
+        last = page.evaluate("document.querySelector('.pl-drift').data[0].x.at(-1)")
+        page.locator(".pl-slider").fill("10")
+        page.wait_for_function("document.querySelector('.pl-drift').data[0].x.at(-1) === 10")
+        assert last == trained().steps and page.locator(".pl-clock").inner_text() == "step 10"
+        assert page.locator(".pl-number dd").last.inner_text() == "Adam"
+        page.locator(".pl-slider").press("ArrowRight")
+        page.locator(".pl-clock", has_text="step 11").wait_for()
+        page.locator(".pl-play").click()
+        page.locator(".pl-clock", has_text=f"step {last}").wait_for()
+        page.locator(".pl-play", has_text="Play").wait_for()
+        assert page.locator(".pl-number dd").last.inner_text() == "deep optimizer"
+        for format, opening in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+            with page.expect_download() as saved:
+                page.locator(".pl-card-accuracy .pl-save", has_text=format).click()
+            with open(saved.value.path(), "rb") as file:
+                assert file.read(4) == opening
+        browser.close()
+    assert not said and asked == [(tmp_path / "run.html").as_uri()]
