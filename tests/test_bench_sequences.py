@@ -137,7 +137,9 @@ def test_the_twin_moves_its_head_alone():
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
     names.freeze_all_but_head(model)
     few = tuple(part[:32] for part in lessons[0].train)
-    names.learn(model, names.Writer("deep, both sides", model, 1.0), few, passes=1, batch=16, generator=torch.Generator())
+    names.learn(
+        model, names.Writer("deep, both sides", model, names.Setting(1.0, 16)), few, passes=1, batch=16, generator=torch.Generator()
+    )
     assert {key for key, p in model.named_parameters() if not torch.equal(before[key], p)} == {"head.weight", "head.bias"}
 
 

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +33,6 @@ from nllab.optim.deep import DeepOptimizer
 from nllab.optim.output_metric import OutputMetric
 from nllab.streams.names import FIVE, languages, pairs
 from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text, shared_characters
-
-BATCH = 8  # names in a step, some 90 characters
-JOINT_RATE = 1e-3  # of AdamW trained jointly, by its own best final average
 
 
 @torch.no_grad()
@@ -87,25 +84,39 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "hope": lambda v: HopeLM(v, 96, 2, heads=2, chunk_size=4, levels=(1, 4, 16), hidden=96),
 }
 SIZE = 250_000
-# Each optimizer's own setting, by its own best final average in sequence (LOG.md).
-RATES = {"adamw": 3e-4, "deep": 10.0, "deep, both sides": 3.0}
-RIDGES = {"deep": 1.0, "deep, both sides": 10.0}
+
+
+class Setting(NamedTuple):
+    """How an optimizer is used: its rate, names in a step (some 12 characters each), and the ridge of the deep optimizer's memory."""
+
+    rate: float
+    batch: int
+    ridge: float = 1.0
+
+
+# Each by its own best final average in sequence on seed 0 (LOG.md); AdamW trained jointly has the rate that is best for that.
+SETTINGS = {"adamw": Setting(1e-4, 8), "deep": Setting(3.0, 16), "deep, both sides": Setting(1.0, 16)}
+JOINT = {**SETTINGS, "adamw": Setting(1e-3, 8)}
+# In translation, where the request names the language.
+TRANSLATING = {**SETTINGS, "adamw": Setting(1e-3, 8)}
 DAMPING = 0.1
-OPTIMIZERS = tuple(RATES)
+OPTIMIZERS = tuple(SETTINGS)
 
 
 class Writer:
     """An optimizer and the loss it wants: "adamw", "deep", or "deep, both sides", which has the metric of the outputs as well."""
 
-    def __init__(self, name: str, model: nn.Module, rate: float) -> None:
-        if name not in RATES:
-            raise unknown("optimizer", name, RATES)
+    def __init__(self, name: str, model: nn.Module, setting: Setting) -> None:
+        if name not in SETTINGS:
+            raise unknown("optimizer", name, SETTINGS)
         self.metric = OutputMetric(model, damping=DAMPING) if name == "deep, both sides" else None
         self.summed = name != "adamw"
         if self.summed:
-            self.optimizer: torch.optim.Optimizer = DeepOptimizer(model, rate=rate, ridge=RIDGES[name], carry_every=0, loss_reduction="sum")
+            self.optimizer: torch.optim.Optimizer = DeepOptimizer(
+                model, rate=setting.rate, ridge=setting.ridge, carry_every=0, loss_reduction="sum"
+            )
         else:
-            self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], rate)
+            self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], setting.rate)
 
     def write(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
         """One step on the cross-entropy of the next character: the mean over those asked, for the deep optimizer the same summed."""
@@ -156,10 +167,9 @@ def follow(
     *,
     model: str,
     optimizer: str,
-    rate: float,
     seed: int,
     passes: int,
-    batch: int,
+    setting: Setting | None = None,
     joint: bool = False,
     frozen: bool = False,
     score: Callable[[nn.Module, Lesson], Any] = lambda model, lesson: bits_per_character(model, *lesson.test),
@@ -171,10 +181,11 @@ def follow(
     net = MODELS[model](vocabulary)
     if frozen:
         freeze_all_but_head(net)
-    writer, generator = Writer(optimizer, net, rate), torch.Generator().manual_seed(seed)
+    setting = setting or (JOINT if joint else SETTINGS)[optimizer]
+    writer, generator = Writer(optimizer, net, setting), torch.Generator().manual_seed(seed)
     found = []
     for rows in [together(lessons)] if joint else [lesson.train for lesson in lessons]:
-        learn(net.train(), writer, rows, passes=passes, batch=batch, generator=generator)
+        learn(net.train(), writer, rows, passes=passes, batch=setting.batch, generator=generator)
         net.eval()
         found.append([score(net, lesson) for lesson in lessons])
     return found
@@ -286,10 +297,8 @@ def run_names(
                             len(letters),
                             model=model,
                             optimizer=optimizer,
-                            rate=JOINT_RATE if (optimizer, kind) == ("adamw", "joint") else RATES[optimizer],
                             seed=seed,
                             passes=passes,
-                            batch=BATCH,
                             joint=kind == "joint",
                             frozen=kind == "frozen twin",
                         )
@@ -315,7 +324,7 @@ def run_names(
         "uniform": math.log2(len(letters)),
         "seeds": seeds,
         "passes": passes,
-        "rates": RATES | {"adamw, joint": JOINT_RATE},
+        "settings": {name: setting._asdict() for name, setting in SETTINGS.items()},
         "rows": rows,
     }
 
@@ -345,17 +354,15 @@ def run_translation(
         for optimizer in OPTIMIZERS:
             for joint in (False, True):
                 started = time.perf_counter()
-                rate = JOINT_RATE if joint and optimizer == "adamw" else RATES[optimizer]
                 runs = [
                     follow(
                         lessons,
                         len(letters),
                         model=model,
                         optimizer=optimizer,
-                        rate=rate,
                         seed=seed,
                         passes=passes,
-                        batch=BATCH,
+                        setting=TRANSLATING[optimizer],
                         joint=joint,
                         score=score,
                     )
@@ -371,7 +378,7 @@ def run_translation(
                 }
                 rows.append(row)
                 report(f"translation, {model}, {optimizer} {row['kind']}: chrF {[round(cell['mean'], 1) for cell in row['chrf'][-1]]}")
-    return {"lessons": [lesson.name for lesson in lessons], "seeds": seeds, "passes": passes, "rates": RATES, "rows": rows}
+    return {"lessons": [lesson.name for lesson in lessons], "seeds": seeds, "passes": passes, "rows": rows}
 
 
 def names_tables(result: dict[str, Any]) -> list[Table]:
