@@ -26,6 +26,8 @@ TASK_BUTTONS = 5  # as many tasks as get a button each
 ADOPT_SECONDS = 1.0  # how long a reloaded page waits for its old connection to end
 RESET_SECONDS = 3.0
 MOST_PINS = 4
+MOST_LEVELS = 8
+START_LEVELS = ("input", "fast", "medium", "slow", "head")  # of the experiment that the page starts with
 SETTINGS = (  # with a control of the same name
     "stream", "seed", "passes", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
 )  # fmt: skip
@@ -89,6 +91,9 @@ class Desk:
 
     def _free(self, titles: Sequence[str] | Mapping[str, str]) -> None:
         for title in list(titles):
+            run = shared.runs().get(self.runs[title])
+            if run and run.ceiling:
+                shared.runs().free(run.ceiling.id)
             shared.runs().free(self.runs.pop(title))
 
     def attend(self, wanted: Mapping[str, Experiment] | None, speed: float) -> list[str]:
@@ -131,7 +136,10 @@ class Desk:
 
     def _reconcile(self, wanted: Mapping[str, Experiment], speed: float, changed: bool) -> list[str]:
         runs = self.ready(wanted, speed)
-        return [name for run, one in zip(runs, wanted.values(), strict=True) for name in reconcile(run, one)] if changed else []
+        waiting = [name for run, one in zip(runs, wanted.values(), strict=True) for name in reconcile(run, one)] if changed else []
+        heed_stops(runs)
+        raise_ceiling(runs)
+        return waiting
 
 
 def _begin() -> list[str]:
@@ -143,6 +151,7 @@ def _begin() -> list[str]:
         state[name] = getattr(state.base, name)
     state.deep, state.plain = experiment.optimizer == "deep", experiment.plain
     state.periods = ", ".join(map(str, experiment.periods))
+    state.order = ", ".join(experiment.order)
     state.learning_rate = "" if experiment.learning_rate is None else f"{experiment.learning_rate:g}"
     return problems
 
@@ -163,6 +172,7 @@ def draft() -> Experiment:
         optimizer="deep" if state.deep else state.plain,
         off_optimizer=state.plain,
         periods=read_setting("periods", state.periods),
+        order=read_setting("order", state.order),
         learning_rate=read_setting("learning_rate", state.learning_rate.strip()),
     )
 
@@ -180,6 +190,37 @@ def reconcile(run: LiveRun, wanted: Experiment) -> list[str]:
         run.command(name, value)
     shared.applied[run] = after
     return waiting
+
+
+def heed_stops(runs: Sequence[LiveRun]) -> None:
+    """Tell the runs at what to stop by themselves."""
+    at, below = state.get("stop_at", 0), state.get("stop_below", 0.0)
+    for run in runs:
+        run.stop_when(at=at or None, below=(run.run.tasks[0], below) if below else None)
+
+
+def raise_ceiling(runs: Sequence[LiveRun], speed: float = UNLIMITED) -> None:
+    """Give each run the ceiling of its settings, trained beside it, or take it away."""
+    for run in runs:
+        wanted = shared.applied[run].but(joint=True, order=(), evaluate_every=100_000) if state.get("ceiling") else None
+        if run.ceiling and (wanted is None or shared.applied[run.ceiling] != wanted):
+            shared.runs().free(run.ceiling.id)
+            run.ceiling = None
+        if wanted and run.ceiling is None:
+            run.ceiling = shared.open_run(wanted, speed)
+            run.ceiling.play()
+
+
+def add_level() -> None:
+    periods = [part.strip() for part in state.periods.split(",")]
+    if len(periods) < MOST_LEVELS and periods[-1].isdigit():
+        state.periods = ", ".join([*periods, str(min(4 * int(periods[-1]), 100_000))])
+
+
+def drop_level() -> None:
+    periods = state.periods.split(",")
+    if len(periods) > 1:
+        state.periods = ",".join(periods[:-1])
 
 
 # -- what a click does ------------------------------------------------------------------------------------------------------------
@@ -215,6 +256,26 @@ def play(runs: Sequence[LiveRun], wanted: Sequence[Experiment], _: float) -> Non
 def step(runs: Sequence[LiveRun], *_: Any) -> None:
     for run in runs:
         run.step()
+
+
+def write(level: str) -> Action:
+    """Go on until this level has written."""
+
+    def action(runs: Sequence[LiveRun], *_: Any) -> None:
+        for run in runs:
+            run.write(level)
+
+    return action
+
+
+def undo(runs: Sequence[LiveRun], *rest: Any) -> None:
+    """Back to the last checkpoint that all runs have behind them."""
+    here = min(run.trainer.steps for run in runs)
+    common = set.intersection(*(set(run.checkpoints) for run in runs))
+    before = [step for step in common if step < here]
+    if not before:
+        raise SettingError("There is no checkpoint to go back to yet: train a little first.")
+    back(max(before))(runs, *rest)
 
 
 def reset(runs: Sequence[LiveRun], wanted: Sequence[Experiment], _: float) -> None:
@@ -286,6 +347,21 @@ def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked:
             "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=desk.ask, args=(step,),
             disabled=finished or bool(locked), help="Take a single step, on one batch, then stand still.",
         )  # fmt: skip
+        levels = list(runs[0].run.levels) if runs else list(START_LEVELS)
+        if state.get("level") not in levels:
+            state.level = next((level for level in reversed(levels) if level != "head"), levels[-1])
+        with st.container(horizontal=True, gap=None, key="write", width="content", vertical_alignment="center"):
+            st.button(
+                "One write of", key="one_write", icon=":material/edit:", shortcut="W", on_click=lambda: desk.ask(write(state.level)),
+                disabled=finished or bool(locked), help="Train until this level has written once more, then stand still.",
+            )  # fmt: skip
+            st.selectbox(
+                "Level", levels, key="level", label_visibility="collapsed", width=112, filter_mode=None, persist_state="session",
+            )  # fmt: skip
+        st.button(
+            "Back", key="undo", icon=":material/undo:", shortcut="B", on_click=desk.ask, args=(undo,),
+            help="Return to the checkpoint before this step; what came after it is undone. Below the figures stand all.",
+        )  # fmt: skip
         st.button(
             "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=desk.ask, args=(reset,),
             help="Back to the first step, with the settings as they stand.",
@@ -323,9 +399,33 @@ def settings(*, twin: bool) -> None:
         st.number_input("Seed", key="seed", step=1, help=about("seed"), **keep)
         st.selectbox("Plain optimizer", list(LEARNING_RATES), key="plain", help="Who writes while the deep optimizer is off.", **keep)
         st.text_input("Periods of the memory levels, in steps", key="periods", help=about("periods"), **keep)
+        with st.container(horizontal=True, gap="xsmall"):
+            st.button(
+                "Add a slower level", key="level_add", icon=":material/add:", on_click=add_level, help="Before the start, or for a reset."
+            )
+            st.button(
+                "Take the slowest",
+                key="level_drop",
+                icon=":material/remove:",
+                on_click=drop_level,
+                help="Before the start, or for a reset.",
+            )
         if twin:
             st.toggle("Frozen twin", key="frozen", help=about("frozen"), **keep)
+        st.toggle(
+            "Joint ceiling", key="ceiling", on_change=lambda: None, persist_state="session",
+            help="Train the same network on all tasks at once, mixed, in the background, and draw what it reaches as a line.",
+        )  # fmt: skip
+        with st.expander("Stop by itself"):
+            st.number_input(
+                "After step", key="stop_at", min_value=0, max_value=100_000, step=1, help="0: never. Play goes on from there.", **keep
+            )
+            st.number_input(
+                "When the accuracy on the first task falls below", key="stop_below", min_value=0.0, max_value=1.0, step=0.05,
+                help="0: never. Play goes on from there.", **keep,
+            )  # fmt: skip
         with st.expander("More"):
+            st.text_input("Order of the tasks", key="order", placeholder="as the stream has them", help=about("order"), **keep)
             st.selectbox("Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep)
             st.selectbox("Model", get_args(Experiment.model_fields["model"].annotation), key="model", help=about("model"), **keep)
             st.number_input("Passes", key="passes", step=1, help=about("passes"), **keep)
@@ -341,7 +441,10 @@ def settings(*, twin: bool) -> None:
             "Optimizer, periods and rates change while the network trains; everything else waits for a reset. "
             "The address of this page holds all settings: copy it to share them."
         )
-        st.caption("Keys: Space plays and pauses, N steps, D toggles the deep optimizer, 1 and 2 teach, Shift+X resets.")
+        st.caption(
+            "Keys: Space plays and pauses, N steps, W writes, B goes back, D toggles the deep optimizer, 1 and 2 teach, P pins, "
+            "Shift+X resets."
+        )
 
 
 def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> None:

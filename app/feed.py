@@ -10,11 +10,13 @@ from nllab import figures
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
-    from nllab.runs import Run
+    from nllab.runs import Row, Run
 
 STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
+STILLS_OF_THE_PAST = 30  # of each picture
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
 SPEAK_SECONDS = 1.0  # between two sentences while nothing but steps happens
+EVENTS = ("untrained", "switch", "command", "experience", "end")
 SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
 COLLAPSE = 0.5  # a task that lost this much accuracy since it was learned has collapsed
 
@@ -30,6 +32,7 @@ class Feed:
         self._is_new = True
         self._spoke = 0.0
         self._status: dict[str, Any] = {}
+        self._told_joint: float | None = None
 
     @property
     def place(self) -> str:
@@ -49,6 +52,8 @@ class Feed:
                 "levels": list(run.levels),
             }
         rows = run.rows[self.cursor :]
+        if stills := self._stills(run, rows):
+            message["stills"] = stills
         self.cursor += len(rows)
         if rows:
             kept = figures.thin(rows, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
@@ -59,10 +64,12 @@ class Feed:
                 message["wrote"] = [name for name in run.levels if any(levels[name]["wrote"] for levels in steps)]
                 message["writes"] = {name: steps[-1][name]["writes"] for name in run.levels}
             message["log"] = [row for row in rows if row["kind"] == "decision"]
-        eventful = opened or self._is_new or any(row["kind"] != "step" for row in rows)
+        joint = self._joint()
+        eventful = opened or self._is_new or joint != self._told_joint or any(row["kind"] in EVENTS for row in rows)
+        self._told_joint = joint
         if eventful:
             found = figures.marks(run.rows)
-            message["overlay"] = {name: figures.overlay(name, found, chance=chance) for name in figures.FIGURES}
+            message["overlay"] = {name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.FIGURES}
             message["periods"] = _periods(run)
             message["lanes"] = figures.lanes(message["periods"])
         if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
@@ -76,6 +83,24 @@ class Feed:
             self._status = message["now"] = now
         self._is_new = False
         return message or None
+
+    def _stills(self, run: Run, rows: Sequence[Row]) -> list[tuple[str, int, figures.Spec]]:
+        """The pictures that these rows, from the cursor on, bring; of a long past every so many."""
+        found = []
+        for kind, name in figures.STILLS.items():
+            places = [i for i, row in enumerate(rows) if row["kind"] == kind]
+            stride = -(-len(places) // STILLS_OF_THE_PAST) or 1
+            for i in reversed(places[::-1][::stride]):
+                spec = figures.still(name, run, self.cursor + i + 1)
+                if spec:
+                    found.append((name, rows[i]["step"], spec))
+        return found
+
+    def _joint(self) -> float | None:
+        """The ceiling, where somebody asked for it and it has been trained."""
+        ceiling = self.live.ceiling
+        told = ceiling.run.of_kind("experience") if ceiling else []
+        return sum(told[-1]["accuracy"].values()) / len(told[-1]["accuracy"]) if told else None
 
 
 def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:

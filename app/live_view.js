@@ -232,7 +232,7 @@ class Panel {
     plot.changed = false;
     const at = this.view.hovered;
     const shown = (at !== null && plot.history.findLast((still) => still.step <= at)) || plot.history.at(-1);
-    const layout = { ...shown.spec.layout, height: plot.height, autosize: true };
+    const layout = { ...shown.spec.layout, autosize: true };
     layout.font = { ...layout.font, color: this.view.ink, family: this.view.family };
     plot.shown = shown;
     this.view.Plotly.react(plot.frame, shown.spec.data, layout, { displayModeBar: false, responsive: true, doubleClick: false });

@@ -49,8 +49,10 @@ async def live(request: Request) -> Response:
         try:
             yield "retry: 1000\n\n"
             while not await request.is_disconnected():
-                for id in ids:
-                    runs.seen(id)
+                for run in watched:
+                    runs.seen(run.id)
+                    if run.ceiling:
+                        runs.seen(run.ceiling.id)
                 if message := together(feeds):
                     place = "|".join(feed.place for feed in feeds)
                     yield f"id: {place}\ndata: {json.dumps(message, separators=(',', ':'))}\n\n"

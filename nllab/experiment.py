@@ -60,6 +60,9 @@ class Experiment(BaseModel):
     evaluate_on: Literal["test", "validation"] = Field(
         "test", description="validation holds out a tenth of the training part and scores on it"
     )
+    order: tuple[str, ...] = Field(
+        (), max_length=1000, description="tasks as they are taught in turn, such as B,A,B; empty, as the stream has them"
+    )
     passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
     loss: Literal["squared_error", "cross_entropy"] = Field("squared_error", description="the same on both sides of the toggle")
@@ -170,6 +173,8 @@ def read_setting(key: str, text: str) -> Any:
         raise unknown("setting", key, Experiment.model_fields)
     if key == "periods":
         return tuple(part.strip() for part in text.split(","))
+    if key == "order":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     if key == "method_settings":
         pairs = [part.partition(":") for part in text.split(",") if part.strip()]
         return {name.strip(): amount.strip() for name, _, amount in pairs}

@@ -11,10 +11,11 @@ has a dash and a label of its own, and no background is painted, so that a figur
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nllab.runs import Row, Run
+from nllab.runs import Row, Run, readable
 
 Spec = dict[str, Any]
 FIGURES = ("accuracy", "drift", "raster")
@@ -110,8 +111,8 @@ def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: 
         "annotations": [],
     }
     if name == "accuracy" and chance is not None:
-        layout["shapes"] = [_chance_line(chance)]
-        layout["annotations"] = [_chance_label(chance)]
+        layout["shapes"] = [_level_line(chance)]
+        layout["annotations"] = [_level_label(chance, "chance")]
     if name == "raster":
         layout["margin"] = layout["margin"] | {"l": 146}
     return {"data": data, "layout": layout}
@@ -203,13 +204,17 @@ def _asked(name: str, value: Any) -> str:
     return lane(*value) if name == "period" else f"{name.replace('_', ' ')} {value:g}"
 
 
-def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | None = None) -> Spec:
-    """The layout's shapes and annotations for these marks: a line each and, on the accuracy figure, its text."""
+def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | None = None, joint: float | None = None) -> Spec:
+    """The layout's shapes and annotations for these marks: a line each and, on the accuracy figure, its text.
+
+    chance, joint: accuracy of guessing, and of a network that was taught all tasks at once, drawn as lines.
+    """
     shapes: list[Spec] = []
     annotations: list[Spec] = []
-    if name == "accuracy" and chance is not None:
-        shapes.append(_chance_line(chance))
-        annotations.append(_chance_label(chance))
+    for value, text in ((chance, "chance"), (joint, "joint")):
+        if name == "accuracy" and value is not None:
+            shapes.append(_level_line(value))
+            annotations.append(_level_label(value, text))
     found = list(found)
     crowded = sum(mark["kind"] == "switch" for mark in found) > MOST_LABELS
     for mark in found:
@@ -228,16 +233,15 @@ def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | No
     return {"shapes": shapes, "annotations": annotations}
 
 
-def _chance_line(chance: float) -> Spec:
+def _level_line(value: float) -> Spec:
     line = {"color": INK, "width": 1, "dash": "dot"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": chance, "y1": chance, "line": line}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
 
 
-def _chance_label(chance: float) -> Spec:
-    return {
-        "xref": "paper", "x": 1, "y": chance, "text": " chance", "showarrow": False,
-        "xanchor": "left", "yanchor": "middle", "font": {"size": 11},
-    }  # fmt: skip
+def _level_label(value: float, text: str) -> Spec:
+    """To the right of the axes for chance; what lies high would collide there with the labels of the curves, and stands inside."""
+    right = {"x": 1, "xanchor": "left", "yanchor": "middle"} if value < 0.5 else {"x": 0.995, "xanchor": "right", "yanchor": "bottom"}
+    return {"xref": "paper", "y": value, "text": f" {text}", "showarrow": False, "font": {"size": 11}, **right}
 
 
 def thin(rows: Sequence[Row], limit: int) -> list[Row]:
@@ -270,6 +274,131 @@ def draw(name: str, run: Run, *, chance: float | None = None) -> Spec:
     spec["data"][-1] |= ends(name, run.rows, run.tasks, run.levels) or {}
     spec["layout"] |= overlay(name, marks(run.rows), chance=chance)
     return spec
+
+
+STILLS = {"experience": "matrix", "where": "where", "answers": "answers", "surface": "surface"}  # kind of row -> the picture it brings
+
+
+def still(name: str, run: Run, end: int | None = None) -> Spec | None:
+    """A picture of one moment: of the last row of its kind among `run.rows[:end]`; None if there is none yet.
+
+    The numbers behind it are in `meta.table`: a head and lines.
+    """
+    rows = run.rows[:end]
+    kind = next(kind for kind, picture in STILLS.items() if picture == name)
+    row = next((row for row in reversed(rows) if row["kind"] == kind), None)
+    if row is None:
+        return None
+    if name == "matrix":
+        return _matrix(Run(run.experiment, run.tasks, run.levels, rows))
+    samples = next((row for row in rows if row["kind"] == "samples"), {"tasks": {}})
+    return _where(row) if name == "where" else _surface(row, samples) if name == "surface" else _answers(row, samples, rows)
+
+
+def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **layout: Any) -> Spec:
+    head = {"text": f"{title}<br><sub>{sub}</sub>" if sub else title, "font": {"size": 14}}
+    place = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16 if sub else 4}}
+    plain = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": INK, "size": 12}, "showlegend": False}
+    axis = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
+    axes = {"xaxis": axis | layout.pop("xaxis", {}), "yaxis": axis | layout.pop("yaxis", {})}
+    margin = {"l": 64, "r": 12, "t": 56, "b": 36}
+    whole = {"title": head | place, **plain, "margin": margin, "height": 300, **axes, **layout}
+    return {"data": data, "layout": whole, "meta": {"table": table}}
+
+
+def _matrix(run: Run) -> Spec:
+    matrix, summary = run.accuracy_matrix, run.summary
+    visits = [row["task"] for row in run.of_kind("experience")]
+    told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
+    sub = " · ".join(f"{name} {value:.2f}" for name, value in told if value is not None)
+    cells = matrix.round(3).tolist()
+    heat = {"type": "heatmap", "z": cells, "x": list(run.tasks), "y": [f"{i} · {task}" for i, task in enumerate(visits, start=1)]}
+    heat |= {"zmin": 0, "zmax": 1, "colorscale": "Cividis", "showscale": False, "xgap": 2, "ygap": 2}
+    heat["hovertemplate"] = "task %{x} after experience %{y}: %{z:.3f}<extra></extra>"
+    if matrix.size <= MOST_LABELS**2:
+        heat["texttemplate"] = "%{z:.2f}"
+    title = {"title": {"text": "accuracy on task", "standoff": 4}, "type": "category"}
+    y = {"autorange": "reversed", "type": "category", "title": {"text": "after experience", "standoff": 4}}
+    table = [["after", *run.tasks], *([label, *line] for label, line in zip(heat["y"], cells, strict=True))]
+    return _picture("Accuracy matrix", sub, [heat], table, xaxis=title, yaxis=y)
+
+
+def _where(row: Row) -> Spec:
+    """Each level is a band of tiles, one for each of its matrices; tiles are set apart by gaps."""
+    levels = row["levels"]
+    high = max((len(grid) for grids in levels.values() for grid in grids), default=1) + 1
+    wide = max((len(grid[0]) for grids in levels.values() for grid in grids), default=1) + 1
+    across = max((len(grids) for grids in levels.values()), default=1)
+    cells: list[list[float | None]] = [[None] * (wide * across - 1) for _ in range(high * len(levels) - 1)]
+    table: list[list[Any]] = [["level", "matrix", "moved on average", "moved most"]]
+    for i, (level, grids) in enumerate(levels.items()):
+        for k, grid in enumerate(grids):
+            for y, line in enumerate(grid):
+                for x, value in enumerate(line):
+                    cells[i * high + y][k * wide + x] = value
+            flat = [value for line in grid for value in line]
+            table.append([level, k + 1, round(sum(flat) / len(flat), 4), max(flat)])
+    shades = [[None if v is None else math.log10(max(v, SMALLEST_DRIFT)) for v in line] for line in cells]
+    heat = {"type": "heatmap", "z": shades, "customdata": cells, "zmin": math.log10(SMALLEST_DRIFT), "zmax": 0.5, "colorscale": "Cividis"}
+    ticks = {"tickvals": [-4, -3, -2, -1, 0], "ticktext": ["0.0001", "0.001", "0.01", "0.1", "1"], "thickness": 10, "outlinewidth": 0}
+    heat |= {"colorbar": ticks, "hoverongaps": False, "hovertemplate": "moved %{customdata:.2g}<extra></extra>"}
+    y = {"autorange": "reversed", "tickvals": [i * high + (high - 2) / 2 for i in range(len(levels))], "ticktext": list(levels)}
+    return _picture("Where the weights moved", f"step {row['step']}", [heat], table, yaxis=y, xaxis={"showticklabels": False})
+
+
+def _surface(row: Row, samples: Row) -> Spec:
+    left, right, bottom, top = row["span"]
+    ground = [[int(c, 16) for c in line] for line in row["classes"]]
+    size, classes = len(ground), len(TASK_COLOURS)
+    bands = [[(i + k) / classes, colour] for i, colour in enumerate(TASK_COLOURS) for k in (0, 1)]
+    heat = {"type": "heatmap", "z": ground, "zmin": -0.5, "zmax": classes - 0.5, "colorscale": bands, "opacity": 0.35, "showscale": False}
+    heat |= {"x0": left, "dx": (right - left) / (size - 1), "y0": bottom, "dy": (top - bottom) / (size - 1)}
+    heat["hovertemplate"] = "answer: class %{z}<extra></extra>"
+    points = [(*xy, label) for task in samples["tasks"].values() for xy, label in zip(task["points"], task["labels"], strict=True)]
+    x, y, labels = zip(*points, strict=True) if points else ((), (), ())
+    marks = {"size": 6, "color": [TASK_COLOURS[label % classes] for label in labels], "symbol": [label % 4 for label in labels]}
+    marks["line"] = {"width": 0.6, "color": INK}
+    dots = {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "marker": marks}
+    dots["text"] = [f"class {label}" for label in labels]
+    dots["hovertemplate"] = "%{text}<extra></extra>"
+    counts = Counter(c for line in ground for c in line)
+    table = [["class", "share of the plane"], *([c, round(counts[c] / size**2, 3)] for c in sorted(counts))]
+    return _picture("What it would answer everywhere", f"step {row['step']}", [heat, dots], table)
+
+
+def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
+    """The images next to each other, a line for each task; above each what is read in it, and what was when the last experience ended."""
+    if "shape" not in samples or not samples["shape"]:
+        return None
+    past = [other["step"] for other in rows if other["kind"] == "experience" and other["step"] < row["step"]]
+    before = next((other for other in reversed(rows) if other["kind"] == "answers" and past and other["step"] == past[-1]), None)
+    height, width = samples["shape"]
+    tall, wide = height + height // 2 + 1, width + 1 + width // 8
+    across = max(len(task["images"]) for task in samples["tasks"].values())
+    cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples["tasks"]))]
+    notes: list[Spec] = []
+    table: list[list[Any]]
+    table, wrong = [["task", "image", "is", "before", "now"]], 0
+    for i, (name, task) in enumerate(samples["tasks"].items()):
+        for k, (image, label) in enumerate(zip(task["images"], task["labels"], strict=True)):
+            now, then = row["answers"][name][k], before["answers"][name][k] if before else None
+            for y in range(height):
+                for x in range(width):
+                    cells[i * tall + height // 2 + y][k * wide + x] = int(image[y * width + x], 16)
+            told = str(now) if now == label else f"({now})"
+            if then is not None and then != now:
+                told = (str(then) if then == label else f"({then})") + f"→{told}"
+            place = {"x": k * wide + width / 2 - 0.5, "y": i * tall + height // 2 - 0.5, "yanchor": "bottom", "showarrow": False}
+            notes.append({**place, "text": told if now == label else f"<b>{told}</b>", "font": {"size": 10}})
+            table.append([name, k + 1, label, "–" if then is None else then, now])
+            wrong += now != label
+    heat = {"type": "heatmap", "z": cells, "colorscale": "Greys", "reversescale": True, "showscale": False, "hoverinfo": "skip"}
+    lines = [i * tall + height for i in range(len(samples["tasks"]))]
+    y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples["tasks"]]}
+    sub = f"step {row['step']}: {wrong} of {len(notes)} wrong"
+    size = 70 + 58 * len(lines)
+    hidden = {"showticklabels": False}
+    return _picture("What it reads in some test images", sub, [heat], table, xaxis=hidden, yaxis=y_axis, annotations=notes, height=size)
 
 
 def multiples(name: str, runs: Mapping[str, Run]) -> Spec:

@@ -17,7 +17,7 @@ import torch
 
 from nllab.errors import NllabError, SettingError, unknown
 from nllab.experiment import Experiment
-from nllab.runs import Row, Run
+from nllab.runs import Command, Row, Run
 from nllab.trainer import Trainer
 
 RING = 2_000  # rows kept for watchers; the whole run is kept beside them, up to MAX_STEPS
@@ -61,9 +61,6 @@ class Turns:
             self._line.pop(party, None)
 
 
-Agenda = Sequence[tuple[int, str, Any]]  # commands by the step from which they are in force
-
-
 class LiveRun:
     """One training that can be watched and steered while it goes on.
 
@@ -77,8 +74,9 @@ class LiveRun:
         self.id = self.party = id or secrets.token_urlsafe(12)
         self.turns = turns
         self.company: tuple[LiveRun, ...] = ()  # runs that it trains beside: none gets ahead of another
+        self.ceiling: LiveRun | None = None  # the same with all tasks mixed, where somebody asked for it
         self.place = 0  # in line; 0 once it may train
-        self.agenda: Agenda = ()
+        self.agenda: Sequence[Command] = ()
         self.stop_at: int | None = None
         self.stop_below: tuple[str, float] | None = None
         self.speed: float | None = None

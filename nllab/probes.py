@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import get_total_norm, parameters_to_vector
 
 from nllab.streams.stream import Part
 
+GRID = 8  # blocks on a side in the picture of where weights moved
+SURFACE = 40  # points on a side of a decision surface
 EVALUATION_BATCH = 1000  # bounds the memory that a measurement takes
 
 
@@ -29,6 +32,35 @@ def accuracy(model: nn.Module, part: Part) -> float:
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
     return float(get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+
+def coarse(matrix: Tensor, size: int = GRID) -> Tensor:
+    """Root mean square of a matrix over the blocks of a grid of at most size x size: (out, in) -> (min(size, out), min(size, in))."""
+    shape = (min(size, matrix.shape[0]), min(size, matrix.shape[1]))
+    return F.adaptive_avg_pool2d(matrix.square()[None, None], shape)[0, 0].sqrt()
+
+
+@torch.no_grad()
+def answers(model: nn.Module, inputs: Tensor) -> list[int]:
+    """The class with the highest score for each input."""
+    was_training = model.training
+    model.eval()
+    found = model(inputs).argmax(-1).tolist()
+    model.train(was_training)
+    return found
+
+
+def plane(left: float, right: float, bottom: float, top: float, size: int = SURFACE) -> Tensor:
+    """The points of a size x size grid over the rectangle, row by row from the bottom, (size * size, 2)."""
+    y, x = torch.meshgrid(torch.linspace(bottom, top, size), torch.linspace(left, right, size), indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+def in_hex(images: Tensor) -> list[str]:
+    """Each image as one hexadecimal digit a pixel, from the darkest of all to the brightest. images (N, pixels)."""
+    low, high = images.min(), images.max()
+    shades = ((images - low) / (high - low).clamp_min(1e-12) * 15).round().int().tolist()
+    return ["".join(f"{shade:x}" for shade in image) for image in shades]
 
 
 class Movement:
@@ -61,6 +93,17 @@ class Movement:
 
     def _distance(self, origin: Tensor) -> float:
         return float((self.last - origin).norm()) / (float(origin.norm()) or 1.0)
+
+    def where(self) -> list[list[list[float]]]:
+        """How far the blocks of each matrix of the level have moved, relative to the matrix as it began (or as such, if that was 0)."""
+        found, place = [], 0
+        for p in self.parameters:
+            initial = self.initial[place : place + p.numel()].view(p.shape)
+            place += p.numel()
+            if p.ndim == 2:
+                scale = float(initial.square().mean().sqrt()) or 1.0
+                found.append([[float(f"{value:.3g}") for value in row] for row in (coarse(p.detach() - initial) / scale).tolist()])
+        return found
 
     def mark(self) -> None:
         """Start `drift_since_mark` anew, as at a switch of the task."""

@@ -7,6 +7,11 @@ A run is a list of rows, one dict for each thing that happened, in order. Every 
     step        task, optimizer (who wrote), loss, online_accuracy (on this batch, before it was learned), levels, and on some
                 steps accuracy of every task; levels[name] = wrote, writes, update_norm, drift, drift_since_switch, gradient_norm
     experience  accuracy of every task once an experience is over: a row of the accuracy matrix
+    samples     some test samples of each task, once: tasks[name] = labels, and images (a hexadecimal digit a pixel) or points of the plane
+    answers     the class that the network gives to each of those samples: answers[name]
+    surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom, a character a point
+    where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each matrix
+    decision    level, saw, did, text: what a manager of the optimizer saw and did
     end         reason ("finished" or "diverged") and text
 """
 

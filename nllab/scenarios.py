@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from nllab.experiment import Experiment
-from nllab.runs import Run
+from nllab.runs import Command, Run
 
-Agenda = tuple[tuple[int, str, Any], ...]  # commands by the step from which they are in force
 Runs = Mapping[str, Run]
 KEPT, LOST = 0.9, 0.1  # accuracies that everybody would call known and forgotten
 ALIKE = 0.02  # a difference smaller than this says nothing on test parts of some hundred images
@@ -37,7 +36,7 @@ class Scenario:
     look: tuple[str, ...]
     reveal: Callable[[Runs], tuple[int, str]]
     after: str
-    agenda: Agenda = ()
+    agenda: tuple[Command, ...] = ()
     speed: float = 6.0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,8 @@ _PLACE = (
 _SEEDING = threading.Lock()  # torch draws initial weights from one generator for all threads
 
 
+MOST_TASKS_SHOWN, IMAGES_SHOWN, POINTS_SHOWN = 5, 12, 100  # test samples whose answers are told, per task
+VIEWS_BITS = 6  # so many powers of two of measurements have all their pictures; from there on half, a quarter, and so on
 HOPE_HEAD, HOPE_CHUNK = 32, 4  # width of a head and rows of an image between two writes of HOPE's memory
 
 
@@ -153,14 +155,24 @@ class Trainer:
             )
         self._wrote: set[str] = set()
         self.movements = {name: probes.Movement(parameters) for name, parameters in members.items()}
+        self._plane = self.stream.features == 2
+        self._samples = self._some_samples()
         self.generator = torch.Generator().manual_seed(experiment.seed)
         self.steps = 0
-        self.plan = [0] if experiment.joint else list(self.stream.plan)
+        self.plan = [0] if experiment.joint else self._planned(experiment.order)
         self.experience = 0
         self.waiting: list[tuple[str, Any]] = []
         self._batches: list[Tensor] = []
         self._experience_steps = 0
         self._opened = self._untrained_told = self.diverged = False
+
+    def _planned(self, order: Sequence[str]) -> list[int]:
+        """The tasks to visit, in turn. Raises SettingError for one that the stream has not."""
+        names = self.stream.task_names
+        for task in order:
+            if task not in names:
+                raise unknown("task", task, names)
+        return [names.index(task) for task in order] or list(self.stream.plan)
 
     def _make_plain(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return plain_optimizer(self.plain_name, self.model, parameters, self.learning_rate)
@@ -304,6 +316,8 @@ class Trainer:
         self.steps += 1
         self._experience_steps += 1
         rows.append(self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms))
+        if self._has_views:
+            rows += self._views()
         if self._experience_steps == self.experiment.passes * self.steps_per_pass:
             rows += self._close_experience()
             if self.experience == len(self.plan):
@@ -347,7 +361,12 @@ class Trainer:
         if self._untrained_told:
             return []
         self._untrained_told = True
-        return [{"kind": "untrained", "step": 0, "accuracy": self._accuracies()}]
+        rows: list[Row] = [{"kind": "untrained", "step": 0, "accuracy": self._accuracies()}]
+        if self._samples:
+            key, told = ("points", lambda x: x.round(decimals=3).tolist()) if self._plane else ("images", probes.in_hex)
+            tasks = {name: {"labels": part.labels.tolist(), key: told(part.inputs)} for name, part in self._samples.items()}
+            rows.append({"kind": "samples", "step": 0, "shape": self.stream.image_shape and list(self.stream.image_shape), "tasks": tasks})
+        return rows
 
     def _open_experience(self) -> list[Row]:
         self._opened, self._experience_steps, self._batches = True, 0, []
@@ -366,7 +385,39 @@ class Trainer:
         if self.method.boundaries and self._experience_steps:
             self.method.end_of_experience(self.model, self._train_part)
         self.experience += 1
-        return [{**row, "accuracy": self._accuracies()}]
+        return [{**row, "accuracy": self._accuracies()}, *([] if self._has_views else self._views())]
+
+    def _some_samples(self) -> dict[str, Part]:
+        """The test samples whose answers are told one by one: images, or points of the plane, of a few tasks."""
+        found = {}
+        if (self.stream.image_shape or self._plane) and len(self.stream.tasks) <= MOST_TASKS_SHOWN:
+            for task in self.stream.tasks:
+                part = getattr(task, self.experiment.evaluate_on)
+                count = min(len(part), POINTS_SHOWN if self._plane else IMAGES_SHOWN)
+                if count:
+                    found[task.name] = part[torch.linspace(0, len(part) - 1, count).long()]
+        return found
+
+    @property
+    def _has_views(self) -> bool:
+        """Whether pictures are due at this step: at the measurements, which of a long run are thinned more and more."""
+        number, rest = divmod(self.steps, self.experiment.evaluate_every)
+        return rest == 0 and number % (1 << max(0, number.bit_length() - VIEWS_BITS)) == 0
+
+    def _views(self) -> list[Row]:
+        """What the pictures of weights and of answers need."""
+        rows: list[Row] = [{"kind": "where", "step": self.steps, "levels": {name: m.where() for name, m in self.movements.items()}}]
+        if self._samples:
+            given = {name: probes.answers(self.model, part.inputs) for name, part in self._samples.items()}
+            rows.append({"kind": "answers", "step": self.steps, "answers": given})
+        if self._plane:
+            inputs = torch.cat([task.test.inputs for task in self.stream.tasks])
+            low, high = inputs.amin(0).floor().tolist(), inputs.amax(0).ceil().tolist()
+            span = [low[0], high[0], low[1], high[1]]
+            classes = "".join(f"{c:x}" for c in probes.answers(self.model, probes.plane(*span).to(self.device)))
+            lines = [classes[i : i + probes.SURFACE] for i in range(0, len(classes), probes.SURFACE)]
+            rows.append({"kind": "surface", "step": self.steps, "span": span, "classes": lines})
+        return rows
 
     def _next_batch(self) -> Part:
         train = self._train_part

@@ -20,6 +20,21 @@ from nllab.errors import SettingError  # noqa: E402
 from nllab.experiment import Experiment  # noqa: E402
 from nllab.live import LiveRun  # noqa: E402
 
+CONTROLS = [
+    "aha",
+    "learn",
+    "begin_tour",
+    "play",
+    "step",
+    "one_write",
+    "undo",
+    "reset",
+    "teach_A",
+    "teach_B",
+    "pin",
+    "level_add",
+    "level_drop",
+]
 LEVELS = ("input", "fast", "medium", "slow", "head")
 
 
@@ -79,7 +94,7 @@ def opened(page):
 def test_the_page_comes_up_with_its_controls_and_the_overwrite_problem_first(page):
     page.run()
     assert not page.exception and not messages(page)
-    assert [found.key for found in page.button] == ["aha", "learn", "begin_tour", "play", "step", "reset", "teach_A", "teach_B", "pin"]
+    assert sorted(found.key for found in page.button) == sorted(CONTROLS)
     assert button(page, "play").label == "Play" and toggle(page, "deep").value is False
     help_missing = [w.label for w in (*page.button, *page.toggle, *page.number_input, *page.text_input) if not w.help]
     assert not help_missing
@@ -222,6 +237,80 @@ def test_a_failed_training_is_told_on_the_page(page):
     assert [found.value for found in page.error] == ["This is what went wrong."] and button(page, "play").label == "Play again"
     button(page, "reset").click().run()
     assert not messages(page) and run.error is None
+
+
+# -- one write, going back, stops, levels, order, ceiling ----------------------------------------------------------------------------
+
+
+def number(page, key):
+    return next(w for w in page.number_input if w.key == key)
+
+
+def test_one_write_of_a_level_and_back_to_the_checkpoint_before(page):
+    run = run_of(opened(page))
+    assert next(w for w in page.selectbox if w.key == "level").value == "slow"
+    next(w for w in page.selectbox if w.key == "level").set_value("medium").run()
+    button(page, "one_write").click().run()
+    until(lambda: run.run.steps == 4 and not run._wanting)
+    button(page, "undo").click().run()
+    until(lambda: run.trainer.steps == 0)
+    button(page, "undo").click().run()
+    assert "no checkpoint to go back to" in page.error[0].value and not page.exception
+
+
+def test_it_stops_by_itself_and_says_so(page):
+    page.run()
+    number(page, "stop_at").set_value(3).run()
+    button(page, "play").click().run()
+    run = run_of(page)
+    until(lambda: run.notice)
+    page.run()
+    assert "Stopped after step 3" in page.info[0].value and button(page, "play").label == "Play"
+    button(page, "play").click().run()
+    until(lambda: run.run.steps > 4)
+    assert not page.info
+
+
+def test_levels_are_added_and_taken_before_the_start(page):
+    page.run()
+    button(page, "level_add").click().run()
+    button(page, "step").click().run()
+    assert run_of(page).experiment.periods == (1, 4, 16, 64)
+    until(lambda: run_of(page).run.steps == 1)
+    for _ in range(5):
+        button(page, "level_drop").click().run()
+    assert "Reset" in page.info[0].value and not page.exception
+    button(page, "reset").click().run()
+    assert run_of(page).experiment.periods == (1,) and list(run_of(page).run.levels) == ["input", "memory", "head"]
+    assert next(w for w in page.selectbox if w.key == "level").value == "memory"
+
+
+def test_tasks_are_taught_in_another_order_and_a_strange_one_is_a_sentence(page):
+    page.run()
+    order = next(w for w in page.text_input if w.key == "order")
+    order.set_value("B, A").run()
+    button(page, "step").click().run()
+    run = run_of(page)
+    until(lambda: run.run.steps == 1)
+    assert run.run.of_kind("switch")[0]["task"] == "B" and page.query_params["order"] == "B,A"
+    next(w for w in page.text_input if w.key == "order").set_value("A, Z").run()
+    button(page, "reset").click().run()
+    assert "Unknown task 'Z'" in page.error[0].value and not page.exception and run.run.steps == 1
+
+
+def test_the_ceiling_is_trained_beside_the_run_and_told_as_a_line(page):
+    run = run_of(opened(page))
+    toggle(page, "ceiling").set_value(True).run()
+    ceiling = run.ceiling
+    assert ceiling.experiment.joint and ceiling.experiment.seed == run.experiment.seed
+    until(lambda: ended([ceiling]), 60)
+    joint = sum(ceiling.run.rows[-2]["accuracy"].values()) / 2 if "accuracy" in ceiling.run.rows[-2] else None
+    feed = Feed(run)
+    note = next(n for n in feed.news()["overlay"]["accuracy"]["annotations"] if n["text"] == " joint")
+    assert note["y"] == pytest.approx(joint or note["y"]) and note["y"] > 0.8
+    toggle(page, "ceiling").set_value(False).run()
+    assert run.ceiling is None and ceiling.closed
+    assert "overlay" in feed.news()
 
 
 # -- side by side -----------------------------------------------------------------------------------------------------------------
@@ -463,6 +552,17 @@ def test_the_news_of_a_page_says_how_its_runs_compare(live):
         other.close()
 
 
+def test_the_decisions_of_a_manager_are_told_as_they_come(live):
+    feed = Feed(live)
+    take(live, 1)
+    assert feed.news()["log"] == []
+    saw = {"surprise": 0.9, "novelty": 0.8, "conflict": 0.1, "drift": 0.0}
+    row = {"kind": "decision", "step": 1, "level": "slow", "saw": saw, "did": {"rate": 0.5}, "text": "Something new: learn."}
+    live.run.rows.append(row)
+    message = feed.news()
+    assert message["log"] == [row] and "overlay" not in message
+
+
 def test_a_lost_line_resumes_where_it_broke_and_a_reset_begins_anew(live):
     feed = Feed(live)
     take(live, 3)
@@ -489,4 +589,5 @@ def test_a_message_of_many_steps_stays_small(live):
     message = feed.news()
     assert message["hint"] == "collapsed"
     assert all(len(trace["x"]) <= 140 for trace in message["add"]["drift"])
+    assert [name for name, *_ in message["stills"]].count("matrix") == 2 and message["stills"][-1][2]["data"]
     assert sum(level["wrote"] for row in figures.thin(live.run.rows, 20) if row["kind"] == "step" for level in [row["levels"]["slow"]]) == 8

@@ -207,3 +207,45 @@ def test_small_multiples_share_their_axes(name):
     assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range == (0, 40) and drawn.layout.yaxis2.matches == "y"
     assert [note.text for note in drawn.layout.annotations] == ["<b>one</b>", "<b>two</b>"]
     assert {trace.xaxis for trace in drawn.data} == {"x", "x2"}
+
+
+@pytest.fixture(scope="module")
+def pictured():
+    return Trainer(Experiment.preset("digits-ab", optimizer="adam", dim=32, hidden=32, batch_size=40, evaluate_every=8)).run()
+
+
+@pytest.mark.parametrize("name", figures.STILLS.values())
+def test_a_picture_of_a_moment_is_a_figure_with_its_numbers(pictured, name):
+    assert figures.still(name, pictured, 1) is None
+    spec = figures.still(name, pictured)
+    if name == "surface":
+        assert spec is None
+        return
+    go.Figure({"data": spec["data"], "layout": spec["layout"]})
+    json.dumps(spec, allow_nan=False)
+    head, *lines = spec["meta"]["table"]
+    assert lines and all(len(line) == len(head) for line in lines)
+
+
+def test_the_matrix_says_what_was_forgotten(pictured):
+    spec = figures.still("matrix", pictured)
+    assert spec["data"][0]["z"] == pictured.accuracy_matrix.round(3).tolist() and spec["data"][0]["y"] == ["1 · A", "2 · B"]
+    assert f"forgetting {pictured.summary['forgetting']:.2f}" in spec["layout"]["title"]["text"]
+
+
+def test_what_is_misread_now_is_told_with_what_was_read_before(pictured):
+    lines = figures.still("answers", pictured)["meta"]["table"][1:]
+    told = pictured.of_kind("answers")
+    end_of_a = next(row for row in told if row["step"] == pictured.of_kind("experience")[0]["step"])
+    assert [line[3] for line in lines if line[0] == "A"] == end_of_a["answers"]["A"]
+    assert [line[4] for line in lines if line[0] == "A"] == told[-1]["answers"]["A"]
+    right = [sum(line[2] == line[column] for line in lines if line[0] == "A") for column in (3, 4)]
+    assert right[0] > right[1]
+
+
+def test_the_ceiling_is_a_line_beside_chance():
+    spec = figures.overlay("accuracy", [], chance=0.1, joint=0.97)
+    assert [(shape["y0"], note["text"]) for shape, note in zip(spec["shapes"], spec["annotations"], strict=True)] == [
+        (0.1, " chance"), (0.97, " joint")
+    ]  # fmt: skip
+    assert figures.overlay("drift", [], chance=0.1, joint=0.97)["shapes"] == []

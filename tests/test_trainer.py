@@ -28,8 +28,9 @@ def test_same_experiment_same_rows_bit_for_bit():
 
 def test_measuring_draws_no_randomness_and_changes_nothing():
     often, seldom = train(small(evaluate_every=1)), train(small(evaluate_every=1000))
-    for row in (*often.rows, *seldom.rows):
-        if row["kind"] == "step":
+    for run in (often, seldom):
+        run.rows = [row for row in run.rows if row["kind"] not in ("where", "answers")]  # pictures are measurements too
+        for row in run.of_kind("step"):
             row.pop("accuracy", None)
     assert often.rows == seldom.rows
 
@@ -212,3 +213,44 @@ def test_a_saved_run_comes_back_whole(tmp_path):
     again = load_run(run.save(tmp_path / "run"))
     assert again == run and again.summary == run.summary
     assert again.events.equals(run.events)
+
+
+def test_pictures_say_where_weights_moved_and_what_is_answered():
+    run = train(small(evaluate_every=20))
+    drift = {name: level["drift"] for name, level in run.of_kind("step")[-1]["levels"].items()}
+    last = run.of_kind("where")[-1]
+    assert last["step"] == run.steps and set(last["levels"]) == set(run.levels)
+    (grid,) = last["levels"]["input"]
+    mean_square = sum(value**2 for line in grid for value in line) / sum(map(len, grid))
+    assert mean_square**0.5 == pytest.approx(drift["input"], rel=0.2)  # equal blocks of one matrix; its bias is not in the picture
+    samples, told = run.of_kind("samples")[0]["tasks"], run.of_kind("answers")[-1]["answers"]
+    assert {name: len(task["labels"]) for name, task in samples.items()} == {"A": 12, "B": 12}
+    right = {name: sum(a == b for a, b in zip(told[name], samples[name]["labels"], strict=True)) / 12 for name in told}
+    accuracy = run.of_kind("experience")[-1]["accuracy"]
+    assert all(abs(right[name] - accuracy[name]) < 0.3 for name in "AB")
+    assert len(samples["A"]["images"][0]) == 64 and set("".join(samples["A"]["images"])) <= set("0123456789abcdef")
+
+
+def test_the_pictures_of_a_long_run_stay_few():
+    trainer = Trainer(small(evaluate_every=1, passes=1000))
+    told = 0
+    for trainer.steps in range(1, 20_001):
+        told += trainer._has_views
+    assert told < 400
+
+
+def test_the_surface_is_what_the_model_answers():
+    trainer = Trainer(Experiment(stream="plane-ab", dim=16, hidden=16, batch_size=50, evaluate_every=10))
+    run = trainer.run()
+    last = run.of_kind("surface")[-1]
+    left, _, bottom, _ = last["span"]
+    assert int(last["classes"][0][0], 16) == int(trainer.model(torch.tensor([[left, bottom]])).argmax())
+    assert len(last["classes"]) == len(last["classes"][0]) == 40 and len(run.of_kind("samples")[0]["tasks"]["A"]["points"]) == 100
+
+
+def test_tasks_are_taught_in_the_order_asked_for():
+    run = train(small(order=("B", "A", "B")))
+    assert [row["task"] for row in run.of_kind("switch")] == ["B", "A", "B"] and run.visits == (1, 0, 1)
+    assert replay(run).rows == run.rows
+    with pytest.raises(SettingError, match="Unknown task 'C'"):
+        Trainer(small(order=("A", "C")))

@@ -1,0 +1,130 @@
+"""A class of thirty: thirty real sessions over loopback, four trainings at once, the rest in line. Takes minutes: run with -m slow.
+
+A session speaks to the server as a browser does: Streamlit's websocket for the page, one stream of news for the figures.
+NLLAB_LOAD_SECONDS: how long they watch (60; ten minutes say more about memory).
+"""
+
+import json
+import os
+import threading
+import time
+from contextlib import ExitStack
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from nllab.bench.live import fetch, serving, stat
+
+client = pytest.importorskip("websockets.sync.client")
+pytestmark = pytest.mark.slow
+
+SESSIONS, TRAININGS = 30, 4
+SECONDS = float(os.environ.get("NLLAB_LOAD_SECONDS", "60"))
+ANSWER_SECONDS = 30.0  # a time-out, not a claim: what was measured is printed
+
+
+class Session:
+    """One visitor: a page, its widgets, its run, its news."""
+
+    def __init__(self, address, stack):
+        self.address, self.ids, self.heard, self.run = address, {}, [], None
+        place = address.replace("http", "ws") + "/_stcore/stream"
+        self.socket = stack.enter_context(client.connect(place, subprotocols=["streamlit"], max_size=None))
+        self.closing = threading.Event()
+
+    def rerun(self, press=None):
+        """Send what opening the page or a press of a button sends, and wait until the script has finished; how long it took."""
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+        message, begun = BackMsg(), time.monotonic()
+        message.rerun_script.query_string = ""
+        if press:
+            message.rerun_script.widget_states.widgets.add(id=self.ids[press], trigger_value=True)
+        self.socket.send(message.SerializeToString())
+        while True:
+            assert time.monotonic() - begun < ANSWER_SECONDS
+            told = ForwardMsg.FromString(self.socket.recv(timeout=ANSWER_SECONDS))
+            kind = told.WhichOneof("type")
+            if kind == "delta" and told.delta.WhichOneof("type") == "new_element":
+                element = told.delta.new_element
+                if element.HasField("button"):
+                    self.ids[element.button.label.lower()] = element.button.id
+                if element.HasField("bidi_component"):
+                    runs = json.loads(element.bidi_component.json or element.bidi_component.mixed.json)["runs"]
+                    self.run = runs[0] if runs else self.run
+            if kind == "script_finished":
+                return time.monotonic() - begun
+
+    def watch(self):
+        def listen():
+            with urlopen(f"{self.address}/live/{self.run}", timeout=60) as news:
+                for line in news:
+                    if self.closing.is_set():
+                        return
+                    if line.startswith(b"data: "):
+                        self.heard += [run["now"] for run in json.loads(line[6:])["runs"] if run and "now" in run]
+
+        self.listener = threading.Thread(target=listen, daemon=True)
+        self.listener.start()
+
+    def close(self):
+        self.closing.set()
+        self.socket.close()
+        self.listener.join(10)
+
+
+def until(told, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not told():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.1)
+
+
+def server_memory(address):
+    port = int(address.rpartition(":")[2])
+    pid = next(c.pid for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port)
+    return psutil.Process(pid).memory_info().rss
+
+
+def test_thirty_sessions_share_one_server_and_keep_apart():
+    with ExitStack() as stack:
+        address = stack.enter_context(serving(NLLAB_TRAININGS=str(TRAININGS), NLLAB_FREE_AFTER="20"))
+        until(lambda: fetch(f"{address}/stat"))
+        class_room = [Session(address, stack) for _ in range(SESSIONS)]
+        took = []
+        for session in class_room:
+            took.append(session.rerun())
+            took.append(session.rerun("play"))
+            session.watch()
+        assert len({session.run for session in class_room}) == SESSIONS  # everybody has a run of their own
+        until(lambda: sum(run["place"] == 0 and run["step"] > 0 for run in stat(address)["runs"].values()) >= TRAININGS)
+        told = stat(address)["runs"].values()
+        assert sorted(run["place"] for run in told if run["place"]) == list(range(1, SESSIONS - TRAININGS + 1))  # the rest stands in line
+        until(lambda: sum(bool(session.heard and session.heard[-1]["place"]) for session in class_room) >= SESSIONS - 2 * TRAININGS)
+
+        before, end = server_memory(address), time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            assert fetch(address)
+            took.append(time.monotonic() - begun)
+            training = sum(run["playing"] and not run["place"] for run in stat(address)["runs"].values())
+            assert training <= TRAININGS
+            time.sleep(1)
+        after = server_memory(address)
+
+        for session in class_room[:10]:  # who leaves is paused within seconds and freed later
+            session.close()
+        left = {session.run for session in class_room[:10]}
+        until(lambda: not any(stat(address)["runs"].get(id, {}).get("playing") for id in left), 10)
+        until(lambda: not left & set(stat(address)["runs"]), 60)
+        assert {session.run for session in class_room[10:]} <= set(stat(address)["runs"])
+        for session in class_room[10:]:
+            session.close()
+        took.sort()
+        print(
+            f"\nanswers: median {took[len(took) // 2]:.2f} s, 95 % {took[int(len(took) * 0.95)]:.2f} s, slowest {took[-1]:.2f} s; ", end=""
+        )
+        print(f"server memory {before / 2**20:.0f} MB, after {SECONDS:g} s {after / 2**20:.0f} MB")
+        assert after < before * 1.5 + 2**28  # bounded: nothing grows with time but the runs themselves, which end
