@@ -59,6 +59,8 @@ class Desk:
         desks = state.setdefault("desks", {})
         if name not in desks:
             desks[name] = Desk(name, problems)
+            if st.context.is_embedded and name != "lessons":  # in a slide nobody presses Play
+                desks[name].ask(play)
         return desks[name]
 
     def ask(self, action: Action) -> None:
@@ -145,6 +147,12 @@ class Desk:
 def _begin() -> list[str]:
     """Fill the controls with the settings of the address; what could not be used of it."""
     experiment, speed, problems = read_address(st.query_params)
+    put(experiment, speed)
+    return problems
+
+
+def put(experiment: Experiment, speed: float) -> None:
+    """Fill the controls with these settings."""
     state.base = experiment.but(off_optimizer=experiment.plain)  # settings without a control stay as they are here
     state.speed = speed
     for name in SETTINGS:
@@ -152,8 +160,7 @@ def _begin() -> list[str]:
     state.deep, state.plain = experiment.optimizer == "deep", experiment.plain
     state.periods = ", ".join(map(str, experiment.periods))
     state.order = ", ".join(experiment.order)
-    state.learning_rate = "" if experiment.learning_rate is None else f"{experiment.learning_rate:g}"
-    return problems
+    state.learning_rate = "" if experiment.learning_rate is None else str(experiment.learning_rate)
 
 
 def follow_preset() -> None:

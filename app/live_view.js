@@ -117,8 +117,27 @@ class Panel {
       (this.tables ??= []).push([table, rows]);
       under.append(table);
     }
+    if (this.plots[name]) for (const format of ["svg", "png"]) under.append(this.saver(this.plots[name], format));
     card.append(content, under);
     return card;
+  }
+
+  // Saved figures are for paper: dark on white, whatever the page looks like.
+  saver(plot, format) {
+    const button = element("button", "nl-save", format.toUpperCase());
+    button.title = `Save this figure as ${format.toUpperCase()}`;
+    button.addEventListener("click", () => {
+      const { data, layout } = plot.history ? plot.shown.spec : plot;
+      const coloured = plot.history ? data : data.map((trace, i) => ({ ...trace, ...this.inColour(trace, plot.colours[i]) }));
+      const font = { ...layout.font, color: "#1B1F24", family: "Arial, sans-serif" };
+      const size = { format, width: 900, height: 340, scale: 2, filename: `${plot.name}-step-${this.step}` };
+      this.view.Plotly.downloadImage({ data: coloured, layout: { ...layout, font, paper_bgcolor: "#FFFFFF" } }, size);
+    });
+    return button;
+  }
+
+  inColour(trace, color) {
+    return trace.line ? { line: { ...trace.line, color } } : { textfont: { ...trace.textfont, color } };
   }
 
   hear(news) {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nllab.live import LiveRun
 
 HERE = Path(__file__).parent
+PLOTLY = f"/assets/plotly.min.js?v={version('plotly')}"
 
 _component = components.component(
     "nllab_live",
@@ -52,6 +53,6 @@ def live_view(
         "spotlight": spotlight,
         "about": figures.ABOUT,
         "writers": figures.WRITERS | {"deep": "deep optimizer"},
-        "plotly": f"/assets/plotly.min.js?v={version('plotly')}",
+        "plotly": PLOTLY,
     }
     return _component(key=f"view-{name}", data=data, **callbacks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import desk as desks
 import streamlit as st
 from desk import Desk, state
+from keep import keep
 
 from nllab import figures
 from nllab.summary import differences
@@ -53,6 +54,7 @@ with st.container(horizontal=True, vertical_alignment="center", key="question"):
             help="A third network on the same samples, of which only the output layer learns.",
         )  # fmt: skip
 desks.view(desk, titles)
+keep(desk)
 pins = desks.pins()
 st.subheader("Pinned runs", anchor=False)
 if not pins:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import desk as desks
 import streamlit as st
 from desk import Desk, state
+from keep import keep
 from tour import guide
 
 ABOUT = {
@@ -40,4 +41,5 @@ desks.controls(desk, toggle=True)
 desks.settings(twin=True)
 desks.messages(desk, unusable, waiting)
 desks.view(desk, [""], spotlight)
+keep(desk)
 desks.remember(wanted)

@@ -25,7 +25,7 @@ from starlette.routing import Route
 HERE = Path(__file__).parent
 NEWS_PER_SECOND = 10.0
 STILL_ALIVE_SECONDS = 1.0
-SUBPAGES = ("compare", "lessons", "tour", "glossary", "mathematics")
+SUBPAGES = ("compare", "replay", "lessons", "tour", "glossary", "mathematics")
 MOST_RUNS = 4  # of one page
 
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from nllab.errors import SettingError
 from nllab.experiment import PRESETS, Experiment, read_setting
+from nllab.streams import is_known
 
 # What the page shows to somebody who comes without settings: the overwrite problem first. Measured as often
 # as costs under a tenth of the training time.
@@ -33,6 +34,9 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
         return START, by_name.get(speed, SPEED), problems
     kept: dict[str, str] = {}
     for key, value in pairs.items():
+        if key == "stream" and value not in PRESETS and is_known(value):
+            problems.append(f"stream is {value!r}; an address cannot ask for files on the server. Train on your own data with nllab run.")
+            continue
         try:
             Experiment(**{key: read_setting(key, value)})
             kept[key] = value

@@ -34,7 +34,7 @@ class Player {
   constructor(parent, told, Plotly) {
     Object.assign(this, { told, Plotly, at: told.moments.length - 1, playing: false });
     this.root = playerElement("article", "pl");
-    this.root.append(playerElement("h1", "", told.title), this.transport(), this.numbers(), this.figures(), this.more());
+    this.root.append(playerElement(document.querySelector("h1") ? "h2" : "h1", "pl-title", told.title), this.transport(), this.numbers(), this.figures(), this.more());
     parent.replaceChildren(this.root);
     this.reduced = matchMedia("(prefers-reduced-motion: reduce)");
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.request());

@@ -7,6 +7,7 @@ from urllib.request import urlopen
 import pytest
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
+from nllab.bundle import open_run
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")]
@@ -242,3 +243,51 @@ def test_a_run_that_is_not_there_is_not_found(address):
         pass
     assert told.value.code == 404
     told.value.close()
+
+
+def test_a_run_is_kept_and_replayed_and_trained_again(visit, address, tmp_path):
+    page = visit("?speed=unlimited&seed=3&optimizer=adam")
+    press(page, "play")
+    page.locator(".nl-panel[data-finished=true]").wait_for()
+    page.locator(".st-key-keep summary").first.click()
+    for ending in ("zip", "html", "csv", "parquet", "json"):
+        with page.expect_download() as kept:
+            press(page, f"keep-live--{ending}")
+        kept.value.save_as(tmp_path / f"run.{ending}")
+        assert kept.value.suggested_filename == f"nllab-digits-ab-seed-3.{ending}"
+    assert open_run(tmp_path / "run.zip").steps == 136 and open_run(tmp_path / "run.csv") == open_run(tmp_path / "run.zip")
+    with page.expect_download() as kept:
+        page.locator(".nl-card-accuracy .nl-save", has_text="SVG").click()
+    assert kept.value.path().read_bytes().startswith(b"<svg")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link", exact=True).click()
+    until(lambda: "seed=3" in page.evaluate("navigator.clipboard.readText()"))
+
+    page.get_by_role("link", name="Replay").first.click()
+    sent = page.locator("[data-testid=stFileUploader] input[type=file]")
+    sent.wait_for(state="attached")
+    with open(tmp_path / "huge.zip", "wb") as file:
+        file.truncate(200_000_000)
+    sent.set_input_files(tmp_path / "huge.zip")
+    page.get_by_text("File must be 32.0MB or smaller").wait_for()
+    sent.set_input_files(tmp_path / "run.parquet")
+    page.locator(".pl-accuracy .main-svg").first.wait_for()
+    page.locator(".pl-slider").fill("68")
+    until(lambda: page.evaluate("document.querySelector('.pl-drift').data[0].x.at(-1)") == 68)
+    press(page, "train_again")
+    drawn(page)
+    assert page.get_by_role("spinbutton", name="Seed").input_value() == "3"
+
+
+def test_a_slide_shows_the_figures_without_controls_and_trains_by_itself(visit):
+    page = visit("?embed=true&speed=6&seed=3")
+    until(lambda: step_of(page) >= 2)
+    controls = page.locator(".st-key-controls")
+    assert controls.evaluate("one => getComputedStyle(one).opacity") == "0"
+    for gone in (".stSidebar", "h1", ".st-key-keep", ".stAppHeader", ".nl-under"):
+        assert not page.locator(gone).first.is_visible()
+    assert "embed=true" in page.url and "seed=3" in page.url
+    page.keyboard.press("Space")
+    page.locator(".nl-panel[data-playing=false]").wait_for()
+    page.mouse.move(600, DESK["height"] - 15)  # as in a video, they come up for whoever points there
+    until(lambda: controls.evaluate("one => getComputedStyle(one).opacity") == "1")
