@@ -140,7 +140,7 @@ class Trainer:
                 p.requires_grad_(head[0].matches(name))
         members = members_of(self.model, self.levels)
         schedule = Schedule.of(self.levels)
-        settings = {name: getattr(experiment, name) for name in ("retention", "ridge", "carry_every")}
+        settings = {name: getattr(experiment, name) for name in ("retention", "ridge", "attention", "carry_every")}
         self.deep = DeepOptimizer(self.model, levels=self.levels, **settings)
         self._set_rate(experiment.rate)
         self.plain_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
@@ -298,12 +298,12 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             return [*rows, self._give_up(value)]
+        self.deep.acting = self.acting == "deep"
         loss.backward()
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
             return [*rows, self._give_up(value)]
         self.method.before_step(self.model)
-        self.deep.acting = self.acting == "deep"
         if self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"):
             self.deep.step()
         else:

@@ -1,7 +1,8 @@
 """The deep optimizer: an optimizer whose memory is the context of every layer, at every level's own speed.
 
-For a linear layer y = W x (the input carries a constant 1 for the bias) the retention term of generalized gradient descent
-(Def. 5) is measured in the metric of all inputs that the layer has seen: C <- retention * C + X^T X, A = ridge * I + C, and
+For a layer y = W x (the input carries a constant 1 for the bias; a convolution reads patches, an embedding one-hot rows) the retention
+term of generalized gradient descent (Def. 5) is measured in the metric of all inputs that the layer has seen:
+C <- retention * C + X^T X, A = ridge * I + C, and
 
     W+ = argmin_W <W - W_t, G> / rate + 1/2 tr((W - W_t) A (W - W_t)^T) = W_t - rate * G A^-1
 
@@ -12,16 +13,21 @@ it is recursive least squares; with A = ridge * I it is gradient descent.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from nllab.errors import DivergedError, SettingError
+from nllab.errors import DivergedError, SettingError, unknown
 from nllab.levels import Level, Schedule
+from nllab.optim import layers
+from nllab.optim.checks import COUNT, FRACTION, NONNEGATIVE, POSITIVE, Rule
 from nllab.optim.leveled import Leveled, members_of
+from nllab.optim.output import LOSSES, Loss, recognise, surprised
 from nllab.optim.reader import CHUNK_WEIGHT, Moments, carry, dream, translation
 
 
@@ -49,32 +55,42 @@ def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
 
 EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
 REFRESH = 200  # writes after which A^-1 is computed anew from A, so that rounding errors of the rank-N form cannot add up
+# Steps are in units of the exact minimizer of a squared error; the residual of cross-entropy is bounded by 1 and its curvature by a half,
+# so that the same step learns too little. Chosen on validation data (LOG.md).
+CROSS_ENTROPY_RATE = 5.0
+DREAMABLE = 4096  # numbers in an input past which no Gaussian of it is kept, and the reader is not carried over
+
+_RULES: dict[str, Rule] = {
+    "rate": NONNEGATIVE,
+    "retention": FRACTION,
+    "ridge": POSITIVE,
+    "carry_every": COUNT,
+    "attention": NONNEGATIVE,
+    "learning_rate": NONNEGATIVE,
+}
 
 
-def _with_one(rows: Tensor, fan_in: int, bias: bool) -> Tensor:
-    """A layer's inputs as the memory keeps them: scaled to unit mean square, with a constant 1 for the bias. (N, in [+ 1])"""
-    rows = rows.reshape(-1, fan_in).to(torch.promote_types(rows.dtype, torch.float32)) * fan_in**-0.5
-    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if bias else rows
+class _Watch:
+    """A forward hook that reports to an optimizer as long as that lives and watches this very module, not a copy of it."""
+
+    def __init__(self, optimizer: DeepOptimizer, report: str) -> None:
+        self.optimizer, self.report = weakref.ref(optimizer), report
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        optimizer = self.optimizer()
+        if optimizer is not None and optimizer.watches(module) and torch.is_grad_enabled():
+            getattr(optimizer, self.report)(module, inputs, output)
 
 
-def as_memory(module: nn.Linear) -> Tensor:
-    """A layer's weight and bias in the coordinates of its memory, (out, in [+ 1])."""
-    weight = module.weight.detach() * module.in_features**0.5
-    return torch.cat([weight, module.bias.detach()[:, None]], 1) if module.bias is not None else weight
+def _remove(handles: list[Any]) -> None:
+    for handle in handles:
+        handle.remove()
 
 
-def _add(module: nn.Linear, change: Tensor) -> None:
-    """Add a change in the memory's coordinates, (out, in [+ 1]), to a layer's weight and bias."""
-    module.weight.add_(change[:, : module.in_features] * module.in_features**-0.5)
-    if module.bias is not None:
-        module.bias.add_(change[:, -1])
-
-
-def _is_same(given: Any, entered: Tensor | None, features: int) -> bool:
-    """Whether the first layer reads just what the model was given, one row a sample (flattened or not)."""
-    if entered is None or not isinstance(given, Tensor) or given.shape[1:].numel() != features:
-        return False
-    return given.data_ptr() == entered.data_ptr() and given.numel() == entered.numel()
+def _first_tensor(output: Any) -> Tensor | None:
+    """A model's scores: its output, or the first tensor of a tuple or dict that carries a gradient."""
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
+    return next((part for part in parts if isinstance(part, Tensor) and part.requires_grad), None)
 
 
 class DeepOptimizer(torch.optim.Optimizer):
@@ -84,25 +100,30 @@ class DeepOptimizer(torch.optim.Optimizer):
         optimizer.zero_grad(); loss.backward(); optimizer.step()
 
     It observes always, and acts while `acting` is true: with `acting` off, step() writes no weight, but its memory goes on
-    watching, so that switched on in mid-run it protects what came before it.
+    watching, so that switched on in mid-run it protects what came before it. Set it before the backward pass.
 
-    model: its `nn.Linear` layers get a context memory each; all other parameters are trained by AdamW.
+    model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context memory each (see layers.py); all other
+        parameters are trained by AdamW.
     levels: groups with periods, rates and retentions of their own; None makes one level of period 1.
     rate: step size in units of the exact minimizer (1 = recursive least squares for squared error), at least 0.
     retention: how much of the memory survives a write, in [0, 1]; 1 keeps everything.
     ridge: resistance of directions never seen, > 0, in units of one input of unit mean square.
+    attention: further weight of a sample that the model got wrong, in the loss and in the memory alike: 1 + attention instead of 1.
+        Needs a loss that is recognised (below).
     carry_every: steps between two times that the memory of the last linear layer, the reader, is carried over into what its features
-        mean now (see reader.py); 0 never. Needs a model whose first linear layer, with a bias, reads the model's own input.
-    loss_reduction: "mean" or "sum" over the samples of a batch. The memory needs the summed loss; for a mean it multiplies by the
-        number of rows of the model's output (its leading dimensions).
-    learning_rate: of AdamW, for the parameters outside linear layers.
+        mean now (see reader.py); 0 never. Needs a model whose input is one tensor of floats with one row a sample for the reader.
+    loss: "squared_error", "cross_entropy", or "auto": recognised, with its reduction, from the gradient that arrives at the model's
+        output (see output.py).
+    loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. The memory needs the summed loss; for
+        a mean it multiplies by the number of rows of the model's output (its leading dimensions).
+    learning_rate: of AdamW, for the parameters outside those layers.
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same projector, once per
     task or batch), decoupled extended Kalman filters, K-FAC / natural-gradient continual learning (both Kronecker factors), analytic
     continual learning (recursive least squares on frozen features). Here: every level, every step, while all levels learn.
-    Raises: SettingError for settings out of range or a model without linear layers; DivergedError for a gradient that is not
-    finite: then neither weights nor memory change.
+    Raises: SettingError for settings out of range, a model without such layers, or a state of another model; DivergedError for a
+    gradient that is not finite: then neither weights nor memory change.
     """
 
     def __init__(
@@ -113,36 +134,43 @@ class DeepOptimizer(torch.optim.Optimizer):
         rate: float = 1.0,
         retention: float = 1.0,
         ridge: float = 0.1,
+        attention: float = 0.0,
         carry_every: int = 16,
+        loss: str = "auto",
         loss_reduction: str = "mean",
         learning_rate: float = 1e-3,
     ) -> None:
-        if not 0 <= rate < float("inf"):
-            raise SettingError(f"rate is {rate!r}; it must be a finite number, 0 or more.")
-        if not 0 <= retention <= 1:
-            raise SettingError(f"retention is {retention!r}; it lies in [0, 1], and 1 keeps everything.")
-        if not 0 < ridge < float("inf"):
-            raise SettingError(f"ridge is {ridge!r}; it must be a finite number above 0.")
-        if isinstance(carry_every, bool) or not isinstance(carry_every, int) or carry_every < 0:
-            raise SettingError(f"carry_every is {carry_every!r}; it must be a whole number of steps, 0 for never.")
+        own = {"rate": rate, "retention": retention, "ridge": ridge, "carry_every": carry_every}
+        own |= {"attention": attention, "learning_rate": learning_rate}
+        for name, (words, fits) in _RULES.items():
+            if not fits(own[name]):
+                raise SettingError(f"{name} is {own[name]!r}; it must be {words}.")
+        if loss not in ("auto", *LOSSES):
+            raise unknown("loss", loss, ("auto", *LOSSES))
         if loss_reduction not in ("mean", "sum"):
             raise SettingError(f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced.")
         levels = tuple(levels) if levels is not None else (Level("all", "*"),)
-        modules = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
-        if not modules:
-            raise SettingError("The model has no nn.Linear layer with trainable weights, so there is nothing for a context memory to hold.")
+        found = layers.supported_layers(model)
+        if not found:
+            raise SettingError(
+                "The model has no nn.Linear, nn.Conv1d, nn.Conv2d or nn.Embedding layer with trainable weights, so there is nothing for "
+                "a context memory to hold."
+            )
         self.acting = True
-        self._reduction, self._ridge, self._carry_every = loss_reduction, ridge, carry_every
+        self._settings = {**own, "levels": levels, "loss": loss, "loss_reduction": loss_reduction}
+        self._ridge, self._carry_every, self._reduction = ridge, carry_every, loss_reduction
+        self.attention = attention
+        self.loss = None if loss == "auto" else Loss(loss, 0.0)
         self._names = {p: name for name, p in model.named_parameters()}
-        self._layers: dict[Tensor, nn.Linear] = {m.weight: m for m in modules}
-        self._rows: dict[Tensor, list[tuple[Tensor, Tensor]]] = {weight: [] for weight in self._layers}
-        self._samples: list[int] = []
-        self._model, self._entry, self._reader = model, modules[0], modules[-1]
-        self._entered: Tensor | None = None
-        self._inputs: list[Tensor] = []
+        self._layers: dict[Tensor, layers.Layer] = {m.weight: m for m in found}
+        self._watched = {id(m) for m in (model, *found)}
+        self._model, self._entry = model, found[0]
+        self._reader = next((m for m in reversed(found) if isinstance(m, nn.Linear)), None)
+        self._pending: dict[Any, list[tuple[Tensor, Tensor, Tensor | None]]] = {weight: [] for weight in self._layers}
+        self._forget_batch()
 
         members = members_of(model, levels)
-        in_layers = {id(p) for m in modules for p in (m.weight, m.bias)}
+        held = {id(p) for m in found for p in (m.weight, layers.bias_of(m))}
         groups: list[dict[str, Any]] = [
             {
                 "params": members[level.name],
@@ -155,38 +183,78 @@ class DeepOptimizer(torch.optim.Optimizer):
             for level in levels
         ]
         super().__init__(groups, {})
-        others = {level: [p for p in parameters if id(p) not in in_layers] for level, parameters in members.items()}
+        others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
         self._others = Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate)) if any(others.values()) else None
-        for module in modules:
-            width = module.in_features + (module.bias is not None)
-            dtype = torch.promote_types(module.weight.dtype, torch.float32)
-            self.state[module.weight]["context"] = ridge * torch.eye(width, dtype=dtype, device=module.weight.device)
-            module.register_forward_hook(self._watch_layer)
-        model.register_forward_hook(self._watch_output)
+        for weight, layer in self._layers.items():
+            self.state[weight]["context"] = layers.new_context(layer, ridge)
+        handles = [m.register_forward_hook(_Watch(self, "_watch_layer")) for m in found]
+        handles.append(model.register_forward_hook(_Watch(self, "_watch_output")))
+        weakref.finalize(self, _remove, handles)
 
-    def _watch_layer(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.Linear) and output.requires_grad and torch.is_grad_enabled():
-            if module is self._entry:
-                self._entered = inputs[0]
-            rows = _with_one(inputs[0].detach(), module.in_features, module.bias is not None)
-            # Kept when the gradient arrives, so that a forward pass that no loss uses leaves no trace.
-            output.register_hook(lambda g: self._rows[module.weight].append((rows, g.detach().reshape(-1, g.shape[-1]).to(rows.dtype))))
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeepOptimizer:
+        """A copy that watches the copy of the model, with hooks of its own."""
+        model = deepcopy(self._model, memo)
+        for module in model.modules():
+            for key, hook in list(module._forward_hooks.items()):
+                if isinstance(hook, _Watch):
+                    del module._forward_hooks[key]
+        copy = memo[id(self)] = DeepOptimizer(model, **self._settings)
+        copy.load_state_dict(self.state_dict())
+        return copy
+
+    def watches(self, module: nn.Module) -> bool:
+        return id(module) in self._watched
+
+    def _watch_layer(self, layer: layers.Layer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not output.requires_grad:
+            return
+        assert output.grad_fn is not None
+        rows = layers.rows_of(layer, inputs[0])
+
+        def keep(gradients: Sequence[Tensor]) -> None:
+            deltas = layers.deltas_of(layer, gradients[0])
+            self._pending[layer.weight].append((rows, deltas, self._weights_for(len(rows))))
+
+        # When the gradient arrives, so that a forward pass that no loss uses leaves no trace; and at the node, not at the tensor, so that
+        # the model's own hook, which may weigh the samples, comes first even where the layer's output is the model's.
+        output.grad_fn.register_prehook(keep)
+
+    def _weights_for(self, count: int) -> Tensor | None:
+        """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their sample."""
+        weights = self._weights
+        if weights is None or len(weights) == count:
+            return weights
+        return weights.repeat_interleave(count // len(weights)) if count % len(weights) == 0 else None
 
     def _watch_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.requires_grad and torch.is_grad_enabled():
-            count = output.shape[:-1].numel()
-            output.register_hook(lambda _: self._samples.append(count))
-            if self._carries and len(inputs) == 1 and _is_same(inputs[0], self._entered, self._entry.in_features):
-                output.register_hook(lambda _: self._inputs.append(inputs[0].detach()))
+        scores = _first_tensor(output)
+        if scores is None:
+            return
+        given = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point() else None
 
-    def _gradient(self, module: nn.Linear, scale: float) -> Tensor | None:
-        """Gradient of the summed loss in the memory's own coordinates, (out, in [+ 1]); None if nothing arrived."""
-        if module.weight.grad is None:
-            return None
-        parts = [module.weight.grad * module.in_features**-0.5]
-        if module.bias is not None:
-            parts.append((torch.zeros_like(module.bias) if module.bias.grad is None else module.bias.grad)[:, None])
-        return scale * torch.cat(parts, 1).to(self.state[module.weight]["context"].dtype)
+        def look(gradient: Tensor) -> Tensor | None:
+            self.loss = self.loss or recognise(scores, gradient)
+            if self.loss is None:
+                return None
+            self._scales.append(self._scale(scores, gradient))
+            if given is not None and self._carries:
+                self._inputs.append(given.detach())
+            wrong = surprised(scores, gradient) if self.loss.kind in LOSSES else gradient.new_zeros(scores.shape[:-1].numel())
+            self._wrong.append(wrong)
+            self._weights = None
+            if not (self.acting and self.attention):
+                return None
+            weights = self._weights = 1 + self.attention * wrong
+            return gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
+
+        scores.register_hook(look)
+
+    def _scale(self, scores: Tensor, gradient: Tensor) -> float:
+        """What turns this gradient into that of the summed loss."""
+        assert self.loss is not None
+        if self.loss.per_row:
+            return self.loss.per_row * int((gradient != 0).any(-1).sum())
+        return float(scores.shape[:-1].numel()) if self._reduction == "mean" else 1.0
 
     def _refuse_what_is_not_finite(self) -> None:
         seen = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
@@ -198,12 +266,26 @@ class DeepOptimizer(torch.optim.Optimizer):
             f"The gradient of {bad} is not finite; weights and memory stay as they were. Lower the rate, or look for NaN in the data."
         )
 
+    def _refuse_what_it_cannot_see(self) -> None:
+        for weight, pending in self._pending.items():
+            if weight.grad is not None and not pending and "seen" not in self.state[weight]:
+                raise SettingError(
+                    f"{self._names[weight]} received a gradient, but its layer never ran, so its memory saw no input: the model uses the "
+                    "weight directly. Run the layer itself, or keep it out of the model given to DeepOptimizer."
+                )
+
     def _forget_batch(self) -> None:
-        self._samples.clear()
-        self._inputs.clear()
-        self._entered = None
-        for rows in self._rows.values():
-            rows.clear()
+        self._scales: list[float] = []
+        self._inputs: list[Tensor] = []
+        self._wrong: list[Tensor] = []
+        self._weights: Tensor | None = None
+        for pending in self._pending.values():
+            pending.clear()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, and what was seen on the way to them."""
+        self._forget_batch()
+        super().zero_grad(set_to_none)
 
     def skip(self) -> None:
         """Let this batch pass unseen: neither weights nor memory change."""
@@ -216,14 +298,16 @@ class DeepOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._refuse_what_is_not_finite()
-        scale = sum(self._samples) / len(self._samples) if self._reduction == "mean" and self._samples else 1.0
-        seen = [rows for rows, _ in self._rows[self._reader.weight]] if self._carries else []
+        self._refuse_what_it_cannot_see()
+        scale = sum(self._scales) / len(self._scales) if self._scales else 1.0
+        unit = CROSS_ENTROPY_RATE if self.loss is not None and self.loss.kind == "cross_entropy" else 1.0
+        seen = [rows for rows, _, _ in self._pending[self._reader.weight]] if self._reader is not None and self._carries else []
         for group in self.param_groups:
             group["steps"] += 1
             due = group["steps"] % group["period"] == 0
             for p in group["params"]:
                 if p in self._layers:
-                    self._step_layer(self._layers[p], group, scale, due)
+                    self._step_layer(self._layers[p], group, scale, unit * group["rate"], due)
         if self._others is not None:
             self._others.schedule = Schedule({group["level"]: group["period"] for group in self.param_groups})
             self._others.step(write=self.acting)
@@ -234,10 +318,11 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     @property
     def _carries(self) -> bool:
-        return bool(self._carry_every) and self._entry is not self._reader and self._entry.bias is not None
+        return bool(self._carry_every) and self._reader is not None and self._entry is not self._reader
 
     def _read(self, inputs: Tensor) -> Tensor:
         """What the reader sees of these inputs now, (N, D)."""
+        assert self._reader is not None
         caught: list[Tensor] = []
         handle = self._reader.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         training = [module for module in self._model.modules() if module.training]
@@ -248,11 +333,20 @@ class DeepOptimizer(torch.optim.Optimizer):
             handle.remove()
             for module in training:
                 module.training = True
-        return _with_one(caught[0], self._reader.in_features, self._reader.bias is not None)
+        return layers.rows_of(self._reader, caught[0])
 
     def _carry_reader(self, inputs: Tensor, rows: Tensor) -> None:
         """Collect a window of steps; at its end carry the reader's memory, and while acting its weights, into the features of now."""
+        assert self._reader is not None
         state = self.state[self._reader.weight]
+        flat = inputs.flatten(1)
+        if flat.shape[1] > DREAMABLE or state["context"].ndim != 2:
+            return
+        own = flat.to(state["context"].dtype) * flat.shape[1] ** -0.5
+        own = torch.cat([own, own.new_ones(len(own), 1)], 1)
+        if "given" not in state:
+            state["given"] = self._ridge * torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
+        layers.observe(state["given"], own)
         state["window"] = state.get("window", 0) + 1
         if "gram" in state:
             state["window_inputs"] = torch.cat([state["window_inputs"], inputs]) if "window_inputs" in state else inputs
@@ -260,7 +354,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         group = next(g for g in self.param_groups if any(p is self._reader.weight for p in g["params"]))
         if state["window"] < self._carry_every or group["steps"] % group["period"]:
             return
-        weight = as_memory(self._reader)
+        weight = layers.as_memory(self._reader)
         if "gram" in state:
             old = Moments(*(state[name] for name in Moments._fields))
             came = state.pop("window_inputs")
@@ -271,70 +365,94 @@ class DeepOptimizer(torch.optim.Optimizer):
             state["context"], carried = carry(state["context"], weight, old, translation(before, now, trust), self._ridge)
             state.pop("inverse", None)
             if self.acting:
-                _add(self._reader, carried - weight)
+                layers.add(self._reader, carried - weight)
                 weight = carried
         state["window"] = 0
         context, eye = state["context"], torch.eye(len(state["context"]), dtype=rows.dtype, device=rows.device)
-        dreams = dream(self.state[self._entry.weight]["context"], self._ridge, 2 * len(context), group["steps"])
+        dreams = dream(state["given"], self._ridge, 2 * len(context), group["steps"])
         dreams = dreams.to(inputs.dtype).reshape(-1, *inputs.shape[1:])
         state["gram"], state["answers"] = context - self._ridge * eye, context @ weight.T
         state["dreams"], state["dreamed"] = dreams, self._read(dreams)
 
-    def _step_layer(self, module: nn.Linear, group: dict[str, Any], scale: float, due: bool) -> None:
-        state = self.state[module.weight]
+    def _step_layer(self, layer: layers.Layer, group: dict[str, Any], scale: float, rate: float, due: bool) -> None:
+        """Take in what the layer saw in this step; at the end of its period write."""
+        state = self.state[layer.weight]
         context = state["context"]
-        gradient = self._gradient(module, scale)
-        if gradient is not None and "gradient" in state:
-            gradient += state["gradient"]
-        elif gradient is None:
+        gradient = layers.gradient_of(layer)
+        if gradient is not None:
+            gradient = scale * gradient
+            if "gradient" in state:
+                gradient += state["gradient"]
+        else:
             gradient = state.get("gradient")
-        for rows, deltas in self._rows[module.weight]:
-            context.addmm_(rows.T, rows)
-            if "rows" in state:
-                rows, deltas = torch.cat([state["rows"], rows]), torch.cat([state["deltas"], scale * deltas])
+        parts = state.setdefault("rows", [])
+        for rows, deltas, weights in self._pending[layer.weight]:
+            state["seen"] = state.get("seen", 0) + len(rows)
+            if context.ndim == 1:
+                layers.observe(context, rows, weights)
+                continue
+            if weights is not None:
+                root = weights.to(rows.dtype).sqrt()[:, None]
+                rows, deltas = rows * root, deltas / root
+            layers.observe(context, rows)
+            # Kept only as long as writing through the rows is cheaper than through the whole memory.
+            state["count"] = state.get("count", 0) + len(rows)
+            if context.ndim == 2 and state["count"] < len(context) / 2:
+                parts.append((rows, scale * deltas))
             else:
-                deltas = scale * deltas
-            state["rows"], state["deltas"] = rows, deltas
+                parts.clear()
         if gradient is None:
             return
         if not due:
             state["gradient"] = gradient
             return
-        rows, deltas = state.pop("rows", None), state.pop("deltas", None)
         state.pop("gradient", None)
+        state["rows"], state["count"] = [], 0
         if self.acting:
-            self._write(module, state, group["rate"], gradient, rows, deltas)
+            self._write(layer, state, rate, gradient, parts)
         else:
             state.pop("inverse", None)
         if group["retention"] < 1:
-            # The ridge stays: only what was observed fades, so the memory cannot wind up in directions that fall silent.
-            context.mul_(group["retention"]).diagonal().add_((1 - group["retention"]) * self._ridge)
+            layers.fade(context, group["retention"], self._ridge)
             state.pop("inverse", None)
             for name in ("gram", "answers"):
                 if name in state:
                     state[name].mul_(group["retention"])
+            if "given" in state:
+                layers.fade(state["given"], group["retention"], self._ridge)
 
-    def _write(
-        self, module: nn.Linear, state: dict[str, Any], rate: float, gradient: Tensor, rows: Tensor | None, deltas: Tensor | None
-    ) -> None:
+    def _write(self, layer: layers.Layer, state: dict[str, Any], rate: float, gradient: Tensor, parts: list[tuple[Tensor, Tensor]]) -> None:
         """W <- W - rate * G A^-1, through the batch's own rows where that is cheaper and equal."""
-        if rows is not None and deltas is not None and "inverse" in state and len(rows) < len(state["context"]) / 2:
+        context = state["context"]
+        if context.ndim == 1:
+            layers.add(layer, -rate * gradient / context)
+            return
+        change = self._change_through_rows(state, gradient, parts) if parts and "inverse" in state else None
+        if change is None:
+            factorized = layers.cholesky_factor(context)
+            cut = layers.in_blocks(gradient, context)
+            change = layers.from_blocks(torch.cholesky_solve(cut.mT, factorized).mT, gradient.shape[1])
+            state.pop("inverse", None)
+            if parts:
+                state["inverse"], state["age"] = torch.cholesky_inverse(factorized), 0
+        layers.add(layer, -rate * change)
+
+    def _change_through_rows(self, state: dict[str, Any], gradient: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor | None:
+        """G A^-1 by the rank-N form, and the new A^-1; None where rounding has made the old one useless."""
+        rows, deltas = (torch.cat(part) for part in zip(*parts, strict=True))
+        try:
             gain, state["inverse"] = low_rank_gain(rows, state["inverse"])
-            # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
-            outer = deltas.T @ rows
-            factor = (outer * gradient).sum() / outer.square().sum().clamp_min(1e-30)
-            if (gradient - factor * outer).norm() <= EXACT * gradient.norm():
-                change = (-rate * factor) * (deltas.T @ gain)
-            else:
-                change = -rate * gradient @ state["inverse"]
-            state["age"] += 1
-            if state["age"] >= REFRESH:
-                state.pop("inverse")
-        else:
-            factorized = torch.linalg.cholesky(state["context"])
-            change = -rate * torch.cholesky_solve(gradient.T, factorized).T
-            state["inverse"], state["age"] = torch.cholesky_inverse(factorized), 0
-        _add(module, change)
+        except torch.linalg.LinAlgError:
+            return None
+        # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
+        outer = deltas.T @ rows
+        factor = (outer * gradient).sum() / outer.square().sum().clamp_min(1e-30)
+        exact = (gradient - factor * outer).norm() <= EXACT * gradient.norm()
+        change = factor * (deltas.T @ gain) if exact else gradient @ state["inverse"]
+        state["age"] += 1
+        if state["age"] >= REFRESH:
+            state.pop("inverse")
+        return change
 
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""
@@ -342,10 +460,38 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         own = super().state_dict()
-        return {**own, "others": self._others.state_dict() if self._others else None, "acting": self.acting}
+        others = self._others.state_dict() if self._others else None
+        return {**own, "others": others, "acting": self.acting, "attention": self.attention, "loss": self.loss and list(self.loss)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({key: value for key, value in state_dict.items() if key not in ("others", "acting")})
-        self.acting = state_dict["acting"]
+        """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
+        own = {group["level"]: len(group["params"]) for group in self.param_groups}
+        missing = {"state", "param_groups", "others", "acting", "attention", "loss"} - set(state_dict)
+        if missing:
+            raise SettingError(f"This is not the state of a DeepOptimizer: it lacks {', '.join(sorted(missing))}.")
+        found = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
+        if found != own:
+            raise SettingError(f"The state is of another model: its levels hold {found} parameters, this model's {own}.")
+        for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
+            mine = tuple(self.state[parameter]["context"].shape) if parameter in self._layers else None
+            theirs = state_dict["state"].get(number, {}).get("context")
+            if (None if theirs is None else tuple(theirs.shape)) != mine:
+                shape = None if theirs is None else tuple(theirs.shape)
+                raise SettingError(f"The state is of another model: its memory of {self._names[parameter]} has shape {shape}, not {mine}.")
+        super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
+        for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
+            if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter
+                self.state[parameter] = deepcopy(state_dict["state"][number])
+        self.acting, self.attention = state_dict["acting"], state_dict["attention"]
+        self.loss = state_dict["loss"] and Loss(*state_dict["loss"])
+        self._forget_batch()
         if self._others is not None:
             self._others.load_state_dict(state_dict["others"])
+
+    @property
+    def _ordered(self) -> list[Any]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    @staticmethod
+    def _numbers(state_dict: dict[str, Any]) -> list[int]:
+        return [number for group in state_dict["param_groups"] for number in group["params"]]

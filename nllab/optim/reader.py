@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nllab.optim.layers import cholesky_factor
+
 CHUNK_WEIGHT = 0.3  # of an input that came in between, beside a dream's 1
 JITTERS = (1e-6, 1e-4, 1e-2)  # of the mean variance
 PULL = 1e-3  # towards T = identity, in units of the features' mean square
@@ -75,4 +77,4 @@ def carry(context: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: fl
     moved = turn.T @ old.gram @ turn
     carried = ridge * eye + (moved + moved.T) / 2 + since
     answers = turn.T @ old.answers + (context @ weight.T - old.answers)
-    return carried, torch.cholesky_solve(answers, torch.linalg.cholesky(carried)).T
+    return carried, torch.cholesky_solve(answers, cholesky_factor(carried)).T
