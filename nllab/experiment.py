@@ -88,6 +88,7 @@ class Experiment(BaseModel):
     carry_every: int = Field(16, ge=0, le=100_000, description="steps between two times that the head is told what its features mean now")
     retention: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write")
     attention: float = Field(0.0, ge=0, le=1000, allow_inf_nan=False, description="further weight of samples that the model got wrong")
+    manager: bool = Field(True, description="whether a manager balances stability and plasticity as it sees fit")
     observe: bool = Field(True, description="whether the deep optimizer's memory watches while it is switched off")
     joint: bool = Field(False, description="the ceiling: all tasks at once, mixed")
     frozen: bool = Field(False, description="the twin: every level but the head stays at its initial values")

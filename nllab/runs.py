@@ -6,12 +6,13 @@ A run is a list of rows, one dict for each thing that happened, in order. Every 
     command     name, value: somebody asked for a change, in force from this step on
     step        task, optimizer (who wrote), loss, online_accuracy (on this batch, before it was learned), levels, and on some
                 steps accuracy of every task; levels[name] = wrote, writes, update_norm, drift, drift_since_switch, gradient_norm
+                and, on those steps, surprise, novelty and conflict of the levels that the deep optimizer wrote
+    decision    level, saw, did (numbers by name), text: what the deep optimizer's manager saw, what it did from then on, and why
     experience  accuracy of every task once an experience is over: a row of the accuracy matrix
     samples     some test samples of each task, once: tasks[name] = labels, and images (a hexadecimal digit a pixel) or points of the plane
     answers     the class that the network gives to each of those samples: answers[name]
     surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom, a character a point
     where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each matrix
-    decision    level, saw, did, text: what a manager of the optimizer saw and did
     end         reason ("finished" or "diverged") and text
 """
 
@@ -61,6 +62,9 @@ METRICS: dict[str, tuple[str, str]] = {
     "a_after_b": ("fraction", "accuracy on task A once task B has been learned"),
     "b_after_b": ("fraction", "accuracy on task B once it has been learned"),
     "mean_online_accuracy": ("fraction", "online accuracy averaged over all steps"),
+    "surprise": ("", "mean size of the error signal that arrives at the outputs of the level's layers"),
+    "novelty": ("", "how new the level's inputs are to its memory: 1 is what the memory holds on average"),
+    "conflict": ("fraction", "share of the gradient's size that the memory blocks, since old inputs used those directions"),
 }
 
 

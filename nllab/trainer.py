@@ -140,7 +140,7 @@ class Trainer:
                 p.requires_grad_(head[0].matches(name))
         members = members_of(self.model, self.levels)
         schedule = Schedule.of(self.levels)
-        settings = {name: getattr(experiment, name) for name in ("retention", "ridge", "attention", "carry_every")}
+        settings = {name: getattr(experiment, name) for name in ("retention", "ridge", "attention", "manager", "carry_every")}
         self.deep = DeepOptimizer(self.model, levels=self.levels, **settings)
         self._set_rate(experiment.rate)
         self.plain_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
@@ -299,6 +299,7 @@ class Trainer:
         if not math.isfinite(value):
             return [*rows, self._give_up(value)]
         self.deep.acting = self.acting == "deep"
+        self.deep.measure = self._measures(self.steps + 1)
         loss.backward()
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
@@ -318,6 +319,7 @@ class Trainer:
         rows.append(self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms))
         if self._has_views:
             rows += self._views()
+        rows += self._decisions()
         if self._experience_steps == self.experiment.passes * self.steps_per_pass:
             rows += self._close_experience()
             if self.experience == len(self.plan):
@@ -452,9 +454,24 @@ class Trainer:
             "online_accuracy": online_accuracy,
             "levels": levels,
         }
-        if self.steps % self.experiment.evaluate_every == 0 or self.steps == 1:
+        for name, signals in self.deep.signals.items():
+            levels[name] |= {key: sum(s[key] for s in signals) / len(signals) for key in signals[0]}
+        self.deep.signals.clear()
+        if self._measures(self.steps):
             row["accuracy"] = self._accuracies()
         return row
+
+    def _measures(self, step: int) -> bool:
+        return step % self.experiment.evaluate_every == 0 or step == 1
+
+    def _decisions(self) -> list[Row]:
+        """What the deep optimizer's manager decided in the last step."""
+        rows: list[Row] = [
+            {"kind": "decision", "step": self.steps, "level": "all", "saw": d.saw, "did": d.did, "text": d.text}
+            for d in self.deep.decisions
+        ]
+        self.deep.decisions.clear()
+        return rows
 
     def _give_up(self, loss: float) -> Row:
         """End the run, and say which setting to change."""

@@ -27,7 +27,8 @@ from nllab.levels import Level, Schedule
 from nllab.optim import layers
 from nllab.optim.checks import COUNT, FRACTION, NONNEGATIVE, POSITIVE, Rule
 from nllab.optim.leveled import Leveled, members_of
-from nllab.optim.output import LOSSES, Loss, recognise, surprised
+from nllab.optim.manager import Decision, Manager
+from nllab.optim.output import LOSSES, Loss, recognise, targets
 from nllab.optim.reader import CHUNK_WEIGHT, Moments, carry, dream, translation
 
 
@@ -51,6 +52,16 @@ def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     inner.diagonal().add_(1)
     gain = torch.cholesky_solve(projected, torch.linalg.cholesky(inner))
     return gain, inverse - projected.T @ gain
+
+
+def novelty(rows: Tensor, context: Tensor, inverse: Tensor, ridge: float) -> float:
+    """How new inputs are to a memory that has just taken them in: mean of x^T A^-1 x before it did / what it holds on average (1).
+
+    Shapes: rows (N, in) · context, inverse (in, in). A single row before: h / (1 - h) with h = x^T A^-1 x after, exactly.
+    """
+    after = ((rows @ inverse) * rows).sum(1).clamp(0, 1 - 1e-6)
+    before = after / (1 - after) / rows.square().sum(1).clamp_min(1e-30)
+    return float(before.mean() * (context.diagonal().mean() - ridge))
 
 
 EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
@@ -110,6 +121,8 @@ class DeepOptimizer(torch.optim.Optimizer):
     ridge: resistance of directions never seen, > 0, in units of one input of unit mean square.
     attention: further weight of a sample that the model got wrong, in the loss and in the memory alike: 1 + attention instead of 1.
         Needs a loss that is recognised (below).
+    manager: whether a manager changes rates, retention and attention as it sees fit (see manager.py); its decisions wait in `decisions`.
+        It needs a recognised loss to see errors, and does nothing without one.
     carry_every: steps between two times that the memory of the last linear layer, the reader, is carried over into what its features
         mean now (see reader.py); 0 never. Needs a model whose input is one tensor of floats with one row a sample for the reader.
     loss: "squared_error", "cross_entropy", or "auto": recognised, with its reduction, from the gradient that arrives at the model's
@@ -117,6 +130,9 @@ class DeepOptimizer(torch.optim.Optimizer):
     loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. The memory needs the summed loss; for
         a mean it multiplies by the number of rows of the model's output (its leading dimensions).
     learning_rate: of AdamW, for the parameters outside those layers.
+
+    While `measure` is true, every layer that writes adds to `signals[level]`: surprise (mean size of the error signal at its outputs),
+    novelty (of its inputs; 1 is what its memory holds on average) and conflict (share of the gradient's size that the memory blocks).
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same projector, once per
@@ -135,6 +151,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         retention: float = 1.0,
         ridge: float = 0.1,
         attention: float = 0.0,
+        manager: bool = True,
         carry_every: int = 16,
         loss: str = "auto",
         loss_reduction: str = "mean",
@@ -157,7 +174,11 @@ class DeepOptimizer(torch.optim.Optimizer):
                 "a context memory to hold."
             )
         self.acting = True
-        self._settings = {**own, "levels": levels, "loss": loss, "loss_reduction": loss_reduction}
+        self.manager = Manager() if manager else None
+        self.decisions: list[Decision] = []
+        self.measure = False
+        self.signals: dict[str, list[dict[str, float]]] = {}
+        self._settings = {**own, "manager": manager, "levels": levels, "loss": loss, "loss_reduction": loss_reduction}
         self._ridge, self._carry_every, self._reduction = ridge, carry_every, loss_reduction
         self.attention = attention
         self.loss = None if loss == "auto" else Loss(loss, 0.0)
@@ -183,6 +204,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             for level in levels
         ]
         super().__init__(groups, {})
+        self._level_of = {p: group["level"] for group in groups for p in group["params"]}
         others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
         self._others = Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate)) if any(others.values()) else None
         for weight, layer in self._layers.items():
@@ -236,15 +258,22 @@ class DeepOptimizer(torch.optim.Optimizer):
             self.loss = self.loss or recognise(scores, gradient)
             if self.loss is None:
                 return None
-            self._scales.append(self._scale(scores, gradient))
+            scale = self._scale(scores, gradient)
+            self._scales.append(scale)
             if given is not None and self._carries:
                 self._inputs.append(given.detach())
-            wrong = surprised(scores, gradient) if self.loss.kind in LOSSES else gradient.new_zeros(scores.shape[:-1].numel())
-            self._wrong.append(wrong)
             self._weights = None
-            if not (self.acting and self.attention):
+            if self.loss.kind not in LOSSES:
                 return None
-            weights = self._weights = 1 + self.attention * wrong
+            answers = scores.detach().argmax(-1).flatten()
+            rights = targets(self.loss.kind, scores.detach(), gradient, scale).flatten()
+            wrong = answers != rights
+            self._errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
+            self._answers += len(wrong)
+            attention = self.attention + (self.manager.attention if self.manager is not None else 0.0)
+            if not (self.acting and attention):
+                return None
+            weights = self._weights = 1 + attention * wrong
             return gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
 
         scores.register_hook(look)
@@ -277,7 +306,9 @@ class DeepOptimizer(torch.optim.Optimizer):
     def _forget_batch(self) -> None:
         self._scales: list[float] = []
         self._inputs: list[Tensor] = []
-        self._wrong: list[Tensor] = []
+        self._answers = 0
+        self._errors: list[tuple[int, int]] = []
+        self._novelty: float | None = None
         self._weights: Tensor | None = None
         for pending in self._pending.values():
             pending.clear()
@@ -301,6 +332,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._refuse_what_it_cannot_see()
         scale = sum(self._scales) / len(self._scales) if self._scales else 1.0
         unit = CROSS_ENTROPY_RATE if self.loss is not None and self.loss.kind == "cross_entropy" else 1.0
+        unit *= self.manager.rate if self.manager is not None else 1.0
         seen = [rows for rows, _, _ in self._pending[self._reader.weight]] if self._reader is not None and self._carries else []
         for group in self.param_groups:
             group["steps"] += 1
@@ -313,6 +345,10 @@ class DeepOptimizer(torch.optim.Optimizer):
             self._others.step(write=self.acting)
         if seen and self._inputs and sum(map(len, seen)) == sum(map(len, self._inputs)):
             self._carry_reader(torch.cat(self._inputs), torch.cat(seen))
+        if self.manager is not None and self._answers:
+            self.manager.observe(len(self._errors) / self._answers, self._novelty, self._errors)
+            decision = self.manager.decide() if self.acting else None
+            self.decisions += [decision] if decision else []
         self._forget_batch()
         return loss
 
@@ -409,19 +445,22 @@ class DeepOptimizer(torch.optim.Optimizer):
         state.pop("gradient", None)
         state["rows"], state["count"] = [], 0
         if self.acting:
-            self._write(layer, state, rate, gradient, parts)
+            self._write(layer, state, rate, scale, gradient, parts)
         else:
             state.pop("inverse", None)
-        if group["retention"] < 1:
-            layers.fade(context, group["retention"], self._ridge)
+        retention = group["retention"] * (self.manager.retention(layer is self._reader) if self.manager is not None else 1.0)
+        if retention < 1:
+            layers.fade(context, retention, self._ridge)
             state.pop("inverse", None)
             for name in ("gram", "answers"):
                 if name in state:
-                    state[name].mul_(group["retention"])
+                    state[name].mul_(retention)
             if "given" in state:
-                layers.fade(state["given"], group["retention"], self._ridge)
+                layers.fade(state["given"], retention, self._ridge)
 
-    def _write(self, layer: layers.Layer, state: dict[str, Any], rate: float, gradient: Tensor, parts: list[tuple[Tensor, Tensor]]) -> None:
+    def _write(
+        self, layer: layers.Layer, state: dict[str, Any], rate: float, scale: float, gradient: Tensor, parts: list[tuple[Tensor, Tensor]]
+    ) -> None:
         """W <- W - rate * G A^-1, through the batch's own rows where that is cheaper and equal."""
         context = state["context"]
         if context.ndim == 1:
@@ -435,6 +474,16 @@ class DeepOptimizer(torch.optim.Optimizer):
             state.pop("inverse", None)
             if parts:
                 state["inverse"], state["age"] = torch.cholesky_inverse(factorized), 0
+        if "inverse" in state and self._pending[layer.weight] and (self.measure or (self.manager is not None and layer is self._reader)):
+            pending = self._pending[layer.weight]
+            rows, deltas = torch.cat([rows for rows, _, _ in pending]), torch.cat([deltas for _, deltas, _ in pending])
+            new = novelty(rows, context, state["inverse"], self._ridge)
+            if layer is self._reader:
+                self._novelty = new
+            if self.measure:
+                blocked = 1 - float(self._ridge * change.norm() / gradient.norm().clamp_min(1e-30))
+                seen = {"surprise": scale * float(deltas.norm(dim=1).mean()), "novelty": new, "conflict": blocked}
+                self.signals.setdefault(self._level_of[layer.weight], []).append(seen)
         layers.add(layer, -rate * change)
 
     def _change_through_rows(self, state: dict[str, Any], gradient: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor | None:
@@ -442,7 +491,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         rows, deltas = (torch.cat(part) for part in zip(*parts, strict=True))
         try:
             gain, state["inverse"] = low_rank_gain(rows, state["inverse"])
-        except torch.linalg.LinAlgError:
+        except RuntimeError:  # torch.linalg.LinAlgError
             return None
         # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
         outer = deltas.T @ rows
@@ -461,12 +510,19 @@ class DeepOptimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         own = super().state_dict()
         others = self._others.state_dict() if self._others else None
-        return {**own, "others": others, "acting": self.acting, "attention": self.attention, "loss": self.loss and list(self.loss)}
+        return {
+            **own,
+            "others": others,
+            "acting": self.acting,
+            "attention": self.attention,
+            "loss": self.loss and list(self.loss),
+            "manager": self.manager and self.manager.state(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
         own = {group["level"]: len(group["params"]) for group in self.param_groups}
-        missing = {"state", "param_groups", "others", "acting", "attention", "loss"} - set(state_dict)
+        missing = {"state", "param_groups", "others", "acting", "attention", "loss", "manager"} - set(state_dict)
         if missing:
             raise SettingError(f"This is not the state of a DeepOptimizer: it lacks {', '.join(sorted(missing))}.")
         found = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
@@ -484,6 +540,7 @@ class DeepOptimizer(torch.optim.Optimizer):
                 self.state[parameter] = deepcopy(state_dict["state"][number])
         self.acting, self.attention = state_dict["acting"], state_dict["attention"]
         self.loss = state_dict["loss"] and Loss(*state_dict["loss"])
+        self.manager = state_dict["manager"] and Manager.of_state(state_dict["manager"])
         self._forget_batch()
         if self._others is not None:
             self._others.load_state_dict(state_dict["others"])

@@ -34,11 +34,13 @@ def recognise(scores: Tensor, gradient: Tensor) -> Loss | None:
     scores, gradient = (t.detach().reshape(-1, t.shape[-1]).double() for t in (scores, gradient))
     used = gradient.abs().amax(1) > 0
     scores, gradient = scores[used], gradient[used]
-    target = gradient.argmin(1, keepdim=True)
-    onehot = torch.zeros_like(scores).scatter_(1, target, 1.0)
-    for kind, answer in (("cross_entropy", scores.softmax(1)), ("squared_error", scores)):
-        residual = answer - onehot
-        scale = (residual * gradient).sum() / gradient.square().sum()
+    for kind in LOSSES:
+        answer = scores.softmax(1) if kind == "cross_entropy" else scores
+        target = gradient.argmin(1)
+        for _ in range(10):  # what is nearly right may be lowered most elsewhere: with the scale better known, targets are read again
+            residual = answer - torch.nn.functional.one_hot(target, scores.shape[1])
+            scale = (residual * gradient).sum() / gradient.square().sum()
+            target = (answer - scale * gradient).argmax(1)
         if scale > 0 and (scale * gradient - residual).norm() <= CLOSE * residual.norm():
             return Loss(kind, _without_loss_scaling(float(scale) / len(scores), scores.shape[1]))
     return Loss("unknown", 0.0)
@@ -51,9 +53,8 @@ def _without_loss_scaling(per_row: float, classes: int) -> float:
     return next((mean for mean in (1.0, classes / 2) if abs((log2(per_row / mean) + 0.5) % 1 - 0.5) < CLOSE), per_row)
 
 
-def surprised(scores: Tensor, gradient: Tensor) -> Tensor:
-    """1 for each row whose largest score is not the one that its gradient raises most, else 0: (N, C) -> (N,)."""
-    scores, gradient = (t.detach().reshape(-1, t.shape[-1]) for t in (scores, gradient))
-    if scores.shape[-1] < 2:
-        return torch.zeros(len(scores), dtype=scores.dtype, device=scores.device)
-    return (scores.argmax(1) != gradient.argmin(1)).to(scores.dtype)
+def targets(kind: str, scores: Tensor, gradient: Tensor, scale: float) -> Tensor:
+    """The class that each row was to be given, (N,): read from scores and gradient (N, C), where scale * gradient is the row's own."""
+    if kind == "cross_entropy":
+        return gradient.argmin(-1)
+    return (scores.to(gradient.dtype) - scale * gradient).argmax(-1)

@@ -1,0 +1,176 @@
+"""The manager: watches how learning goes and balances stability and plasticity while it goes, each decision with its reason.
+
+It is told what an optimizer can see by itself: which share of a batch the model got wrong, how new the inputs are to the
+memory, and whether errors repeat each other. One table of situations is all it knows:
+
+    few errors, familiar inputs           nothing to do
+    more errors than usual, new inputs    a new task: surprising samples count more; nothing is forgotten
+    more errors, familiar inputs,         the world has changed its answer: the output layer forgets what it was told;
+        errors that repeat each other     hidden levels keep theirs, since the inputs are the same
+    more errors, familiar inputs,         noise: learn slowly until it is over
+        errors that contradict
+    inputs grow newer all the time        drift: every memory forgets slowly
+
+It decides rates, retention and attention. It leaves periods alone: no trial found a stream where changing them in mid-run helped (LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+NOW, RECENT, USUAL, UNSETTLED = 3, 15, 50, 500  # steps that a mean looks back; the last for what is usual while something else goes on
+WARM = 20  # steps before the first decision
+UNUSUAL = 0.15  # share of errors above the usual one that calls for a decision
+OVER = 0.05  # and that ends it
+NEW = 1.4  # novelty, in terms of the usual one, that tells new inputs from familiar ones
+REPEATS = 0.4  # share of errors that repeat the last one made with the same answer
+ENOUGH = 30  # errors to look at before their agreement is trusted
+PATIENCE = 30  # steps that novelty has to stay above 1, what memory holds on average, and rise before it is called a drift
+CROWDED = 10  # steps that a new task may take until its errors are usual, before old memories are taken to stand in its way
+
+ATTENTION = 1.0  # further weight of wrong samples
+FORGET = 0.9  # what the output layer's memory keeps at each write while the world changes its answers
+FOLLOW = 0.99  # what every memory keeps at each write under drift, or when it is crowded
+DOUBT = 0.1  # factor on all rates under noise
+
+STEADY, UNSURE, TASK, CHANGED, NOISE, DRIFT, FULL = (
+    "steady",
+    "unsure",
+    "new task",
+    "changed answers",
+    "noise",
+    "drift",
+    "crowded memory",
+)
+
+
+class Decision(NamedTuple):
+    """What was seen (numbers), what was done (settings in force from the next step on) and why, in one sentence."""
+
+    saw: dict[str, float]
+    did: dict[str, float]
+    text: str
+
+
+@dataclass
+class Manager:
+    """Means of what was seen, the situation they stand for, and the settings that follow from it.
+
+    Source: the paper's talk ("a manager that observes the learning process"); nothing of it is an equation.
+    Differs from paper: a readable table in place of a learned controller.
+    """
+
+    situation: str = STEADY
+    steps: int = 0
+    wrong_now: float = 0.0
+    wrong_usual: float = 0.0
+    novelties: int = 0
+    novelty_now: float = 0.0
+    novelty_recent: float = 0.0
+    novelty_usual: float = 0.0
+    agreement: float = 0.0
+    since: int = 0  # step at which the situation began
+    errors: int = 0  # seen since the situation began
+    rising: int = 0  # steps that novelty has been rising above 1, less twice those that it has not
+    last_error: dict[int, int] = field(default_factory=dict)  # answer -> what was right the last time that it was wrong
+
+    @property
+    def attention(self) -> float:
+        """Further weight of samples that the model got wrong."""
+        return ATTENTION if self.situation in (TASK, FULL, CHANGED) else 0.0
+
+    @property
+    def rate(self) -> float:
+        """A factor on the rates of all levels."""
+        return DOUBT if self.situation == NOISE else 1.0
+
+    def retention(self, reader: bool) -> float:
+        """A factor on the retention of the output layer (reader) or of any other."""
+        if self.situation in (DRIFT, FULL):
+            return FOLLOW
+        return FORGET if self.situation == CHANGED and reader else 1.0
+
+    def observe(self, wrong: float, novelty: float | None, errors: Iterable[tuple[int, int]]) -> None:
+        """Take in one step.
+
+        wrong: share of the batch that the model got wrong. novelty: of the output layer's inputs, 1 for what its memory holds on
+        average; None if it was not measured. errors: (answer, right answer) of every wrong sample.
+        """
+        usual = USUAL if self.situation in (STEADY, DRIFT) else UNSETTLED
+        self.steps += 1
+        self.wrong_now += (wrong - self.wrong_now) / min(self.steps, NOW)
+        self.wrong_usual += (wrong - self.wrong_usual) / min(self.steps, usual)
+        if novelty is not None:
+            self.novelties += 1
+            self.novelty_now += (novelty - self.novelty_now) / min(self.novelties, NOW)
+            self.novelty_recent += (novelty - self.novelty_recent) / min(self.novelties, RECENT)
+            self.novelty_usual += (novelty - self.novelty_usual) / min(self.novelties, USUAL)
+            rising = self.novelty_recent > self.novelty_usual > 1
+            self.rising = self.rising + 1 if rising else max(0, self.rising - 2)
+        for answer, right in errors:
+            self.errors += 1
+            self.agreement += ((self.last_error.get(answer) == right) - self.agreement) / ENOUGH
+            self.last_error[answer] = right
+
+    def decide(self) -> Decision | None:
+        """Move to the situation that fits what was seen; None if that is the one that was."""
+        before, text = self.situation, self._judge()
+        if self.situation == before:
+            return None
+        self.since = self.steps
+        saw = {"surprise": self.wrong_now, "usual": self.wrong_usual, "novelty": self.novelty_now, "agreement": self.agreement}
+        did = {"attention": self.attention, "rate": self.rate}
+        did |= {"retention of the output layer": self.retention(True), "retention of the others": self.retention(False)}
+        return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
+
+    @property
+    def _new(self) -> bool:
+        return self.novelty_now > NEW * self.novelty_usual
+
+    def _judge(self) -> str:
+        """Move to the situation that fits, and say why."""
+        if self.steps < WARM:
+            return ""
+        unusual = self.wrong_now > self.wrong_usual + UNUSUAL
+        percent = f"{self.wrong_now:.0%} of the answers are wrong, {self.wrong_usual:.0%} are usual"
+        attended = f"Wrong samples count {1 + ATTENTION:.0f} times; nothing is forgotten."
+        newer = f"{self.novelty_now / max(self.novelty_usual, 1e-9):.1f} times as new as usual"
+        if self.situation in (STEADY, DRIFT) and unusual:
+            self.errors, self.agreement, self.last_error, self.rising = 0, 0.0, {}, 0
+            if self._new:
+                self.situation = TASK
+                return f"{percent}, and the inputs are {newer}: a new task. {attended}"
+            self.situation = UNSURE
+            return f"{percent}, and the inputs are familiar: other answers, or noise? It waits for {ENOUGH} errors."
+        if self.situation not in (STEADY, DRIFT) and self.wrong_now < self.wrong_usual + OVER:
+            was, self.situation = self.situation, STEADY
+            self.novelty_usual = max(self.novelty_usual, self.novelty_recent)  # so that what fades after a jump does not look like a rise
+            return f"{percent}: the end of what was taken for {was}. All settings as before."
+        if self.situation == UNSURE and self._new:
+            self.situation = TASK
+            return f"The inputs are {newer}: a new task after all. {attended}"
+        if self.situation in (UNSURE, NOISE) and self.errors >= ENOUGH and self.agreement > REPEATS:
+            self.situation = CHANGED
+            kept = f"The output layer keeps {FORGET} of its memory at each write, hidden levels keep all."
+            return f"{self.agreement:.0%} of the errors repeat each other on familiar inputs: the world has changed its answer. {kept}"
+        if self.situation == UNSURE and self.errors >= ENOUGH:
+            self.situation = NOISE
+            return f"The errors contradict each other ({self.agreement:.0%} repeat) on familiar inputs: noise. Rates fall to {DOUBT:.0%}."
+        if self.situation == TASK and self.steps - self.since >= CROWDED:
+            self.situation = FULL
+            stuck = f"{percent}, {CROWDED} steps after the task changed: old memories stand in its way."
+            return f"{stuck} Every memory keeps {FOLLOW} at each write."
+        if self.situation == STEADY and self.rising >= PATIENCE:
+            self.situation = DRIFT
+            grown = f"Inputs are {self.novelty_usual:.1f} times as new as what is remembered, and getting newer: drift."
+            return f"{grown} Every memory keeps {FOLLOW} at each write."
+        return ""
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Manager:
+        return cls(**{**state, "last_error": dict(state["last_error"])})
