@@ -130,7 +130,7 @@ class Panel {
       const { data, layout } = plot.history ? plot.shown.spec : plot;
       const coloured = plot.history ? data : data.map((trace, i) => ({ ...trace, ...this.inColour(trace, plot.colours[i]) }));
       const font = { ...layout.font, color: "#1B1F24", family: "Arial, sans-serif" };
-      const size = { format, width: 900, height: 340, scale: 2, filename: `${plot.name}-step-${this.step}` };
+      const size = { format, width: 900, height: plot.history ? 480 : 340, scale: 2, filename: `${plot.name}-step-${this.step}` };
       this.view.Plotly.downloadImage({ data: coloured, layout: { ...layout, font, paper_bgcolor: "#FFFFFF" } }, size);
     });
     return button;

@@ -322,12 +322,15 @@ def examined(run: Run) -> Run:
         raise RunFormatError(f"the periods of its levels are not whole numbers. {AGAIN}")
     if len(run.rows) > MOST_ROWS:
         raise RunFormatError(f"it has {len(run.rows)} rows, and {MOST_ROWS} is as many as can be shown. Replay a shorter run.")
-    before = 0
+    before, samples = 0, None
     for number, row in enumerate(run.rows, start=1):
         wrong = "it is not an object" if not isinstance(row, dict) else _wrong(row, run, before)
+        if not wrong and row["kind"] in PICTURES and not _is_picture(row, samples, run):
+            wrong = f"this is not what a row of kind {row['kind']} holds"
         if wrong:
             raise RunFormatError(f"row {number}: {wrong}. {AGAIN}")
         before = row["step"]
+        samples = row if row["kind"] == "samples" and samples is None else samples
     return run
 
 
@@ -362,7 +365,7 @@ def _wrong(row: Row, run: Run, before: int) -> str | None:
             good = all(isinstance(row.get(key), str) for key in ("level", "text"))
         case "untrained":
             good = step == 0
-        case "samples" | "answers" | "surface" | "where":
+        case _ if kind in PICTURES:
             good = True
         case _:
             return f"kind is {_shown(kind)}, which this version does not know; open it with the version that wrote it"
@@ -393,6 +396,55 @@ def _is_command(name: Any, value: Any, run: Run) -> bool:
     if name == "period":
         return isinstance(value, list) and len(value) == 2 and value[0] in tuple(run.levels) and _is_whole(value[1], 1)
     return name in NUMBERS and _is_number(value, 0)
+
+
+def _is_picture(row: Row, samples: Row | None, run: Run) -> bool:
+    """Whether a picture can be drawn from this row, given the samples that it speaks of."""
+    if row["kind"] == "where":
+        levels = row.get("levels")
+        return isinstance(levels, dict) and tuple(levels) == tuple(run.levels) and all(_are_grids(grids) for grids in levels.values())
+    if row["kind"] == "samples":
+        tasks, shape = row.get("tasks"), row.get("shape")
+        sized = shape is None or (isinstance(shape, list) and len(shape) == 2 and all(_is_whole(side, 1) and side <= 64 for side in shape))
+        known = isinstance(tasks, dict) and bool(tasks) and set(tasks) <= set(run.tasks)
+        return sized and known and all(_are_samples(found, shape) for found in tasks.values())  # type: ignore[union-attr]
+    if samples is None:
+        return False
+    counts = {name: len(found["labels"]) for name, found in samples["tasks"].items()}
+    if row["kind"] == "answers":
+        answers = row.get("answers")
+        return isinstance(answers, dict) and {name: _count(given) for name, given in answers.items()} == counts
+    span, classes = row.get("span"), row.get("classes")
+    ordered = isinstance(span, list) and len(span) == 4 and all(map(_is_number, span)) and span[0] < span[1] and span[2] < span[3]
+    drawn = isinstance(classes, list) and 2 <= len(classes) <= 200 and all(isinstance(line, str) for line in classes)
+    return ordered and drawn and not samples.get("shape") and all(re.fullmatch(f"[0-9a-f]{{{len(classes)}}}", line) for line in classes)  # type: ignore[arg-type]
+
+
+def _count(labels: Any) -> int | None:
+    """How many classes these are, or None if they are no classes."""
+    return len(labels) if isinstance(labels, list) and len(labels) <= 200 and all(_is_whole(c) and c < 1000 for c in labels) else None
+
+
+def _are_samples(found: Any, shape: list[int] | None) -> bool:
+    count = _count(found.get("labels")) if isinstance(found, dict) else None
+    told = found.get("images" if shape else "points") if count else None
+    if not isinstance(told, list) or len(told) != count:
+        return False
+    if shape:
+        return all(isinstance(image, str) and re.fullmatch(f"[0-9a-f]{{{shape[0] * shape[1]}}}", image) for image in told)
+    return all(isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in told)
+
+
+def _are_grids(grids: Any) -> bool:
+    """Matrices of numbers, none of them empty, no larger than a picture can show."""
+    if not isinstance(grids, list) or len(grids) > 50:
+        return False
+    for grid in grids:
+        if not isinstance(grid, list) or not 1 <= len(grid) <= 64 or not all(isinstance(line, list) for line in grid):
+            return False
+        if not 1 <= len(grid[0]) <= 64 or any(len(line) != len(grid[0]) or not all(_is_number(v, 0) for v in line) for line in grid):
+            return False
+    return True
 
 
 def _is_whole(value: Any, least: int = 0) -> bool:

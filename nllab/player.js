@@ -82,12 +82,14 @@ class Player {
 
   figures() {
     const grid = playerElement("div", "pl-figures");
-    this.plots = Object.entries(this.told.figures).map(([name, spec]) => {
+    const stills = Object.entries(this.told.stills).map(([name, history]) => [name, history[0][1], history]);
+    this.plots = [...Object.entries(this.told.figures), ...stills].map(([name, spec, history]) => {
       const card = playerElement("figure", `pl-card pl-card-${name}`);
       const frame = playerElement("div", `pl-figure pl-${name}`);
       frame.setAttribute("role", "img");
-      frame.style.minHeight = `${PLAYER_HEIGHTS[name]}px`;
-      const plot = { name, spec, frame };
+      const height = PLAYER_HEIGHTS[name] ?? 300;
+      frame.style.minHeight = `${height}px`;
+      const plot = { name, spec, history, frame, height, card };
       const table = playerDetails("As a table", playerElement("div", "pl-table"));
       table.addEventListener("toggle", () => table.open && table.lastChild.replaceChildren(this.table(plot)));
       const under = playerElement("figcaption", "pl-under");
@@ -124,7 +126,12 @@ class Player {
     return rest;
   }
 
-  table({ name, spec }) {
+  table(plot) {
+    const { name, spec } = plot;
+    if (plot.history) {
+      const [head, ...lines] = this.pictured(plot).meta.table;
+      return playerTable(head, lines);
+    }
     const { step } = this.told.moments[this.at];
     const curves = this.upTo(spec, step).filter((trace) => !trace.meta.ends);
     if (name === "raster") return playerTable(["level", "writes shown", "last at step"], curves.map((t) => [t.name, t.x.length / 3, t.x.at(-1) ?? "–"]));
@@ -207,11 +214,22 @@ class Player {
     });
   }
 
+  // The last picture that had been taken by now; before the first one, none.
+  pictured({ history }) {
+    const { step } = this.told.moments[this.at];
+    return (history.findLast(([at]) => at <= step) ?? history[0])[1];
+  }
+
   drawn(plot, dark, ink) {
     const { step } = this.told.moments[this.at];
+    if (plot.history) {
+      const { data, layout } = this.pictured(plot);
+      const font = { ...layout.font, color: ink, family: getComputedStyle(this.root).fontFamily };
+      return { data, layout: { ...layout, font, height: plot.height, autosize: true } };
+    }
     const past = (part) => part.xref === "paper" || (part.x0 ?? part.x) <= step;
     const { shapes, annotations } = plot.spec.layout;
-    const layout = { ...plot.spec.layout, shapes: shapes.filter(past), annotations: annotations.filter(past), height: PLAYER_HEIGHTS[plot.name], autosize: true };
+    const layout = { ...plot.spec.layout, shapes: shapes.filter(past), annotations: annotations.filter(past), height: plot.height, autosize: true };
     layout.font = { ...layout.font, color: ink, family: getComputedStyle(this.root).fontFamily };
     layout.xaxis = { ...layout.xaxis, fixedrange: true };
     layout.yaxis = { ...layout.yaxis, fixedrange: true };
@@ -231,10 +249,14 @@ class Player {
   draw() {
     const ink = getComputedStyle(this.root).color;
     const dark = (ink.match(/[\d.]+/g) ?? []).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) > 384;
+    const { step } = this.told.moments[this.at];
     for (const plot of this.plots) {
+      plot.card.hidden = Boolean(plot.history) && plot.history[0][0] > step;
+      if (plot.card.hidden || (plot.history && plot.seen === this.pictured(plot) && plot.ink === ink)) continue;
+      if (plot.history) Object.assign(plot, { seen: this.pictured(plot), ink });
       const { data, layout } = this.drawn(plot, dark, ink);
       this.Plotly.react(plot.frame, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
-      plot.frame.setAttribute("aria-label", `${layout.title.text}. ${this.sentence.textContent}`);
+      plot.frame.setAttribute("aria-label", `${layout.title.text.replace(/<[^>]*>/g, " ")}. ${this.sentence.textContent}`);
     }
   }
 
@@ -243,7 +265,7 @@ class Player {
     const figure = this.drawn(plot, false, "#1B1F24");
     Object.assign(figure.layout, { paper_bgcolor: "#FFFFFF", font: { ...figure.layout.font, family: "Arial, sans-serif" } });
     const { step } = this.told.moments[this.at];
-    return this.Plotly.downloadImage(figure, { format, width: 900, height: 340, scale: 2, filename: `${plot.name}-step-${step}` });
+    return this.Plotly.downloadImage(figure, { format, width: 900, height: plot.history ? 480 : 340, scale: 2, filename: `${plot.name}-step-${step}` });
   }
 
   close() {

@@ -22,6 +22,7 @@ from nllab.runs import Row, Run, without_nan
 HERE = Path(__file__).parent
 POINTS = 800  # of a curve
 MOMENTS = 300  # at which the slider can stand
+PICTURES = 12  # of each kind
 SCRIPT, STYLE = "player.js", "player.css"
 
 
@@ -34,9 +35,10 @@ def recording(run: Run) -> dict[str, Any]:
         "title": _title(run),
         "tasks": run.tasks,
         "figures": drawn,
-        "about": {name: figures.ABOUT[name] for name in figures.FIGURES},
+        "about": figures.ABOUT,
         "writers": figures.WRITERS | {"deep": "deep optimizer"},
         "moments": _moments(run),
+        "stills": _stills(run),
         "events": [[mark["step"], mark["text"]] for mark in figures.marks(run.rows)],
         "settings": [[key, spelled(value) or "–", Experiment.model_fields[key].description] for key, value in run.experiment],
         "scores": [
@@ -111,6 +113,18 @@ def _moments(run: Run) -> list[dict[str, Any]]:
                 **lanes,
             }
         )
+    return found
+
+
+def _stills(run: Run) -> dict[str, list[list[Any]]]:
+    """Pictures by their names, each [step, figure]; of a long run as many as fit."""
+    found = {}
+    for kind, name in figures.STILLS.items():
+        places = [i for i, row in enumerate(run.rows, start=1) if row["kind"] == kind]
+        stride = math.ceil(len(places) / PICTURES) or 1
+        specs = [[run.rows[end - 1]["step"], figures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
+        if any(spec for _, spec in specs):
+            found[name] = [[step, spec] for step, spec in specs if spec]
     return found
 
 

@@ -34,7 +34,7 @@ def run():
         "text": 'It said "go", so …',
     }
     end = {"kind": "end", "step": 24, "reason": "finished", "text": "The plan is over."}
-    where = {"kind": "where", "step": 24, "levels": {"fast": [[[0.5, 0.25], [1.0, 0.0]]]}}
+    where = {"kind": "where", "step": 24, "levels": dict.fromkeys(run.levels, [[[0.5, 0.25], [1.0, 0.0]]])}
     run.extend([where, decision, end])
     return run
 
@@ -143,12 +143,18 @@ def bad_files(run):
         "NaN": (zipped({**run.files(), "rows.jsonl": nan}), "it holds NaN"),
         "too large a number": (with_row(run, loss=10**400), "finite"),
         "half a line": (lines_of(run, lambda lines: [*lines[:-1], lines[-1][:9]]), "damaged"),
-        "steps backwards": (lines_of(run, lambda lines: [lines[0], *lines[:0:-1]]), "step is"),
+        "steps backwards": (lines_of(run, lambda lines: [lines[0], *lines[:0:-1]]), "step is|row of kind"),
         "another kind": (with_row(run, kind="hack"), "kind is 'hack'"),
         "another task": (with_row(run, task="<img src=x>"), "task is"),
         "an accuracy of 7": (with_row(run, accuracy={"A": 7, "B": 0}), "between 0 and 1"),
         "a missing level": (with_row(run, levels={}), "every level"),
         "a level of words": (with_row(run, levels=dict.fromkeys(run.levels, {"wrote": "yes"})), "whether it wrote"),
+        "a matrix without a line": (with_row(run, kind="where", levels=dict.fromkeys(run.levels, [[]])), "row of kind where"),
+        "a matrix of words": (with_row(run, kind="where", levels=dict.fromkeys(run.levels, [[["x"]]])), "row of kind where"),
+        "an image cut short": (
+            with_row(run, kind="samples", shape=[2, 2], tasks={"A": {"labels": [0], "images": ["abc"]}}), "row of kind samples",
+        ),
+        "answers to nothing": (with_row(run, kind="answers", answers={"A": [1]}), "row of kind answers"),
         "a name with a link": (
             zipped({**run.files(), "rows.jsonl": json.dumps({**head, "tasks": ["<a href=x>"]})}), "names of its tasks",
         ),
