@@ -37,8 +37,8 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "fashion-ab": {"batch_size": 64, "evaluate_every": 100},
     "fashion-5x2": {"batch_size": 64, "evaluate_every": 100},
     "permuted-fashion": {"batch_size": 64, "evaluate_every": 500},
-    "names-ab": {"batch_size": 64, "evaluate_every": 50, "loss": "cross_entropy", "rate": 10.0},
-    "names-5": {"batch_size": 64, "evaluate_every": 250, "loss": "cross_entropy", "rate": 10.0},
+    "names-ab": {"batch_size": 64, "evaluate_every": 50, "loss": "cross_entropy", "rate": 2.0},
+    "names-5": {"batch_size": 64, "evaluate_every": 250, "loss": "cross_entropy", "rate": 2.0},
 }
 
 Period = Annotated[int, Field(ge=1, le=100_000)]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nllab.errors import SettingError
-from nllab.optim.deep import DeepOptimizer
+from nllab.optim.deep import CROSS_ENTROPY_RATE, DeepOptimizer
 from nllab.optim.output_metric import OutputMetric, precondition
 
 
@@ -31,7 +31,9 @@ def test_with_the_memory_of_inputs_it_is_newtons_step_where_the_curvature_is_a_p
     torch.manual_seed(0)
     model = nn.Linear(3, 2, bias=False).double()
     nn.init.zeros_(model.weight)
-    optimizer, metric = DeepOptimizer(model, rate=1.0, ridge=1e-6, carry_every=0, loss_reduction="sum"), OutputMetric(model, damping=1e-6)
+    settings = {"ridge": 1e-6, "carry_every": 0, "manager": False, "loss": "cross_entropy", "loss_reduction": "sum"}
+    # Its rate for cross-entropy is in units of its own.
+    optimizer, metric = DeepOptimizer(model, rate=1 / CROSS_ENTROPY_RATE, **settings), OutputMetric(model, damping=1e-6)
     x = torch.tensor([[1.0, 2.0, -1.0]]).double().expand(8, 3)
     target = torch.tensor([0, 1] * 4)
     target[0] = 1
