@@ -480,7 +480,8 @@ def view(desk: Desk, titles: Sequence[str], spotlight: str | None = None) -> Non
         if (step := state.get(key, {}).get("back")) is not None:
             desk.ask(back(step))
 
-    live_view(desk.name, runs, single=len(titles) == 1, on_tab_change=lambda: None, on_stale_change=lambda: None, on_back_change=go_back)
+    heard = {"on_tab_change": lambda: None, "on_stale_change": lambda: None, "on_back_change": go_back}
+    live_view(desk.name, runs, single=len(titles) == 1, spotlight=spotlight, **heard)
 
 
 def back(step: int) -> Action:

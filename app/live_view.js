@@ -2,6 +2,7 @@
 
 const MOST_POINTS = 2000; // per trace; beyond it every other point goes
 const TABLE_ROWS = 200;
+const SETTLE_MS = 500; // until the page around has been laid out anew
 const SPEAK_MS = 5000;
 const MOST_CARDS = 5; // tasks whose accuracies all stand in large type
 const MOST_STILLS = 300; // of each view, kept for pointing back at
@@ -468,7 +469,8 @@ class View {
     const { runs, titles, spotlight } = component.data;
     if (spotlight !== this.spotlight) {
       this.spotlight = spotlight;
-      if (spotlight) setTimeout(() => document.querySelector(spotlight)?.scrollIntoView({ block: "center", behavior: reduced ? "auto" : "smooth" }), 300);
+      const bring = () => document.querySelector(spotlight)?.scrollIntoView({ block: "center" });
+      if (spotlight) setTimeout(bring, SETTLE_MS);
     }
     if (titles.join() !== this.titles) {
       this.titles = titles.join();

@@ -167,7 +167,11 @@ def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[s
             drifts = [_on_log_axis(level["drift"]) for level in found]
             values = [math.log10(drift or SMALLEST_DRIFT) for drift in drifts]
             text = [f" {name}" if drift else "" for name, drift in zip(levels, drifts, strict=True)]
-            return {"x": [row["step"]] * len(found), "y": [float(f"{10**y:.4g}") for y in _apart(values, 0.16)], "text": text}
+            return {
+                "x": [row["step"]] * len(found),
+                "y": [float(f"{10**y:.4g}") for y in _apart(values, max(0.16, 0.09 * (max(values) - min(values) + 1.2)))],
+                "text": text,
+            }
     return None
 
 
@@ -310,7 +314,7 @@ def _matrix(run: Run) -> Spec:
     matrix, summary = run.accuracy_matrix, run.summary
     visits = [row["task"] for row in run.of_kind("experience")]
     told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
-    sub = " · ".join(f"{name} {value:.2f}" for name, value in told if value is not None)
+    sub = " · ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in told if value is not None)
     cells = matrix.round(3).tolist()
     heat = {"type": "heatmap", "z": cells, "x": list(run.tasks), "y": [f"{i} · {task}" for i, task in enumerate(visits, start=1)]}
     heat |= {"zmin": 0, "zmax": 1, "colorscale": "Cividis", "showscale": False, "xgap": 2, "ygap": 2}
@@ -462,9 +466,12 @@ def contrast(runs: Sequence[Run]) -> str:
     told = [next((row for row in reversed(run.rows) if "accuracy" in row), None) for run in runs]
     steps = min(run.steps for run in runs)
     if not steps or not all(told):
-        return "The same network, the same samples in the same order: only who writes differs."
+        return "The same samples in the same order, side by side."
     task = runs[0].tasks[0]
-    parts = [f"{row['accuracy'][task]:.2f} {kind_of(run)}" for run, row in zip(runs, told, strict=True) if row]
+    kinds = [kind_of(run) for run in runs]
+    if len(set(kinds)) < len(kinds):
+        kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]
+    parts = [f"{row['accuracy'][task]:.2f} {kind}" for row, kind in zip(told, kinds, strict=False) if row]
     text = f"Accuracy on task {task} at step {steps}: {parts[0] if len(parts) == 1 else ', '.join(parts[:-1]) + ' and ' + parts[-1]}."
     *_, whole, twin = [None, *runs]
     if whole and twin.experiment == whole.experiment.but(frozen=True) and all(run.of_kind("end") for run in (whole, twin)):

@@ -379,7 +379,7 @@ class LiveRuns:
         free_after: float = 120.0,
         limit: int = 96,
         training: int = 4,
-        checkpoint_bytes: int = 2**30,
+        checkpoint_bytes: int = 2**29,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pause_after, self.free_after, self.limit, self.clock = pause_after, free_after, limit, clock

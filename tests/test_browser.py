@@ -51,6 +51,7 @@ def visit(browser, address):
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("response", lambda answer: said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else abroad.append(request.url))
         page.goto(f"{address}/{query}")
@@ -236,6 +237,45 @@ def test_a_phone_shows_everything_below_one_another_and_the_table_holds_the_numb
     first = page.locator(".nl-card-accuracy .nl-table tr").nth(1)
     assert first.locator("td").first.inner_text() == "136" == page.locator(".nl-number-step dd").inner_text()
     until(lambda: "stands at" in page.locator(".nl-accuracy").get_attribute("aria-label"))
+
+
+def test_a_lesson_from_prediction_to_reveal_and_every_view_follows_the_hovered_step(visit):
+    page = visit("lessons?lesson=overwrite")
+    play = page.locator(".st-key-play button:visible")
+    assert play.is_disabled()
+    page.get_by_text("Nearly all: over 0.9").click()
+    until(lambda: not play.is_disabled())
+    page.get_by_role("heading", name="Lessons").click()  # away from the choices, where keys choose
+    page.keyboard.press("w")  # one write of the slow level
+    until(lambda: step_of(page) == 16)
+    play.click()
+    page.locator(".st-key-reveal", has_text="Nearly nothing").wait_for()
+    for name in ("matrix", "where", "answers"):
+        until(lambda name=name: page.locator(f".nl-{name}").get_attribute("data-step") == "136")
+    assert "135 writes" in page.locator(".nl-rings").text_content()
+    page.locator(".nl-accuracy").scroll_into_view_if_needed()
+    box = page.locator(".nl-accuracy .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 60)
+    until(lambda: 0 < int(page.locator(".nl-where").get_attribute("data-step")) < 68)  # the pictures of that step
+    page.locator(".nl-card-matrix .nl-about summary").click()
+    assert "Read down a column" in page.locator(".nl-card-matrix .nl-about").inner_text()
+    page.locator(".nl-card-where .nl-table summary").click()
+    assert page.locator(".nl-card-where .nl-table tr").count() == 9
+    assert "No decision so far" in page.locator(".nl-log").inner_text()
+    page.keyboard.press("ArrowRight")  # to the next lesson
+    until(lambda: "lesson=dolls" in page.url and step_of(page) == 0)
+
+
+def test_the_tour_brings_what_it_speaks_of_into_sight(visit):
+    page = visit()
+    press(page, "begin_tour")
+    for _ in range(6):
+        press(page, "tour_next")
+        page.wait_for_timeout(300)
+    page.locator(".st-key-tour", has_text="7 of 9").wait_for()
+    until(lambda: 0 < page.locator(".nl-card-rings").bounding_box()["y"] < DESK["height"])
+    page.keyboard.press("Escape")
+    page.locator(".st-key-tour").wait_for(state="detached")
 
 
 def test_a_run_that_is_not_there_is_not_found(address):
