@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ from rich.table import Table
 
 from nllab.errors import NllabError, SettingError, unknown
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
+from nllab.methods import HOME
+from nllab.methods.setups import SETUPS
 from nllab.repeat import read_command
 from nllab.runs import SCORES
 from nllab.summary import summarize
@@ -62,20 +65,27 @@ def experiment_of(preset: str, settings: Sequence[str], **given: Any) -> Experim
 
 
 @contextmanager
-def _progress(label: str, total: int) -> Iterator[Any]:
+def _progress(label: str, total: int, shown: bool) -> Iterator[Any]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=errors, transient=True, disable=not (shown and sys.stderr.isatty())) as bar:
         task = bar.add_task(label, total=total)
         yield lambda rows: bar.advance(task, sum(row["kind"] == "step" for row in rows))
 
 
 def run_seeds(
-    experiment: Experiment, seeds: int, *, device: str = "cpu", label: str = "", out: Path | None = None, **course: Any
+    experiment: Experiment,
+    seeds: int,
+    *,
+    device: str = "cpu",
+    label: str = "",
+    out: Path | None = None,
+    bars: bool = True,
+    **course: Any,
 ) -> dict[str, Any]:
     """Train with `seeds` seeds in turn and sum up. One CPU thread, so that every run can be repeated bit for bit.
 
@@ -90,7 +100,7 @@ def run_seeds(
     started = time.perf_counter()
     for number in range(seeds):
         trainer = Trainer(experiment.but(seed=experiment.seed + number), device=device)
-        with _progress(f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps) as advance:
+        with _progress(f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps, bars) as advance:
             runs.append(trainer.run(advance, **course))
         if out:
             runs[-1].save(out / f"seed-{experiment.seed + number}")
@@ -127,7 +137,7 @@ def _print(as_json: bool, result: dict[str, Any], title: str, rows: dict[str, di
     if as_json:
         print(json.dumps(result, allow_nan=False))
     else:
-        Console(width=None if sys.stdout.isatty() else 200).print(_table(title, rows))
+        _wide().print(_table(title, rows))
 
 
 def _leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
@@ -190,6 +200,7 @@ def export(
 def compare(
     preset: PresetArgument,
     optimizers: Annotated[str, typer.Option(help="Names separated by commas.")] = "adam,deep",
+    methods: Annotated[str, typer.Option(help=f"Names separated by commas: {', '.join(SETUPS)}.")] = "",
     seeds: SeedsOption = 3,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
@@ -197,39 +208,67 @@ def compare(
     joint: Annotated[bool, typer.Option(help="Beside every row its ceiling: all tasks at once.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one preset with several optimizers on the same seeds."""
-    names = [name.strip() for name in optimizers.split(",") if name.strip()]
-    if not names:
+    """Train one preset with several optimizers and methods on the same seeds."""
+    from nllab.bench.retention import LEARNS_NO_LEVEL, check_names, difference, learners_table
+
+    names, wanted = _names(optimizers), _names(methods)
+    if not names + wanted:
         raise SettingError(f"--optimizers is {optimizers!r}; give at least one of {', '.join(OPTIMIZERS)}.")
-    for name in names:
-        if name not in OPTIMIZERS:
-            raise unknown("optimizer", name, OPTIMIZERS)
-    variants: dict[str, dict[str, Any]] = {"": {}}
-    if twins:
-        variants[", frozen twin"] = {"frozen": True}
-    if joint:
-        variants[", joint ceiling"] = {"joint": True}
-    rows = {
-        name + suffix: run_seeds(
-            experiment_of(preset, settings or [], optimizer=name).but(**changes), seeds, device=device, label=name + suffix
-        )
-        for name in names
-        for suffix, changes in variants.items()
-    }
-    _print(as_json, {"preset": preset, "seeds": seeds, "rows": rows}, f"{preset}, {seeds} paired seeds", rows)
+    check_names(wanted, names)
+    learners = {name: experiment_of(preset, settings or [], optimizer=name) for name in names}
+    learners |= {name: experiment_of(preset, settings or [], **SETUPS[name]) for name in wanted}
+    rows, lines = {}, {}
+    for name, experiment in learners.items():
+        variants: dict[str, dict[str, Any]] = {"": {}}
+        if twins and name not in LEARNS_NO_LEVEL:
+            variants[", frozen twin"] = {"frozen": True}
+        if joint and name in names:
+            variants[", joint ceiling"] = {"joint": True}
+        own = {
+            suffix: run_seeds(experiment.but(**changes), seeds, device=device, label=name + suffix) for suffix, changes in variants.items()
+        }
+        rows |= {name + suffix: result for suffix, result in own.items()}
+        twin = own.get(", frozen twin")
+        told = list(HOME[experiment.method].told)
+        lines[name] = {
+            **own[""],
+            "told": told,
+            "twin": twin,
+            "joint": own.get(", joint ceiling"),
+            "difference_from_twin": difference(own[""], twin),
+        }
+    if as_json:
+        known = {name: {key: line[key] for key in ("told", "difference_from_twin")} for name, line in lines.items()}
+        print(json.dumps({"preset": preset, "seeds": seeds, "rows": rows, "learners": known}, allow_nan=False))
+    else:
+        _wide().print(learners_table(f"{preset}, {seeds} paired seeds", lines))
     _leave_if_diverged(rows)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _wide() -> Console:
+    """Standard output; two hundred columns and more where nobody says how many there are."""
+    return Console(width=None if sys.stdout.isatty() else 220)
 
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="speed, live, formal, recall, names, ablation or optimizers.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="speed, live, retention, formal, recall, names, ablation or optimizers.")],
     device: DeviceOption = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="A small version of the same, under three minutes.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="One row of the table (a language, task, model or optimizer); repeat for more.")
+        list[str] | None, typer.Option(help="One row of the table (a language, task, model, optimizer or method); repeat for more.")
     ] = None,
     text: Annotated[list[Path] | None, typer.Option(help="names: your own text file or folder in place of names; twice or more.")] = None,
     seeds: SeedsOption = 3,
+    preset: Annotated[str | None, typer.Option(help="retention: the stream, digits-ab without it.")] = None,
+    settings: SetOption = None,
+    tune: Annotated[bool, typer.Option(help="retention: choose settings on validation data; otherwise take the usual ones.")] = True,
+    out: Annotated[Path | None, typer.Option(help="retention: a .json (which can be resumed) or .csv file.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="retention: processes that share the work.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what the lab says, and how fast it is: every table with its seeds."""
@@ -237,6 +276,10 @@ def bench(
         raise unknown("bench", what, BENCHES)
     if only and what in ("speed", "live") or text and what != "names":
         raise SettingError(f"bench {what} takes no --{'text' if text else 'only'}.")
+    if what != "retention" and (
+        alien := next((name for name, value in (("preset", preset), ("set", settings), ("out", out)) if value), None)
+    ):
+        raise SettingError(f"bench {what} takes no --{alien}.")
     if what == "speed":
         from nllab.bench.speed import run_speed, speed_tables
 
@@ -248,6 +291,12 @@ def bench(
         from nllab.bench.live import run_live
 
         result, tables = run_live(quick=quick), []
+    elif what == "retention":
+        from nllab.bench.retention import retention_tables
+
+        experiment = experiment_of(preset or "digits-ab", settings or [])
+        result = _retention(experiment, quick, only or [], seeds, tune, out, device, jobs)
+        tables = retention_tables(result)
     else:
         result, tables = _sequences(what, quick, only, [str(path) for path in text or ()], seeds)
     if as_json:
@@ -255,10 +304,32 @@ def bench(
     elif not tables:
         Console().print_json(data=result)
     else:
-        Console(width=None if sys.stdout.isatty() else 200).print(*tables)
+        _wide().print(*tables, highlight=False)
 
 
-BENCHES = ("speed", "live", "formal", "recall", "names", "ablation", "optimizers")
+BENCHES = ("speed", "live", "retention", "formal", "recall", "names", "ablation", "optimizers")
+
+
+def _retention(
+    experiment: Experiment, quick: bool, only: Sequence[str], seeds: int, tune: bool, out: Path | None, device: str, jobs: int
+) -> dict[str, Any]:
+    """`run_retention` with what the command line says; each finished row is reported to stderr."""
+    from nllab.bench.retention import QUICK_OPTIMIZERS, run_retention
+
+    chosen: dict[str, Any] = {"trials": 2, "optimizers": QUICK_OPTIMIZERS} if quick else {}
+    if only:
+        chosen["methods"] = [name for name in only if name in SETUPS]
+        chosen["optimizers"] = [name for name in only if name not in SETUPS]
+    if not tune:
+        chosen["trials"] = 0
+    started = time.perf_counter()
+
+    def tell(name: str) -> None:
+        errors.print(f"{time.perf_counter() - started:7.0f} s  {name}", highlight=False)
+
+    train = partial(run_seeds, device=device, bars=False)
+    jobs = min(jobs, os.cpu_count() or 1) if device == "cpu" else 1
+    return run_retention(experiment, seeds=seeds, train=train, out=out, device=device, jobs=jobs, tell=tell, **chosen)
 
 
 def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str], seeds: int) -> tuple[dict[str, Any], list[Table]]:

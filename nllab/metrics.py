@@ -52,11 +52,37 @@ def forgetting(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:
     """Mean over tasks first taught before the last experience T of max_{i<T} A[i, j] - A[T, j]; may be negative.
 
     Source: Chaudhry et al. 2018, arXiv 1801.10112.
-    The maximum runs over the rows from the task's first visit up to, not including, the last row.
+    The maximum runs over the rows from the task's first visit up to, not including, the last row. Given the matrix whose row i belongs to
+    a model trained jointly on all tasks taught up to i, it is the joint model's own drop: what A loses because there is more to tell apart.
     """
     matrix = _checked(accuracy_matrix, visits)
     last = len(matrix) - 1
     return _mean([np.max(matrix[first:last, task]) - matrix[last, task] for task, first in first_visits(visits).items() if first < last])
+
+
+def anytime_accuracy(accuracies: ArrayLike, experiences: Sequence[int], visits: Sequence[int]) -> float:
+    """Mean over measurements, taken all along the stream, of the mean accuracy on the tasks taught so far, the present one included.
+
+    accuracies (measurements, tasks); experiences[m] = the experience during which measurement m was taken.
+    Source: average anytime accuracy, Caccia et al. 2022, arXiv 2104.05025.
+    """
+    measured = np.asarray(accuracies, dtype=float)
+    if measured.ndim != 2 or len(measured) != len(experiences) or any(not 0 <= e < len(visits) for e in experiences):
+        raise ShapeError(
+            f"accuracies have shape {measured.shape}; expected (measurements, tasks), each in one of {len(visits)} experiences."
+        )
+    return _mean([_mean([row[task] for task in first_visits(visits[: e + 1])]) for row, e in zip(measured, experiences, strict=True)])
+
+
+def intransigence(accuracy_matrix: ArrayLike, visits: Sequence[int], reference: ArrayLike) -> float:
+    """Mean over tasks of reference[j] - A[first visit of j, j]: what was not even learned; may be negative.
+
+    reference[j]: accuracy on task j of a model trained jointly on all tasks up to and including j (Chaudhry et al. 2018, arXiv 1801.10112).
+    """
+    matrix, best = _checked(accuracy_matrix, visits), np.asarray(reference, dtype=float)
+    if best.shape != (matrix.shape[1],):
+        raise ShapeError(f"reference has shape {best.shape}; expected one value for each of the {matrix.shape[1]} tasks.")
+    return _mean([best[task] - matrix[first, task] for task, first in first_visits(visits).items()])
 
 
 def backward_transfer(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:

@@ -41,7 +41,7 @@ ALL_TASKS = "all"  # the name of the one experience of a joint run
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
 
 SCORES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b")
-SCORES += ("mean_online_accuracy",)
+SCORES += ("mean_online_accuracy", "anytime_accuracy")
 
 # Metric -> (unit, what it means); axis titles, glossary and tables come from here.
 METRICS: dict[str, tuple[str, str]] = {
@@ -134,6 +134,21 @@ class Run:
         return found
 
     @property
+    def anytime_accuracy(self) -> float:
+        """Mean over all measurements of the mean accuracy on the tasks taught so far; a joint run is taught all of them at once."""
+        visits: list[int] = []
+        measured, experiences = [], []
+        for row in self.rows:
+            if row["kind"] == "switch":
+                visits.append(-1 if row["task"] == ALL_TASKS else self.tasks.index(row["task"]))
+            elif row["kind"] == "step" and "accuracy" in row:
+                measured.append([row["accuracy"][task] for task in self.tasks])
+                experiences.append(len(visits) - 1)
+        if not measured or -1 in visits:
+            return float(np.mean(measured)) if measured else float("nan")
+        return metrics.anytime_accuracy(measured, experiences, visits)
+
+    @property
     def mean_online_accuracy(self) -> float:
         """Mean online accuracy over all steps: the score of a stream whose data changes as it flows."""
         values = [row["online_accuracy"] for row in self.of_kind("step")]
@@ -146,7 +161,7 @@ class Run:
         A joint run has its average accuracy and, for two tasks, what it knows of each at the end: the ceiling of the other runs.
         """
         matrix, visits = self.accuracy_matrix, self.visits
-        scores = dict.fromkeys(SCORES, float("nan")) | {"mean_online_accuracy": self.mean_online_accuracy}
+        scores = dict.fromkeys(SCORES, float("nan")) | {name: getattr(self, name) for name in SCORES[-2:]}
         if visits:
             scores |= {name: getattr(metrics, name)(matrix, visits) for name in ("average_accuracy", "forgetting", "backward_transfer")}
             untrained = [row["accuracy"][task] for row in self.of_kind("untrained") for task in self.tasks]

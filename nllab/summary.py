@@ -48,6 +48,22 @@ def _told(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def paired_difference(values: Sequence[float | None], others: Sequence[float | None]) -> dict[str, Any] | None:
+    """Mean of values - others over paired seeds, with the half width of its 95 % interval (Student's t); None where a value is missing.
+
+    One pair has a difference and no interval.
+    """
+    if len(values) != len(others) or not values or any(v is None for v in (*values, *others)):
+        return None
+    differences = np.subtract(np.array(values, dtype=float), np.array(others, dtype=float))
+    half_width = None
+    if len(differences) > 1:
+        from scipy.special import stdtrit  # a third of a second that a live page does not have
+
+        half_width = float(stdtrit(len(differences) - 1, 0.975) * differences.std(ddof=1) / len(differences) ** 0.5)
+    return {"mean": float(differences.mean()), "half_width": half_width, "values": differences.tolist()}
+
+
 def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
     """What `nllab run --json` prints: scores over seeds, accuracy matrices, online accuracy, update counts, bytes, seconds."""
     found = [run.summary for run in runs]

@@ -384,7 +384,8 @@ class Trainer:
             return []
         self._opened = False
         row = {"kind": "experience", "step": self.steps, "experience": self.experience, "task": self._task_name}
-        if self.method.boundaries and self._experience_steps:
+        finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
+        if self.method.boundaries and self._experience_steps and finite:
             self.method.end_of_experience(self.model, self._train_part)
         self.experience += 1
         return [{**row, "accuracy": self._accuracies()}, *([] if self._has_views else self._views())]

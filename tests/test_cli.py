@@ -73,7 +73,48 @@ def test_compare_pairs_seeds_and_shows_twin_and_ceiling():
     a_after_b = {name: row["metrics"]["a_after_b"]["mean"] for name, row in rows.items()}
     assert a_after_b["adam"] < 0.5 < a_after_b["deep"]
     table = called("compare", "digits-ab", "--seeds", "1", "--no-twins", "--no-joint", *SMALL)
-    assert "a after b" in table and "writes of slow" in table
+    assert "A after B" in table and "first 20 of B" in table and "twin" not in table.splitlines()[-3]
+
+
+def test_compare_puts_methods_beside_optimizers():
+    names = ["--methods", "er,rls,labels-trick", "--optimizers", "deep", "--no-joint"]
+    result = json.loads(called("compare", "digits-ab", "--seeds", "2", "--json", *names, *SMALL))
+    assert list(result["rows"]) == [
+        "deep",
+        "deep, frozen twin",
+        "er",
+        "er, frozen twin",
+        "rls",
+        "labels-trick",
+        "labels-trick, frozen twin",
+    ]
+    assert result["rows"]["er"]["experiment"]["method"] == "er" and result["rows"]["labels-trick"]["experiment"]["outputs"] == "batch"
+    assert result["learners"]["er"]["told"] == ["samples"] and result["learners"]["rls"]["difference_from_twin"] is None
+    assert len(result["learners"]["deep"]["difference_from_twin"]["values"]) == 2
+    only = called("compare", "digits-ab", "--methods", "er", "--optimizers", "", "--seeds", "1", "--no-twins", *SMALL)
+    assert "samples" in only and "deep" not in only
+
+
+def test_bench_retention_writes_and_prints(tmp_path):
+    arguments = [
+        "bench",
+        "retention",
+        "--quick",
+        "--seeds",
+        "1",
+        "--no-tune",
+        "--methods",
+        "naive,joint",
+        "--optimizers",
+        "",
+        "--jobs",
+        "1",
+    ]
+    out = tmp_path / "r.json"
+    printed = called(*arguments, "--out", str(out), *SMALL)
+    assert "frozen twin" in printed and "Forgetting of the joint model itself" in printed
+    again = json.loads(called(*arguments, "--out", str(out), "--json", *SMALL))
+    assert list(again["rows"]) == ["deep", "naive", "joint"] and again["rows"] == json.loads(out.read_text())["rows"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +131,13 @@ def test_compare_pairs_seeds_and_shows_twin_and_ceiling():
         (["run", "digits-ab", "--device", "tpu"], "Unknown device 'tpu'"),
         (["compare", "digits-ab", "--optimizers", "adam,sgdd"], "Did you mean 'sgd'?"),
         (["compare", "digits-ab", "--optimizers", ","], "give at least one"),
+        (["compare", "digits-ab", "--methods", "ewcc"], "Did you mean 'ewc'?"),
+        (["run", "digits-ab", "--set", "method=gmp"], "Did you mean 'gpm'?"),
+        (["run", "digits-ab", "--set", "method_settings=strength"], "method_settings is ''"),
+        (["bench", "retention", "--preset", "digits-ac"], "Did you mean 'digits-ab'?"),
+        (["bench", "speed", "--out", "r.json"], "bench speed takes no --out"),
+        (["bench", "retention", "--only", "ewcc"], "Unknown optimizer 'ewcc'"),
+        (["bench", "retention", "--out", "r.txt"], "must end in .json or .csv"),
         (["bench", "sped"], "Did you mean 'speed'?"),
         (["bench", "speed", "--only", "x"], "bench speed takes no --only"),
         (["bench", "formal", "--only", "party"], "Unknown language 'party'. Did you mean 'parity'?"),

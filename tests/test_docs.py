@@ -10,6 +10,7 @@ import pytest
 
 from nllab import cli
 from nllab.experiment import OPTIMIZERS, PRESETS
+from nllab.methods.setups import SETUPS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,7 +66,9 @@ def test_commands_optimizers_and_links_exist():
     for optimizer in OPTIMIZERS:
         assert f"`{optimizer}`" in README
     for name in re.findall(r"`([a-z]+-[a-z0-9-]+)`", README):
-        assert name in PRESETS or name in OPTIMIZERS, name
+        assert name in PRESETS or name in OPTIMIZERS or name in SETUPS, name
+    for name in SETUPS:
+        assert f"`{name}`" in README
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
 

@@ -16,8 +16,9 @@ def used_directions(gram: Tensor, strength: float) -> Tensor:
 
     Sherman-Morrison over one input after the other gives the same P (the paper's recursion with alpha = 1 / strength).
     """
-    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return eye - torch.cholesky_inverse(torch.linalg.cholesky(eye + strength * gram))
+    values, directions = torch.linalg.eigh(gram)
+    weighed = strength * values.clamp_min(0)
+    return directions * (weighed / (1 + weighed)) @ directions.T
 
 
 class OWM(Method):
