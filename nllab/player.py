@@ -39,7 +39,11 @@ def recording(run: Run) -> dict[str, Any]:
         "writers": figures.WRITERS | {"deep": "deep optimizer"},
         "moments": _moments(run),
         "stills": _stills(run),
-        "events": [[mark["step"], mark["text"]] for mark in figures.marks(run.rows)],
+        "events": sorted(
+            [[mark["step"], mark["text"]] for mark in figures.marks(run.rows)]
+            + [[row["step"], f"{row['level']}: {row['text']}"] for row in run.of_kind("decision")],
+            key=lambda event: event[0],
+        ),
         "settings": [[key, spelled(value) or "–", Experiment.model_fields[key].description] for key, value in run.experiment],
         "scores": [
             [" ".join(w.upper() if w in "ab" else w for w in key.split("_")), f"{value:.3f}"]

@@ -37,6 +37,9 @@ def test_every_moment_is_what_a_watcher_saw_then():
     for name in figures.FIGURES:
         points = figures.points(name, run.rows, run.tasks, run.levels)
         assert [{"x": trace["x"], "y": trace["y"]} for trace in told["figures"][name]["data"][:-1]] == points
+    decision = {"kind": "decision", "step": 3, "level": "all", "saw": {}, "did": {}, "text": "It waits."}
+    events = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.rows[:6], decision]))["events"]
+    assert events == [[1, "task A"], [3, "all: It waits."]]
     assert told["title"] == "digits-ab: Adam, then the deep optimizer, seed 0"
 
 
