@@ -72,6 +72,9 @@ class Experiment(BaseModel):
     method: str = Field("naive", description="continual-learning method around a plain optimizer")
     method_settings: dict[str, Amount] = Field({}, description="settings of the method, such as strength:100")
     model: Literal["cms", "hope", "mlp"] = Field("cms", description="cms: memory levels; hope: reads images row by row; mlp: two layers")
+    front: Literal["dense", "conv"] = Field(
+        "dense", description="input level of a cms: all pixels at once, or filters on patches of images"
+    )
     variant: Literal["sequential", "nested", "independent"] = Field("sequential", description="how a cms joins its memory levels")
     dim: int = Field(256, ge=1, le=4096, description="width")
     hidden: int = Field(256, ge=1, le=8192, description="width inside a memory level")

@@ -69,7 +69,11 @@ def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tupl
             hope = HopeClassifier(stream.image_shape, stream.classes, experiment.dim, heads=heads, chunk_size=HOPE_CHUNK, **settings)
             return hope, hope.levels()
         sizes = {"dim": experiment.dim, "hidden": experiment.hidden}
-        cms = CMSClassifier(stream.features, stream.classes, **sizes, periods=experiment.periods, variant=experiment.variant)
+        if experiment.front == "conv" and stream.image_shape is None:
+            raise SettingError(f"front=conv reads images, and the stream {stream.name!r} has none. Take front=dense.")
+        shape = stream.image_shape if experiment.front == "conv" else None
+        joined = {"periods": experiment.periods, "variant": experiment.variant, "image_shape": shape}
+        cms = CMSClassifier(stream.features, stream.classes, **sizes, **joined)
         return cms, cms.levels(input_period=experiment.input_period, head_period=experiment.head_period)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nllab.errors import SettingError, ShapeError
 from nllab.levels import Level
 from nllab.models.cms import ContinuumMemory
+from nllab.models.front import ConvolutionalFront
 
 # Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move fast, since the
 # head is carried over; what the memory levels add in series disturbs everything behind them.
@@ -23,6 +24,7 @@ RATES = {"input": 3.0, "memory": 0.3, "head": 1.0}
 class CMSClassifier(nn.Module):
     """Flat inputs to class scores through levels that learn at different speeds.
 
+    image_shape: (height, width) of images takes a convolutional front end (see front.py) as input level; `dim` is then its width, 1,152.
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
     variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who trains a nested one calls
         `memory.restart(step)` after every step).
@@ -44,20 +46,25 @@ class CMSClassifier(nn.Module):
         hidden: int = 256,
         periods: Sequence[int] = (1, 4, 16),
         variant: str = "sequential",
+        image_shape: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"features": features, "classes": classes, "dim": dim, "hidden": hidden}.items():
             if value < 1:
                 raise SettingError(f"CMSClassifier: {name} is {value}; it must be at least 1.")
-        self.input = nn.Linear(features, dim)
+        self.features = features
+        self.input: nn.Module = nn.Linear(features, dim)
+        if image_shape is not None:
+            self.input = ConvolutionalFront(image_shape)
+            dim = self.input.width
         self.memory = ContinuumMemory(dim, periods, variant=variant, hidden=hidden)
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if inputs.ndim != 2 or inputs.shape[1] != self.input.in_features:
-            raise ShapeError(f"CMSClassifier: inputs have shape {tuple(inputs.shape)}; expected (batch, {self.input.in_features}).")
+        if inputs.ndim != 2 or inputs.shape[1] != self.features:
+            raise ShapeError(f"CMSClassifier: inputs have shape {tuple(inputs.shape)}; expected (batch, {self.features}).")
         hidden = self.memory.read(F.relu(self.input(inputs)))
         return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
