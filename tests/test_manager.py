@@ -16,8 +16,9 @@ def live(manager, steps, wrong=0.0, novelty=0.7, errors=lambda step: ()):
 
 
 def settled():
+    """A manager that has heard ten right answers and makes few errors."""
     manager = Manager()
-    assert live(manager, 100, wrong=0.02) == []
+    assert live(manager, 100, wrong=0.02, errors=lambda step: [((step + 1) % 10, step % 10)]) == []
     return manager
 
 
@@ -52,6 +53,13 @@ def test_new_inputs_with_errors_are_a_new_task_and_nothing_is_forgotten():
     assert "new task" in decisions[-1].text and decisions[-1].did["attention"] == m.ATTENTION
     over = live(manager, 30, wrong=0.02, novelty=1.5)
     assert len(over) == 1 and neutral(manager)
+
+
+def test_new_answers_on_familiar_inputs_are_a_new_task_however_much_their_errors_agree():
+    """Two new classes at a time: every error is called one of two things, and still the world has not changed its answers."""
+    manager = settled()
+    live(manager, 10, wrong=1.0, errors=lambda step: [(i, 10 + i % 2) for i in range(10)])
+    assert manager.situation == m.TASK and manager.retention(True) == 1
 
 
 def test_a_task_that_stays_hard_makes_room():

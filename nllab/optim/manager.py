@@ -5,6 +5,7 @@ memory, and whether errors repeat each other. One table of situations is all it 
 
     few errors, familiar inputs           nothing to do
     more errors than usual, new inputs    a new task: surprising samples count more; nothing is forgotten
+        or right answers never heard of
     more errors, familiar inputs,         the world has changed its answer: the output layer forgets what it was told;
         errors that repeat each other     hidden levels keep theirs, since the inputs are the same
     more errors, familiar inputs,         noise: learn slowly until it is over
@@ -16,7 +17,7 @@ It decides rates, retention and attention. It leaves periods alone: no trial fou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,6 +71,8 @@ class Manager:
     novelty_now: float = 0.0
     novelty_recent: float = 0.0
     novelty_usual: float = 0.0
+    fresh: float = 0.0  # share of errors whose right answer was heard for the first time a few steps ago
+    first_heard: dict[int, int] = field(default_factory=dict)  # right answer -> step
     agreement: float = 0.0
     since: int = 0  # step at which the situation began
     errors: int = 0  # seen since the situation began
@@ -92,7 +95,7 @@ class Manager:
             return FOLLOW
         return FORGET if self.situation == CHANGED and reader else 1.0
 
-    def observe(self, wrong: float, novelty: float | None, errors: Iterable[tuple[int, int]]) -> None:
+    def observe(self, wrong: float, novelty: float | None, errors: Sequence[tuple[int, int]]) -> None:
         """Take in one step.
 
         wrong: share of the batch that the model got wrong. novelty: of the output layer's inputs, 1 for what its memory holds on
@@ -110,9 +113,13 @@ class Manager:
             rising = self.novelty_recent > self.novelty_usual > 1
             self.rising = self.rising + 1 if rising else max(0, self.rising - 2)
         for answer, right in errors:
+            self.first_heard.setdefault(right, self.steps)
             self.errors += 1
             self.agreement += ((self.last_error.get(answer) == right) - self.agreement) / ENOUGH
             self.last_error[answer] = right
+        if errors:
+            fresh = sum(self.first_heard[right] > self.steps - RECENT for _, right in errors) / len(errors)
+            self.fresh += (fresh - self.fresh) / NOW
 
     def decide(self) -> Decision | None:
         """Move to the situation that fits what was seen; None if that is the one that was."""
@@ -121,13 +128,14 @@ class Manager:
             return None
         self.since = self.steps
         saw = {"surprise": self.wrong_now, "usual": self.wrong_usual, "novelty": self.novelty_now, "agreement": self.agreement}
+        saw["new answers"] = self.fresh
         did = {"attention": self.attention, "rate": self.rate}
         did |= {"retention of the output layer": self.retention(True), "retention of the others": self.retention(False)}
         return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
 
     @property
     def _new(self) -> bool:
-        return self.novelty_now > NEW * self.novelty_usual
+        return self.fresh > 0.5 or self.novelty_now > NEW * self.novelty_usual
 
     def _judge(self) -> str:
         """Move to the situation that fits, and say why."""
@@ -136,12 +144,14 @@ class Manager:
         unusual = self.wrong_now > self.wrong_usual + UNUSUAL
         percent = f"{self.wrong_now:.0%} of the answers are wrong, {self.wrong_usual:.0%} are usual"
         attended = f"Wrong samples count {1 + ATTENTION:.0f} times; nothing is forgotten."
-        newer = f"{self.novelty_now / max(self.novelty_usual, 1e-9):.1f} times as new as usual"
+        newer = f"the inputs are {self.novelty_now / max(self.novelty_usual, 1e-9):.1f} times as new as usual"
+        if self.fresh > 0.5:
+            newer = f"{self.fresh:.0%} of the right answers have just been heard for the first time"
         if self.situation in (STEADY, DRIFT) and unusual:
             self.errors, self.agreement, self.last_error, self.rising = 0, 0.0, {}, 0
             if self._new:
                 self.situation = TASK
-                return f"{percent}, and the inputs are {newer}: a new task. {attended}"
+                return f"{percent}, and {newer}: a new task. {attended}"
             self.situation = UNSURE
             return f"{percent}, and the inputs are familiar: other answers, or noise? It waits for {ENOUGH} errors."
         if self.situation not in (STEADY, DRIFT) and self.wrong_now < self.wrong_usual + OVER:
@@ -150,7 +160,7 @@ class Manager:
             return f"{percent}: the end of what was taken for {was}. All settings as before."
         if self.situation == UNSURE and self._new:
             self.situation = TASK
-            return f"The inputs are {newer}: a new task after all. {attended}"
+            return f"Now {newer}: a new task after all. {attended}"
         if self.situation in (UNSURE, NOISE) and self.errors >= ENOUGH and self.agreement > REPEATS:
             self.situation = CHANGED
             kept = f"The output layer keeps {FORGET} of its memory at each write, hidden levels keep all."
@@ -173,4 +183,4 @@ class Manager:
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Manager:
-        return cls(**{**state, "last_error": dict(state["last_error"])})
+        return cls(**{**state, "last_error": dict(state["last_error"]), "first_heard": dict(state["first_heard"])})
