@@ -96,20 +96,7 @@ def test_compare_puts_methods_beside_optimizers():
 
 
 def test_bench_retention_writes_and_prints(tmp_path):
-    arguments = [
-        "bench",
-        "retention",
-        "--quick",
-        "--seeds",
-        "1",
-        "--no-tune",
-        "--methods",
-        "naive,joint",
-        "--optimizers",
-        "",
-        "--jobs",
-        "1",
-    ]
+    arguments = ["bench", "retention", "--quick", "--seeds", "1", "--no-tune", "--only", "naive", "--only", "joint", "--jobs", "1"]
     out = tmp_path / "r.json"
     printed = called(*arguments, "--out", str(out), *SMALL)
     assert "frozen twin" in printed and "Forgetting of the joint model itself" in printed
