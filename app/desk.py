@@ -92,11 +92,13 @@ class Desk:
         return self.live
 
     def _free(self, titles: Sequence[str] | Mapping[str, str]) -> None:
+        """Let go of these runs: they stand still, and are freed like any that nobody watches. Closed at once, they would end the news that
+        the page still listens to."""
         for title in list(titles):
-            run = shared.runs().get(self.runs[title])
-            if run and run.ceiling:
-                shared.runs().free(run.ceiling.id)
-            shared.runs().free(self.runs.pop(title))
+            if run := shared.runs().get(self.runs.pop(title)):
+                run.pause()
+                if run.ceiling:
+                    run.ceiling.pause()
 
     def attend(self, wanted: Mapping[str, Experiment] | None, speed: float) -> list[str]:
         """Do what was asked for, pick up the runs that this tab remembers, give every run what can change while it runs.
