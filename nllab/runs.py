@@ -62,6 +62,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "a_after_b": ("fraction", "accuracy on task A once task B has been learned"),
     "b_after_b": ("fraction", "accuracy on task B once it has been learned"),
     "mean_online_accuracy": ("fraction", "online accuracy averaged over all steps"),
+    "anytime_accuracy": ("fraction", "accuracy on the tasks taught so far, averaged over measurements all along the stream"),
     "surprise": ("", "mean size of the error signal that arrives at the outputs of the level's layers"),
     "novelty": ("", "how new the level's inputs are to its memory: 1 is what the memory holds on average"),
     "conflict": ("fraction", "share of the gradient's size that the memory blocks, since old inputs used those directions"),

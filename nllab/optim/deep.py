@@ -51,7 +51,7 @@ def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     inner = projected @ rows.T
     inner.diagonal().add_(1)
     gain = torch.cholesky_solve(projected, torch.linalg.cholesky(inner))
-    return gain, inverse - projected.T @ gain
+    return gain, torch.addmm(inverse, projected.T, gain, alpha=-1)
 
 
 def novelty(rows: Tensor, context: Tensor, inverse: Tensor, ridge: float) -> float:
@@ -414,13 +414,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         """Take in what the layer saw in this step; at the end of its period write."""
         state = self.state[layer.weight]
         context = state["context"]
-        gradient = layers.gradient_of(layer)
-        if gradient is not None:
-            gradient = scale * gradient
-            if "gradient" in state:
-                gradient += state["gradient"]
-        else:
+        gradient = layers.gradient_of(layer, scale)
+        if gradient is None:
             gradient = state.get("gradient")
+        elif "gradient" in state:
+            gradient += state["gradient"]
         parts = state.setdefault("rows", [])
         for rows, deltas, weights in self._pending[layer.weight]:
             state["seen"] = state.get("seen", 0) + len(rows)
@@ -430,13 +428,15 @@ class DeepOptimizer(torch.optim.Optimizer):
             if weights is not None:
                 root = weights.to(rows.dtype).sqrt()[:, None]
                 rows, deltas = rows * root, deltas / root
-            layers.observe(context, rows)
-            # Kept only as long as writing through the rows is cheaper than through the whole memory.
+            # Kept and taken in together when the period ends, as long as writing through rows is the cheaper way.
             state["count"] = state.get("count", 0) + len(rows)
             if context.ndim == 2 and state["count"] < len(context) / 2:
                 parts.append((rows, scale * deltas))
-            else:
-                parts.clear()
+                continue
+            for earlier, _ in parts:
+                layers.observe(context, earlier)
+            parts.clear()
+            layers.observe(context, rows)
         if gradient is None:
             return
         if not due:
@@ -444,8 +444,12 @@ class DeepOptimizer(torch.optim.Optimizer):
             return
         state.pop("gradient", None)
         state["rows"], state["count"] = [], 0
+        kept = None
+        if parts:
+            kept = parts[0] if len(parts) == 1 else tuple(torch.cat(part) for part in zip(*parts, strict=True))
+            layers.observe(context, kept[0])
         if self.acting:
-            self._write(layer, state, rate, scale, gradient, parts)
+            self._write(layer, state, rate, scale, gradient, kept)
         else:
             state.pop("inverse", None)
         retention = group["retention"] * (self.manager.retention(layer is self._reader) if self.manager is not None else 1.0)
@@ -459,20 +463,20 @@ class DeepOptimizer(torch.optim.Optimizer):
                 layers.fade(state["given"], retention, self._ridge)
 
     def _write(
-        self, layer: layers.Layer, state: dict[str, Any], rate: float, scale: float, gradient: Tensor, parts: list[tuple[Tensor, Tensor]]
+        self, layer: layers.Layer, state: dict[str, Any], rate: float, scale: float, gradient: Tensor, kept: tuple[Tensor, ...] | None
     ) -> None:
         """W <- W - rate * G A^-1, through the batch's own rows where that is cheaper and equal."""
         context = state["context"]
         if context.ndim == 1:
-            layers.add(layer, -rate * gradient / context)
+            layers.add(layer, gradient / context, -rate)
             return
-        change = self._change_through_rows(state, gradient, parts) if parts and "inverse" in state else None
+        change = self._change_through_rows(state, gradient, *kept) if kept and "inverse" in state else None
         if change is None:
             factorized = layers.cholesky_factor(context)
             cut = layers.in_blocks(gradient, context)
             change = layers.from_blocks(torch.cholesky_solve(cut.mT, factorized).mT, gradient.shape[1])
             state.pop("inverse", None)
-            if parts:
+            if kept:
                 state["inverse"], state["age"] = torch.cholesky_inverse(factorized), 0
         if "inverse" in state and self._pending[layer.weight] and (self.measure or (self.manager is not None and layer is self._reader)):
             pending = self._pending[layer.weight]
@@ -484,19 +488,18 @@ class DeepOptimizer(torch.optim.Optimizer):
                 blocked = 1 - float(self._ridge * change.norm() / gradient.norm().clamp_min(1e-30))
                 seen = {"surprise": scale * float(deltas.norm(dim=1).mean()), "novelty": new, "conflict": blocked}
                 self.signals.setdefault(self._level_of[layer.weight], []).append(seen)
-        layers.add(layer, -rate * change)
+        layers.add(layer, change, -rate)
 
-    def _change_through_rows(self, state: dict[str, Any], gradient: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor | None:
+    def _change_through_rows(self, state: dict[str, Any], gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
         """G A^-1 by the rank-N form, and the new A^-1; None where rounding has made the old one useless."""
-        rows, deltas = (torch.cat(part) for part in zip(*parts, strict=True))
         try:
             gain, state["inverse"] = low_rank_gain(rows, state["inverse"])
         except RuntimeError:  # torch.linalg.LinAlgError
             return None
         # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
         outer = deltas.T @ rows
-        factor = (outer * gradient).sum() / outer.square().sum().clamp_min(1e-30)
-        exact = (gradient - factor * outer).norm() <= EXACT * gradient.norm()
+        factor = torch.dot(outer.flatten(), gradient.flatten()) / torch.dot(outer.flatten(), outer.flatten()).clamp_min(1e-30)
+        exact = torch.addcmul(gradient, outer, factor, value=-1).norm() <= EXACT * gradient.norm()
         change = factor * (deltas.T @ gain) if exact else gradient @ state["inverse"]
         state["age"] += 1
         if state["age"] >= REFRESH:

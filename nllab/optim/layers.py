@@ -99,26 +99,28 @@ def as_memory(layer: Layer) -> Tensor:
     return weight if bias is None else torch.cat([weight, bias.detach()[:, None]], 1)
 
 
-def gradient_of(layer: Layer) -> Tensor | None:
-    """A layer's gradient in the coordinates of its memory, (out, D); None if nothing arrived."""
+def gradient_of(layer: Layer, scale: float = 1.0) -> Tensor | None:
+    """A layer's gradient in the coordinates of its memory, times `scale`, (out, D); None if nothing arrived. A new tensor."""
     if layer.weight.grad is None:
         return None
-    gradient = layer.weight.grad
-    gradient = gradient.T if isinstance(layer, nn.Embedding) else gradient.flatten(1) * _unit(layer)
+    dtype = memory_dtype(layer)
+    gradient = layer.weight.grad.T if isinstance(layer, nn.Embedding) else layer.weight.grad.flatten(1)
+    gradient = gradient.to(dtype) * (scale * _unit(layer))
     bias = bias_of(layer)
-    if bias is not None:
-        gradient = torch.cat([gradient, (torch.zeros_like(bias) if bias.grad is None else bias.grad)[:, None]], 1)
-    return gradient.to(memory_dtype(layer))
+    if bias is None:
+        return gradient
+    last = torch.zeros_like(bias) if bias.grad is None else bias.grad
+    return torch.cat([gradient, last[:, None].to(dtype) * scale], 1)
 
 
-def add(layer: Layer, change: Tensor) -> None:
-    """Add a change in the memory's coordinates, (out, D), to a layer's weight and bias."""
+def add(layer: Layer, change: Tensor, factor: float = 1.0) -> None:
+    """Add factor * change, in the memory's coordinates, (out, D), to a layer's weight and bias."""
     if isinstance(layer, nn.Embedding):
-        layer.weight.add_(change.T)
+        layer.weight.add_(change.T, alpha=factor)
         return
-    layer.weight.add_((change[:, : fan_in(layer)] * _unit(layer)).view_as(layer.weight))
+    layer.weight.add_(change[:, : fan_in(layer)].reshape(layer.weight.shape), alpha=factor * _unit(layer))
     if layer.bias is not None:
-        layer.bias.add_(change[:, -1])
+        layer.bias.add_(change[:, -1], alpha=factor)
 
 
 def new_context(layer: Layer, ridge: float) -> Tensor:
