@@ -30,6 +30,7 @@ MOST_LEVELS = 8
 START_LEVELS = ("input", "fast", "medium", "slow", "head")  # of the experiment that the page starts with
 SETTINGS = (  # with a control of the same name
     "stream", "seed", "passes", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
+    "manager", "front",
 )  # fmt: skip
 state = st.session_state
 
@@ -437,6 +438,7 @@ def settings(*, twin: bool) -> None:
             st.text_input("Order of the tasks", key="order", placeholder="as the stream has them", help=about("order"), **keep)
             st.selectbox("Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep)
             st.selectbox("Model", get_args(Experiment.model_fields["model"].annotation), key="model", help=about("model"), **keep)
+            st.selectbox("Input level", get_args(Experiment.model_fields["front"].annotation), key="front", help=about("front"), **keep)
             st.number_input("Passes", key="passes", step=1, help=about("passes"), **keep)
             st.number_input("Batch size", key="batch_size", step=1, help=about("batch_size"), **keep)
             usual = f"{LEARNING_RATES[state.plain]:g}, its usual one"
@@ -446,6 +448,7 @@ def settings(*, twin: bool) -> None:
             st.number_input("Period of the input level", key="input_period", step=1, help=about("input_period"), **keep)
             st.number_input("Period of the output layer", key="head_period", step=1, help=about("head_period"), **keep)
             st.toggle("Deep optimizer watches while off", key="observe", help=about("observe"), **keep)
+            st.toggle("Manager", key="manager", help=about("manager"), **keep)
         st.caption(
             "Optimizer, periods and rates change while the network trains; everything else waits for a reset. "
             "The address of this page holds all settings: copy it to share them."

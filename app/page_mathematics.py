@@ -51,8 +51,9 @@ CHAPTERS = (
         "The inverse is kept by this identity (Woodbury): a step costs what its few new rows cost.",
     )),
     ("Novelty", (
-        "How much of an input $x$ lies where the memory has seen nothing: 1 at first, near 0 for the familiar.",
-        Tex(r"\nu(x) = \varepsilon\, \frac{x^{\top} A_{t-1}^{-1}\, x}{\lVert x \rVert^2} \in (0, 1]"),
+        "How new an input $x$ is to a memory of $D$ directions: 1 is what the memory holds on average. "
+        "The manager reads it at the output layer: errors on new inputs are a new task, repeated errors on familiar inputs a changed answer, contradicting ones noise.",
+        Tex(r"\nu(x) = \frac{x^{\top} A_{t-1}^{-1}\, x}{\lVert x \rVert^2} \cdot \frac{\operatorname{tr} C_t}{D}"),
     )),
     ("What is measured", (
         "$R_{i,j}$ is the accuracy on task $j$ after experience $i$, $T$ the last experience, $b_j$ the accuracy before any training, "

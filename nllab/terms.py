@@ -6,6 +6,7 @@ from nllab.runs import METRICS, readable
 
 TERMS = {
     "accuracy matrix": "A row for each experience, a column for each task: the accuracy on that task once that experience was over.",
+    "attention": "Further weight of samples that the network got wrong, in the loss and in the memory alike.",
     "average, joint and chance": "Three lines to hold a run against: its mean over the tasks; the ceiling, a network taught all tasks "
     "at once, "
     "mixed; the floor, guessing.",
@@ -25,8 +26,9 @@ TERMS = {
     "hidden level": "Any level but the output layer.",
     "joint": "Training on all tasks at once, mixed: what could be reached if nothing had to be remembered.",
     "level": "A group of weights with its own update period. Faster and slower are the only words of order.",
+    "manager": "Watches errors and novelty and sets attention, retention and rate of the deep optimizer, each decision with its reason.",
     "nested learning": "The view that a network and its optimizer are loops inside each other, each a memory that learns at its own speed.",
-    "novelty": "How much of an input lies in directions that a layer has never seen: 1 for something new, near 0 for the familiar.",
+    "novelty": "How new an input is to a layer's memory: 1 is what the memory holds on average, more is newer.",
     "online accuracy": "Accuracy on a batch just before learning it: how the network does as the stream flows.",
     "period": "Steps between two writes of a level. Its gradients are summed meanwhile and written once, at the end.",
     "plain optimizer": "The ordinary one, such as Adam, that writes while the deep optimizer is switched off.",
