@@ -140,6 +140,16 @@ def test_padding_rows_do_not_count_and_a_zero_gradient_says_nothing():
     assert recognise(scores, normal(6, 4, seed=3)) == Loss("unknown", 0.0)
 
 
+def test_padding_is_no_error():
+    model = nn.Linear(4, 3).double()
+    optimizer = DeepOptimizer(model)
+    x = normal(8, 4)
+    right = model(x).argmax(1)
+    F.cross_entropy(model(x), torch.where(torch.arange(8) < 4, right, -100)).backward()
+    optimizer.step()
+    assert optimizer.manager is not None and optimizer.manager.wrong_now == 0
+
+
 def classifier(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(8, 40), nn.ReLU(), nn.Linear(40, 4)).double()

@@ -267,9 +267,10 @@ class DeepOptimizer(torch.optim.Optimizer):
                 return None
             answers = scores.detach().argmax(-1).flatten()
             rights = targets(self.loss.kind, scores.detach(), gradient, scale).flatten()
-            wrong = answers != rights
+            asked = (gradient != 0).any(-1).flatten()  # rows without a gradient are padding
+            wrong = (answers != rights) & asked
             self._errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
-            self._answers += len(wrong)
+            self._answers += int(asked.sum())
             attention = self.attention + (self.manager.attention if self.manager is not None else 0.0)
             if not (self.acting and attention):
                 return None
