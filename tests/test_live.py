@@ -268,14 +268,15 @@ def test_an_impossible_stop_is_named(live, wrong):
 
 
 def test_runs_beside_each_other_keep_step_and_change_nothing():
-    runs = LiveRuns()
+    runs = LiveRuns(pause_after=600)  # nobody watches, however slow the machine is
     pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
     try:
         runs.beside(pair)
         for run in pair:
             run.play()
-        apart = 0
+        apart, end = 0, time.monotonic() + 60
         while not all(run.finished and not run.playing for run in pair):
+            assert time.monotonic() < end
             apart = max(apart, abs(pair[0].trainer.steps - pair[1].trainer.steps))
         assert 0 < apart <= 4
         assert [run.run.rows for run in pair] == [train(small(optimizer=name)).rows for name in ("adam", "deep")]
@@ -285,7 +286,7 @@ def test_runs_beside_each_other_keep_step_and_change_nothing():
 
 
 def test_only_so_many_train_and_the_rest_wait_in_line():
-    runs = LiveRuns(training=2)
+    runs = LiveRuns(training=2, pause_after=600)
     opened = [runs.open(small(passes=50)) for _ in range(4)]
     try:
         for run in opened[:2]:
