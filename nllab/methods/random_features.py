@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from nllab.errors import SettingError
 from nllab.levels import Level
+from nllab.models.front import CELLS, mean_and_contrast, noise_filters, pooled
 
-SIDE, CELLS, THRESHOLD = 6, 3, 0.25  # side of a patch, cells of the pooling grid per axis, answers that count as none
+SIDE = 6  # of a patch
 
 
 class DenseFeatures(nn.Module):
@@ -38,18 +39,12 @@ class ConvolutionalFeatures(nn.Module):
                 f"method=rls-conv needs images of at least {SIDE + CELLS - 1} x {SIDE + CELLS - 1} pixels; these are {shape}."
             )
         self.shape, self.count = shape, 2 * filters * CELLS**2
-        noise = torch.randn(filters, SIDE * SIDE)
-        noise = noise - noise.mean(1, keepdim=True)
-        self.filters = nn.Buffer((noise / noise.norm(dim=1, keepdim=True)).view(filters, 1, SIDE, SIDE))
+        self.filters = nn.Buffer(noise_filters(filters, SIDE))
 
     def forward(self, inputs: Tensor) -> Tensor:
         images = inputs.view(-1, 1, *self.shape)
-        mean = F.avg_pool2d(images, SIDE, 1)
-        variance = (F.avg_pool2d(images.square(), SIDE, 1) - mean.square()).clamp_min(0)
-        # Filters have zero mean, so a patch need not be centred before; 0.1 keeps flat patches from being blown up to noise.
-        answers = F.conv2d(images, self.filters) / (variance + 0.1).sqrt()
-        both = torch.cat([F.relu(answers - THRESHOLD), F.relu(-answers - THRESHOLD)], 1)
-        return F.adaptive_avg_pool2d(both, CELLS).flatten(1)
+        _, contrast = mean_and_contrast(images, SIDE)
+        return pooled(F.conv2d(images, self.filters) / contrast)  # filters have zero mean, so a patch need not be centred before
 
 
 class FrozenFeatures(nn.Module):

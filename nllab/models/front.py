@@ -16,6 +16,25 @@ THRESHOLD = 0.25  # answers to a patch of unit contrast that count as none
 CONTRAST = 0.1  # added to the variance of a patch, so that flat ones are not blown up to noise
 
 
+def noise_filters(count: int, side: int) -> Tensor:
+    """Normal noise of zero mean and unit length, (F, 1, side, side), from torch's own generator."""
+    noise = torch.randn(count, side * side)
+    noise = noise - noise.mean(1, keepdim=True)
+    return (noise / noise.norm(dim=1, keepdim=True)).view(count, 1, side, side)
+
+
+def mean_and_contrast(images: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Mean and contrast of every patch of images (B, 1, H, W), (B, 1, H - side + 1, W - side + 1) each."""
+    mean = F.avg_pool2d(images, side, 1)
+    return mean, ((F.avg_pool2d(images.square(), side, 1) - mean.square()).clamp_min(0) + CONTRAST).sqrt()
+
+
+def pooled(answers: Tensor) -> Tensor:
+    """Answers of filters (B, F, h, w), of either sign beyond the threshold, as means over the grid: (B, 2 * CELLS**2 * F)."""
+    both = torch.cat([F.relu(answers - THRESHOLD), F.relu(-answers - THRESHOLD)], 1)
+    return F.adaptive_avg_pool2d(both, CELLS).flatten(1)
+
+
 class ConvolutionalFront(nn.Module):
     """Filters on patches of unit contrast, a two-sided threshold, means over a 3 x 3 grid: (B, H * W) -> (B, 18 F).
 
@@ -34,19 +53,14 @@ class ConvolutionalFront(nn.Module):
         self.shape, self.width = tuple(shape), 2 * filters * CELLS**2
         self.filters = nn.Conv2d(1, filters, self.side, bias=False)
         with torch.no_grad():
-            noise = torch.randn_like(self.filters.weight).flatten(1)
-            noise -= noise.mean(1, keepdim=True)
-            self.filters.weight.copy_((noise / noise.norm(dim=1, keepdim=True)).view_as(self.filters.weight))
+            self.filters.weight.copy_(noise_filters(filters, self.side))
 
     def forward(self, inputs: Tensor) -> Tensor:
         height, width = self.shape
         if inputs.ndim != 2 or inputs.shape[1] != height * width:
             raise ShapeError(f"ConvolutionalFront: inputs have shape {tuple(inputs.shape)}; expected (batch, {height * width}).")
         images = inputs.view(-1, 1, height, width)
-        mean = F.avg_pool2d(images, self.side, 1)
-        variance = (F.avg_pool2d(images.square(), self.side, 1) - mean.square()).clamp_min(0)
+        mean, contrast = mean_and_contrast(images, self.side)
         # The filters' sum is taken out, so that learning cannot make them answer to brightness.
         answers = self.filters(images) - mean * self.filters.weight.sum((2, 3))[None, :, 0, None, None]
-        answers = answers / (variance + CONTRAST).sqrt()
-        both = torch.cat([F.relu(answers - THRESHOLD), F.relu(-answers - THRESHOLD)], 1)
-        return F.adaptive_avg_pool2d(both, CELLS).flatten(1)
+        return pooled(answers / contrast)
