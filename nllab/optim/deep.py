@@ -258,7 +258,10 @@ class DeepOptimizer(torch.optim.Optimizer):
             self.loss = self.loss or recognise(scores, gradient)
             if self.loss is None:
                 return None
-            scale = self._scale(scores, gradient)
+            asked = (gradient != 0).any(-1).flatten()  # rows without a gradient are padding
+            count = int(asked.sum())
+            unrecognised = float(len(asked)) if self._reduction == "mean" else 1.0
+            scale = self.loss.per_row * count if self.loss.per_row else unrecognised  # turns this gradient into that of the summed loss
             self._scales.append(scale)
             if given is not None and self._carries:
                 self._inputs.append(given.detach())
@@ -267,10 +270,9 @@ class DeepOptimizer(torch.optim.Optimizer):
                 return None
             answers = scores.detach().argmax(-1).flatten()
             rights = targets(self.loss.kind, scores.detach(), gradient, scale).flatten()
-            asked = (gradient != 0).any(-1).flatten()  # rows without a gradient are padding
             wrong = (answers != rights) & asked
             self._errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
-            self._answers += int(asked.sum())
+            self._answers += count
             attention = self.attention + (self.manager.attention if self.manager is not None else 0.0)
             if not (self.acting and attention):
                 return None
@@ -278,13 +280,6 @@ class DeepOptimizer(torch.optim.Optimizer):
             return gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
 
         scores.register_hook(look)
-
-    def _scale(self, scores: Tensor, gradient: Tensor) -> float:
-        """What turns this gradient into that of the summed loss."""
-        assert self.loss is not None
-        if self.loss.per_row:
-            return self.loss.per_row * int((gradient != 0).any(-1).sum())
-        return float(scores.shape[:-1].numel()) if self._reduction == "mean" else 1.0
 
     def _refuse_what_is_not_finite(self) -> None:
         seen = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
