@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -340,26 +341,10 @@ def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str],
     choice = {"formal": "languages", "recall": "tasks", "names": "models", "ablation": "rows", "optimizers": "optimizers"}[what]
     chosen: dict[str, Any] = {"quick": quick, "seeds": seeds} | ({choice: only} if only else {})
     chosen["report"] = lambda line: errors.print(line, highlight=False, markup=False)
-    if what == "formal":
-        from nllab.bench.formal import formal_tables, run_formal
-
-        result = run_formal(**chosen)
-        return result, formal_tables(result)
-    if what == "recall":
-        from nllab.bench.recall import recall_tables, run_recall
-
-        result = run_recall(**chosen)
-        return result, recall_tables(result)
-    if what == "ablation":
-        from nllab.bench.ablation import ablation_tables, run_ablation
-
-        result = run_ablation(**chosen)
-        return result, ablation_tables(result)
-    if what == "optimizers":
-        from nllab.bench.optimizers import optimizers_tables, run_optimizers
-
-        result = run_optimizers(**chosen)
-        return result, optimizers_tables(result)
+    if what != "names":
+        bench = import_module(f"nllab.bench.{what}")
+        result = getattr(bench, f"run_{what}")(**chosen)
+        return result, getattr(bench, f"{what}_tables")(result)
     from nllab.bench.names import names_tables, run_names, run_translation, translation_tables
 
     result = run_names(**chosen, texts=texts)
