@@ -1,5 +1,6 @@
 import copy
 import math
+import weakref
 from functools import partial
 
 import pytest
@@ -334,3 +335,17 @@ def test_drop_in_for_a_users_loop_keeps_the_first_task():
                 optimizer.step()
         kept[name] = [float((model(t.test.inputs).argmax(1) == t.test.labels).float().mean()) for t in tasks]
     assert kept["adam"][0] < 0.3 and min(kept["deep"]) > 0.9
+
+
+def test_what_a_step_computed_is_freed_when_it_is_over():
+    """Hooks that held the scores would keep every step's graph alive, unseen by the garbage collector."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    optimizer = DeepOptimizer(model)
+    kept = []
+    for _ in range(3):
+        scores = model(torch.randn(5, 3))
+        F.cross_entropy(scores, torch.zeros(5, dtype=torch.long)).backward()
+        optimizer.step()
+        kept.append(weakref.ref(scores))
+    del scores
+    assert all(reference() is None for reference in kept)

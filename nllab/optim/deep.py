@@ -249,9 +249,10 @@ class DeepOptimizer(torch.optim.Optimizer):
         return weights.repeat_interleave(count // len(weights)) if count % len(weights) == 0 else None
 
     def _watch_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        scores = _first_tensor(output)
-        if scores is None:
+        found = _first_tensor(output)
+        if found is None:
             return
+        scores = found.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive for ever
         given = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point() else None
 
         def look(gradient: Tensor) -> Tensor | None:
@@ -268,8 +269,8 @@ class DeepOptimizer(torch.optim.Optimizer):
             self._weights = None
             if self.loss.kind not in LOSSES:
                 return None
-            answers = scores.detach().argmax(-1).flatten()
-            rights = targets(self.loss.kind, scores.detach(), gradient, scale).flatten()
+            answers = scores.argmax(-1).flatten()
+            rights = targets(self.loss.kind, scores, gradient, scale).flatten()
             wrong = (answers != rights) & asked
             self._errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
             self._answers += count
@@ -279,7 +280,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             weights = self._weights = 1 + attention * wrong
             return gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
 
-        scores.register_hook(look)
+        found.register_hook(look)
 
     def _refuse_what_is_not_finite(self) -> None:
         seen = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
