@@ -76,7 +76,7 @@ def settle(tokens: Span, change: Tensor) -> Tensor:
 
 def take_away(tokens: Span, state: Tensor, taken: Tensor) -> Tensor:
     """The state after the run: γ_C M - Wᵀ diag(γ_C / γ) K."""
-    return tokens.kept * state - (tokens.kept_since * taken).mT @ tokens.key
+    return tokens.kept * state + (-tokens.kept_since * taken).mT @ tokens.key
 
 
 def advance(tokens: Span, state: Tensor, drive: Tensor, recall: Tensor | None = None) -> Tensor:
