@@ -319,7 +319,7 @@ def test_bad_input_is_named_before_anything_is_computed():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("variant", ["sequential", "independent"])
 def test_compiled_it_is_the_memory_itself(variant):
     cms, x = stirred(4, (2, 4), variant=variant, dtype=torch.float32), torch.randn(2, 3, 4)

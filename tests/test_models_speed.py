@@ -50,6 +50,7 @@ def test_a_device_that_is_not_there_is_named():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:::titans_pytorch", "ignore:::nested_learning", "ignore:`torch.jit.script` is deprecated")
 def test_the_whole_benchmark_is_plain_numbers():
     result = run_speed(quick=True)
     assert json.loads(json.dumps(result)) == result
