@@ -51,6 +51,11 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         raise SettingError(f"{name} is {value!r}; it must be a whole number, {least} or more.")
 
 
+def check_wholes(**values: object) -> None:
+    for name, value in values.items():
+        check_whole(name, value)
+
+
 def check_sizes(name: str, values: object, *counts: int) -> None:
     """Whole numbers, 1 or more, as many as one of `counts` (none given: at least one)."""
     if not isinstance(values, Sequence) or isinstance(values, str) or (len(values) not in counts if counts else not len(values)):
@@ -65,6 +70,11 @@ def check_number(name: str, value: object, interval: str) -> None:
     inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     if not inside or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
         raise SettingError(f"{name} is {value!r}; expected a number in {interval}.")
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise SettingError(f"{name} is {value!r:.60}; expected a {kind.__name__}.")
 
 
 def check_choice(kind: str, value: object, known: Collection[str]) -> None:

@@ -254,6 +254,11 @@ def test_writes_stay_float32_under_autocast():
         ({"levels": (1,), "dim": "4"}, "dim is '4'"),
         ({"levels": (1, 2), "blocks": [MLPBlock(4, 4)]}, "blocks are 1 for 2 levels"),
         ({"levels": (1,), "hidden": 0}, "hidden is 0"),
+        ({"levels": (1,), "blocks": 3}, "blocks is 3; expected a Sequence"),
+        ({"levels": (1,), "blocks": [None]}, "block of level 'memory' is None; expected a Module"),
+        ({"levels": {1: 1}}, "levels has one named 1"),
+        ({"levels": {"a.b": 1}}, "levels has one named 'a.b'"),
+        ({"levels": {"keys": 1}}, "levels has one named 'keys'"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings, words):
@@ -314,6 +319,15 @@ def test_bad_input_is_named_before_anything_is_computed():
     for position in (-1, "0", None):
         with pytest.raises(SettingError, match=f"state.position is {position!r}"):
             cms(torch.zeros(3, 3, 4), state._replace(position=position))
+    for call, words in [
+        (lambda: cms.start("2"), "batch is '2'"),
+        (lambda: cms.tokens_to_write(-1), "position is -1"),
+        (lambda: cms.restart(None), "step is None"),
+        (lambda: cms.restart(4, meta_rate=2), r"meta_rate is 2; .*\[0, 1\]"),
+        (lambda: cms.flat("fats"), "level 'fats'. Did you mean 'fast'"),
+    ]:
+        with pytest.raises(SettingError, match=words):
+            call()
     with pytest.raises(SettingError, match="inner_lr is None"):
         ContinuumMemory(4, (2,)).write(state, gradients, 1)
 

@@ -9,6 +9,8 @@ from torch.func import functional_call
 
 from nllab.errors import SettingError, ShapeError
 from nllab.levels import assign
+from nllab.memory.titans import map_tensors
+from nllab.models.classifier import CMSClassifier
 from nllab.models.cms import ContinuumMemory, MLPBlock
 from nllab.models.hope import (
     MIXERS,
@@ -23,7 +25,8 @@ from nllab.models.hope import (
     from_pretrained_mlps,
     next_token_loss,
 )
-from nllab.models.mixers import CausalAttention, LinearAttention, rotate
+from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window, rotate
+from nllab.models.window import CharacterWindow
 
 # Two summation orders in float64.
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
@@ -360,8 +363,9 @@ def test_settings_that_cannot_be_are_named():
         (lambda: HopeLM(5, 8, mixer="window", window="2"), "window is '2'"),
         (lambda: HopeLM(5, 8, mixer="linear", conv_window="2"), "conv_window is '2'"),
         (lambda: PeerLM(5, 8, mixer="window", parameters="900"), "parameters is '900'"),
+        (lambda: PeerLM(5, 8, mixer="window", parameters=900, hidden=4), "chooses hidden itself"),
         (lambda: LanguageModel(5, []), r"blocks are \[\]"),
-        (lambda: LanguageModel(5, [torch.nn.Linear(2, 2)]), r"blocks are \['Linear'\]"),
+        (lambda: LanguageModel(5, [torch.nn.Linear(2, 2)]), r"blocks are \[Linear"),
         (lambda: HopeClassifier((4, 5), 2, patch=(2, 0)), r"patch, here \(2, 0\), has a part that is 0"),
         (lambda: HopeClassifier((4, 5), 2, patch=2), "patch is 2; expected 2 whole numbers"),
         (lambda: HopeClassifier((4, 5), 2, patch=(2,)), r"patch is \(2,\)"),
@@ -377,6 +381,18 @@ def test_settings_that_cannot_be_are_named():
         (lambda: HopeClassifier((4, 4), 2, layers=0), "layers is 0"),
         (lambda: HopeClassifier((4, 4), 2, inner_lr=0.1), "inner_lr"),
         (lambda: MLPBlock(4, 0), "hidden is 0"),
+        (lambda: LanguageModel(5, None), "blocks are None"),
+        (lambda: Block("attention", ContinuumMemory(4, (1,))), "mixer is 'attention'; expected a Module"),
+        (lambda: Block(CausalAttention(4), None), "memory is None; expected a ContinuumMemory"),
+        (lambda: from_pretrained_mlps(None, (1,)), "model is None; expected a LanguageModel"),
+        (lambda: CausalAttention(4, rotary="no"), "rotary is 'no'"),
+        (lambda: LinearAttention(4, delta=1), "delta is 1; expected a bool"),
+        (lambda: LSTM("4"), "dim is '4'"),
+        (lambda: Window(0), "dim is 0"),
+        (lambda: CharacterWindow(5, 4, hidden=0), "hidden is 0"),
+        (lambda: CMSClassifier(16, 2, dim="4"), "dim is '4'"),
+        (lambda: CMSClassifier(16, 2, image_shape=4), "image_shape is 4; expected 2 whole numbers"),
+        (lambda: HopeLM(5, 4)(some_tokens() % 5, writes=1), "writes is 1; expected a bool"),
     ]:
         with pytest.raises(SettingError, match=words):
             make()
@@ -403,7 +419,7 @@ def test_bad_input_is_named_before_anything_is_computed():
         ({"pending": state.pending.float()}, "state.pending is torch.float32"),
         ({"pending": state.pending + V}, "state.pending run from"),
         ({"pending": state.pending.to("meta")}, "state.pending is on meta"),
-        ({"memories": (state.memories[0], 3)}, "state is a int; expected the CMSState"),
+        ({"memories": (state.memories[0], 3)}, "state is a int; expected a CMSState"),
         ({"memories": (state.memories[0], None)}, "only some"),
         ({"mixers": (state.mixers[0], 3)}, "CausalAttention: state is a int"),
         ({"mixers": None}, "mixers"),
@@ -431,6 +447,20 @@ def test_bad_input_is_named_before_anything_is_computed():
     for bad in (None, [1.0], torch.zeros(()), torch.zeros(2, 16, device="meta")):
         with pytest.raises(ShapeError, match="HopeClassifier: images"):
             classifier(bad)
+        with pytest.raises(ShapeError, match="CMSClassifier: inputs"):
+            CMSClassifier(16, 2, dim=4)(bad)
+    for bad in (None, [1.0], tokens + V, tokens.bool(), tokens.float(), tokens[0], tokens.to("meta")):
+        with pytest.raises(ShapeError, match="CharacterWindow: tokens"):
+            CharacterWindow(V, 4)(bad)
+    for scores, followed, words in [
+        (torch.zeros(2, 15), tokens, r"scores has shape \(2, 15\)"),
+        (torch.zeros(2, 14, V), tokens, r"tokens has shape \(2, 15\); expected \(2, 14\)"),
+        (torch.zeros(2, 15, 2), tokens, "tokens run from .*expected 0 to 1"),
+        (torch.zeros(2, 1, V), tokens[:, :1], "tokens has one token a sequence"),
+        (torch.zeros(2, 15, V) / 0, tokens, "scores holds"),
+    ]:
+        with pytest.raises(ShapeError, match=words):
+            next_token_loss(scores, followed)
 
 
 @pytest.mark.parametrize("name", MIXERS)
@@ -442,7 +472,7 @@ def test_a_mixer_names_what_does_not_fit(name):
         with pytest.raises(ShapeError, match=r"x |input "):
             mixer(bad)
     if name in ("self-modifying", "titans"):
-        foreign = [state.map(torch.Tensor.double)]
+        foreign = [map_tensors(torch.Tensor.double, state)]
     else:
         held = state if isinstance(state, tuple) else (state,)
         foreign = [tuple(w.double() for w in held), (*held, held[0]), (*held[:-1], held[-1][..., :-1])]

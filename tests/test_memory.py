@@ -16,6 +16,7 @@ RULES = {
     "titans": (titans_write, reference.titans_write, {}),
     "mlp_dgd": (mlp_dgd_write, reference.mlp_dgd_write, {}),
     "mlp_dgd_dot_without_erase": (mlp_dgd_write, reference.mlp_dgd_write, {"objective": "dot", "erase": False}),
+    "mlp_dgd_without_skip": (mlp_dgd_write, reference.mlp_dgd_write, {"residual": False}),
     "mlp_dgd_factor_2": (mlp_dgd_write, reference.mlp_dgd_write, {"gradient_factor": 2.0}),
 }
 # Both forms are exact; what is left is the rounding of float64 over a hundred tokens.
@@ -224,6 +225,9 @@ def test_strong_forgetting_keeps_outputs_and_gradients_finite(rule):
         ({"objective": "l3"}, SettingError, "objective 'l3'.*Did you mean 'l2'"),
         ({"objective": None}, SettingError, "objective None"),
         ({"gradient_factor": "2"}, SettingError, r"gradient_factor is '2'; expected a number in \(0, inf\)"),
+        ({"erase": "no"}, SettingError, "erase is 'no'; expected a bool"),
+        ({"key": torch.zeros(2, 3, 4).to_sparse()}, ShapeError, "key is torch.sparse_coo"),
+        ({"inner_lr": True}, SettingError, "inner_lr is True"),
         ({"state": None}, ShapeError, "state is a NoneType"),
         ({"state": (torch.zeros(2, 4, 4), None)}, ShapeError, "state is a tuple|state.down is a NoneType"),
     ],
@@ -234,6 +238,18 @@ def test_what_does_not_fit_is_named(function, change, error, message):
     state = MLPWeights(torch.zeros(2, 6, 4), torch.zeros(2, 4, 6)) if function is mlp_dgd_write else torch.zeros(2, 4, 4)
     with pytest.raises(error, match=message):
         function(**{"state": state} | arguments | change)
+
+
+def test_other_kinds_of_memory_are_named():
+    up, down, x = torch.zeros(2, 6, 4), torch.zeros(2, 4, 6), torch.zeros(2, 3, 4)
+    for call, words in [
+        (lambda: mlp_dgd_write((up, down), x, x), "state is a tuple; expected MLPWeights"),
+        (lambda: dgd_write(MLPWeights(up, down), x, x), r"state is a MLPWeights; expected a tensor \(..., Dv, Dk\)"),
+        (lambda: dgd_write(torch.zeros(2, 4, 4, device="meta"), x, x), "key is on cpu; expected meta"),
+        (lambda: mlp_read(MLPWeights(up, down), x, residual=None), "residual is None; expected a bool"),
+    ]:
+        with pytest.raises(SettingError, match=words):
+            call()
 
 
 @pytest.mark.parametrize("momentum", ["0.5", None, -0.1, 1.0, float("nan"), True])

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from nllab.errors import SettingError, ShapeError
-from nllab.memory import SelfModifyingTitans, delta_write, dgd_write, reference
+from nllab.memory import SelfModifyingTitans, delta_write, detach, dgd_write, reference
+from nllab.memory.titans import map_tensors
 
 # Both forms are exact; what is left is the rounding of float64 over a hundred tokens.
 EXACT = 1e-10
@@ -58,6 +60,10 @@ def relative(found, expected):
 
 def joined(tensors):
     return [torch.cat([tensor.double().flatten() for tensor in tensors])]
+
+
+def tensors(state):
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor)]
 
 
 def in_order(weights):
@@ -118,7 +124,7 @@ def test_a_sequence_in_pieces_is_the_whole(variant, device):
         pieces.append(y)
     assert relative([torch.cat(pieces, 1)], [whole]) < EXACT
     assert state.position == last.position
-    assert relative(state.tensors(), last.tensors()) < EXACT
+    assert relative(tensors(state), tensors(last)) < EXACT
     wanted, found = (torch.autograd.grad(y.square().sum(), [x, *memory.parameters()]) for y in (whole, torch.cat(pieces, 1)))
     assert relative(found, wanted) < EXACT
 
@@ -143,7 +149,7 @@ def test_sequences_of_a_batch_do_not_meet(kind):
     alone = torch.cat([memory(row)[0] for row in x.split(1)])
     assert relative([together], [alone]) < EXACT
     y, state = memory(x[:, :9])
-    one = state.map(lambda w: w.unflatten(0, (3, -1))[1].clone())
+    one = map_tensors(lambda w: w.unflatten(0, (3, -1))[1].clone(), state)
     assert relative([memory(x[1:2, 9:], one)[0]], [together[1:2, 9:]]) < EXACT
 
 
@@ -154,7 +160,7 @@ def test_gradcheck(kind):
 
     def outputs(x, *parameters):
         y, state = torch.func.functional_call(memory, dict(zip(names, parameters, strict=True)), (x,))
-        return y, *state.tensors()
+        return y, *tensors(state)
 
     assert torch.autograd.gradcheck(outputs, (tokens(1, 5, dim=2).requires_grad_(), *values), fast_mode=True)
 
@@ -293,7 +299,7 @@ def test_under_autocast_state_and_writes_stay_in_float32(kind, device):
         y, state = memory(x)
     assert y.dtype == torch.bfloat16
     expected, wanted = memory(x.float())
-    for found, exact in zip(state.tensors(), wanted.tensors(), strict=True):
+    for found, exact in zip(tensors(state), tensors(wanted), strict=True):
         assert found.dtype == torch.float32
         assert torch.equal(found, exact)
     assert torch.equal(y, expected.bfloat16())
@@ -302,10 +308,10 @@ def test_under_autocast_state_and_writes_stay_in_float32(kind, device):
 def test_a_call_leaves_the_state_it_was_given_as_it_was():
     memory = layer(chunk_size=4, momentum=0.5)
     _, state = memory(tokens(2, 6))
-    before = [w.clone() for w in state.tensors()]
+    before = [w.clone() for w in tensors(state)]
     memory(tokens(2, 9), state)
-    assert all(torch.equal(a, b) for a, b in zip(before, state.tensors(), strict=True))
-    assert not any(w.requires_grad for w in state.detach().tensors())
+    assert all(torch.equal(a, b) for a, b in zip(before, tensors(state), strict=True))
+    assert not any(w.requires_grad for w in tensors(detach(state)))
 
 
 @pytest.mark.parametrize(
@@ -336,6 +342,10 @@ def test_a_call_leaves_the_state_it_was_given_as_it_was():
         ({"max_inner_lr": float("nan")}, "max_inner_lr is nan"),
         ({"max_norm": 0.0}, r"max_norm is 0.0; .*\(0, inf\)"),
         ({"max_norm": float("inf")}, r"max_norm is inf; .*\(0, inf\)"),
+        ({"heads": True}, "heads is True"),
+        ({"erase": "no"}, "erase is 'no'; expected a bool"),
+        ({"retention": 1}, "retention is 1; expected a bool"),
+        ({"generator": 7}, "generator is 7; expected a Generator"),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings, message):
@@ -353,6 +363,8 @@ def test_settings_that_cannot_be_are_named(settings, message):
         (torch.zeros(2, 3, DIM, dtype=torch.int64), "x is torch.int64"),
         (torch.zeros(2, 3, DIM, device="meta"), "x is on meta; expected cpu"),
         (torch.full((2, 3, DIM), float("nan")), "x holds 24 values of 24 that are NaN"),
+        (torch.zeros(2, 3, DIM).to_sparse(), "x is torch.sparse_coo; expected a tensor"),
+        (torch.zeros(0, 3, DIM), r"x has shape \(0, 3, 4\); .*B 1 or more"),
         ([[0.0]], "x is a list"),
     ],
 )
@@ -361,20 +373,37 @@ def test_inputs_that_do_not_fit_are_named(x, message):
         SelfModifyingTitans(DIM)(x)
 
 
+def test_what_is_not_a_switch_or_a_state_is_named():
+    memory, x = SelfModifyingTitans(DIM), torch.ones(2, 3, DIM)
+    with pytest.raises(SettingError, match="writes is 'no'; expected a bool"):
+        memory(x, writes="no")
+    for batch in (0, True, "2", 1.0):
+        with pytest.raises(SettingError, match=f"batch is {batch!r}"):
+            memory.start(batch)
+    good = memory.start(2)
+    for state, message in [
+        (None, "state is None; expected a MemoryState"),
+        (good._replace(recent=None), "state.recent is None; expected a Tensor"),
+        (good._replace(running=()), "state.running is 0 parts"),
+    ]:
+        with pytest.raises(SettingError, match=message):
+            memory.fast_weights(state)
+
+
 def test_states_that_do_not_fit_are_named():
     memory, x = SelfModifyingTitans(DIM), torch.ones(2, 3, DIM)
     other = SelfModifyingTitans(DIM, hidden=5)
     good = memory(x)[1]
     for state, message in [
-        (memory(torch.ones(3, 3, DIM))[1], r"state.boundary.0.0 \(of 2 sequences\) has shape \(3, 4, 4\); expected \(2, 4, 4\)"),
-        (other(x)[1], r"state.boundary.0 is 3 parts; expected 1 parts.*other settings"),
-        (good.map(torch.Tensor.double), "state.boundary.0.0 .*is torch.float64; expected torch.float32"),
-        (good.map(lambda w: w.to("meta")), "state.boundary.* is on meta; expected cpu"),
-        (good.map(lambda w: w * float("nan")), "state.boundary.* holds .* NaN"),
+        (memory(torch.ones(3, 3, DIM))[1], r"state.boundary.0.0 has shape \(3, 4, 4\); expected \(2, 4, 4\)"),
+        (other(x)[1], r"state.boundary.0 is 3 parts; expected a tuple of 1"),
+        (map_tensors(torch.Tensor.double, good), "state.boundary.0.0 .*is torch.float64; expected torch.float32"),
+        (map_tensors(lambda w: w.to("meta"), good), "state.boundary.* is on meta; expected cpu"),
+        (map_tensors(lambda w: w * float("nan"), good), "state.boundary.* holds .* NaN"),
         (good._replace(recent=good.recent / 0), "state.recent .*holds 24 values .* NaN"),
-        (torch.zeros(2, 4), "state is a Tensor; expected the MemoryState"),
-        (good._replace(velocity=()), "state.velocity is 0 parts; expected 1"),
-        (good._replace(running=None), "state.running is a NoneType; expected 1 parts"),
+        (torch.zeros(2, 4), "state is a Tensor; expected a MemoryState"),
+        (good._replace(velocity=()), "state.velocity is 0 parts; expected a tuple of 1"),
+        (good._replace(running=None), "state.running is a NoneType; expected a tuple of 1"),
         (good._replace(running=(None,)), "state.running.0 is a NoneType"),
         (good._replace(running=((None,),)), "state.running.0.0 .*is a NoneType; expected a tensor"),
         (good._replace(recent=None), "state.recent .*is a NoneType"),
@@ -397,7 +426,7 @@ def test_compiled_it_is_the_layer_itself(settings):
         start = x.clone().requires_grad_()
         y, state = run(start)
         again, last = run(start, state)
-        values = [y, again, *last.tensors()]
+        values = [y, again, *tensors(last)]
         return values, torch.autograd.grad(sum(v.sin().sum() for v in values), [start, *memory.parameters()])
 
     for found, expected in zip(everything(torch.compile(memory, backend="aot_eager")), everything(memory), strict=True):

@@ -9,3 +9,4 @@ from nllab.memory.rules import mlp_read as mlp_read
 from nllab.memory.rules import titans_write as titans_write
 from nllab.memory.titans import MemoryState as MemoryState
 from nllab.memory.titans import SelfModifyingTitans as SelfModifyingTitans
+from nllab.memory.titans import detach as detach

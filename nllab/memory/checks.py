@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nllab.errors import SettingError, ShapeError, check_whole
+from nllab.errors import SettingError, ShapeError, check_whole, check_wholes
 
 HALF = (torch.float16, torch.bfloat16)
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether its values can be looked at: on the meta device there are none, and while compiling none yet."""
+    return not torch.compiler.is_compiling() and not tensor.is_meta
+
+
 def check_heads(dim: int, heads: int) -> None:
-    check_whole("dim", dim)
-    check_whole("heads", heads)
+    check_wholes(dim=dim, heads=heads)
     if dim % heads:
         raise SettingError(f"dim is {dim} and heads is {heads}; dim must be a multiple of heads.")
 
@@ -29,8 +34,9 @@ def check_tensor(
     sizes = {} if sizes is None else sizes
     wanted = tuple(sizes.get(n, n) if isinstance(n, str) else n for n in shape)
     expected = f"({', '.join(map(str, wanted))})" + "".join(f", {n} 1 or more" for n in wanted if isinstance(n, str) and n.isupper())
-    if not isinstance(tensor, Tensor):
-        raise ShapeError(f"{name} is a {type(tensor).__name__}; expected a tensor {expected}.")
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        kind = tensor.layout if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+        raise ShapeError(f"{name} is {kind}; expected a tensor {expected}.")
     found = tuple(tensor.shape)
     if len(found) != len(wanted) or not all(
         size == n or (isinstance(n, str) and size >= n.isupper()) for n, size in zip(wanted, found, strict=True)
@@ -45,8 +51,40 @@ def check_tensor(
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Not done while compiling: what it looks for is known only when the graph runs."""
     # A sum over any NaN or infinity is one itself, and costs less than looking at each number.
-    if not torch.compiler.is_compiling() and not tensor.detach().sum().isfinite() and not tensor.isfinite().all():
+    if readable(tensor) and not tensor.detach().sum().isfinite() and not tensor.isfinite().all():
         bad = int((~tensor.isfinite()).sum())
         raise ShapeError(f"{name} holds {bad} values of {tensor.numel()} that are NaN or infinite; expected finite numbers.")
+
+
+def check_tokens(name: str, tokens: object, vocabulary: int, like: Tensor, length: str = "T", sizes: dict[str, int] | None = None) -> None:
+    """Raise ShapeError unless they are (B, T) integers from 0 to vocabulary - 1, on the device of `like`."""
+    check_tensor(name, tokens, ("B", length), like.new_empty(0, dtype=torch.long), (torch.int32,), sizes)
+    if isinstance(tokens, Tensor) and tokens.numel() and readable(tokens):
+        low, high = (int(extreme) for extreme in tokens.aminmax())
+        if low < 0 or high >= vocabulary:
+            raise ShapeError(f"{name} run from {low} to {high}; expected 0 to {vocabulary - 1}.")
+
+
+def check_state(name: str, found: Any, expected: Any, like: Tensor, others: Collection = (), sizes: dict[str, int] | None = None) -> None:
+    """Raise ShapeError unless a state has the tuples and mappings of `expected`, with tensors of the shapes that stand there as lists.
+
+    `like`, `others` and `sizes` as in `check_tensor`; where `expected` holds an integer the state needs one, 0 or more.
+    """
+    sizes = {} if sizes is None else sizes
+    if isinstance(expected, list):
+        return check_tensor(name, found, expected, like, others, sizes)
+    if isinstance(expected, int):
+        return check_whole(name, found, 0)
+    if isinstance(expected, dict):
+        if not isinstance(found, Mapping) or set(found) != set(expected):
+            held = tuple(found) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+            raise ShapeError(f"{name} are {held}; expected tensors for {tuple(expected)}.")
+        parts = [(f"[{key!r}]", found[key], part) for key, part in expected.items()]
+    else:
+        if type(found) is not type(expected) or len(found) != len(expected):
+            held = f"{len(found)} parts" if type(found) is tuple else f"a {type(found).__name__}"
+            raise ShapeError(f"{name} is {held}; expected a {type(expected).__name__} of {len(expected)}, as an earlier call returned it.")
+        parts = [(f".{key}", *pair) for key, *pair in zip(getattr(expected, "_fields", range(len(expected))), found, expected, strict=True)]
+    for key, mine, own in parts:
+        check_state(name + key, mine, own, like, others, sizes)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nllab.memory.checks import readable
 from nllab.memory.rules import Objective, Span, advance, advance_with_momentum, settle, silu_with_slope, take_away
 
 GATES = ("inner_lr", "retention")
@@ -51,10 +52,19 @@ def limit(weights: Weights, max_norm: float) -> Weights:
     bounds = [max_norm * w.shape[-2] ** 0.5 for w in weights]
     norms = [torch.linalg.vector_norm(w, dim=(-2, -1), keepdim=True) for w in weights]
     # Nearly always nothing is above, and to see it costs less than to multiply by 1, unless a GPU has to be waited for.
-    if weights[0].device.type == "cpu" and not torch.compiler.is_compiling():
-        if all(bool((norm <= bound).all()) for bound, norm in zip(bounds, norms, strict=True)):
-            return weights
+    if not weights[0].is_cuda and readable(weights[0]) and all((n <= bound).all() for n, bound in zip(norms, bounds, strict=True)):
+        return weights
     return tuple(w * (bound / norm.clamp_min(bound)) for w, bound, norm in zip(weights, bounds, norms, strict=True))
+
+
+def advance_all(
+    runs: list[tuple[Span, Tensor, Tensor | None]], running: Weights, velocity: Weights, momentum: float
+) -> tuple[Weights, Weights]:
+    """Every matrix of a group, and its momentum, after its own run of tokens: what they are, their drive, their recall if it is known."""
+    if not momentum:
+        return tuple(advance(tokens, w, drive, recall) for (tokens, drive, recall), w in zip(runs, running, strict=True)), ()
+    moved = [advance_with_momentum(run[0], w, s, run[1], momentum) for run, w, s in zip(runs, running, velocity, strict=True)]
+    return tuple(w for w, _ in moved), tuple(s for _, s in moved)
 
 
 class LinearMemories(nn.Module):
@@ -121,10 +131,7 @@ class LinearMemories(nn.Module):
             drive = rate * ((value - key if is_l2 else value) @ state.mT)
         else:
             drive = rate * (value - key @ state.mT if is_l2 else value)
-        if not momentum:
-            return (advance(tokens, running[0], drive),), ()
-        weight, speed = advance_with_momentum(tokens, running[0], velocity[0], drive, momentum)
-        return (weight,), (speed,)
+        return advance_all([(tokens, drive, None)], running, velocity, momentum)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
         return read @ maps["memory"] if maps else read
@@ -209,12 +216,9 @@ class MLPMemories(nn.Module):
         drive, gates_drive = rate * target, rate * gates_target
         felt = torch.cat([gates_drive * gate_down, drive @ down], 1)
         to_maps = tokens._replace(key=maps_at_key, overlap=None, rate=None, erased=None, coupling=None)
-        runs = [(tokens, felt * slope), (to_maps, drive), (to_maps._replace(key=gates_at_key), gates_drive)]
-        if not momentum:
-            recalls = (recall if boundary is running else None, None, None)
-            return tuple(advance(run, w, d, known) for (run, d), w, known in zip(runs, running, recalls, strict=True)), ()
-        moved = [advance_with_momentum(run, w, s, d, momentum) for (run, d), w, s in zip(runs, running, velocity, strict=True)]
-        return tuple(w for w, _ in moved), tuple(s for _, s in moved)
+        to_gates = to_maps._replace(key=gates_at_key)
+        runs = [(tokens, felt * slope, recall if boundary is running else None), (to_maps, drive, None), (to_gates, gates_drive, None)]
+        return advance_all(runs, running, velocity, momentum)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
         return read

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nllab.errors import ShapeError, check_choice, check_number, check_whole
-from nllab.memory.checks import check_tensor
+from nllab.errors import ShapeError, check_choice, check_number, check_type, check_whole
+from nllab.memory.checks import check_state, check_tensor, readable
 
 Objective = Literal["l2", "dot"]
 Rate = Tensor | float
@@ -60,6 +60,11 @@ def span(key: Tensor, log_retention: Tensor, erase: Tensor | None) -> Span:
     # Differences above the diagonal are positive and could overflow.
     decay = (before - total.mT).tril(-1).exp()
     return Span(key, total, kept, kept_since, overlap, erase, erase * before.exp(), overlap * decay)
+
+
+def in_full(state: Tensor) -> torch.autocast:
+    """Memories are written in their own precision, whatever precision the caller's products run in."""
+    return torch.autocast(state.device.type, enabled=False)
 
 
 def survival(tokens: Span) -> Tensor:
@@ -112,7 +117,7 @@ def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Te
 
     Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of one number).
     """
-    first = _check_state(weights, 2)
+    first = _check_memory(weights, MLPWeights)
     *lead, _, width = first.shape
     check_tensor("query", query, (*lead, "T", width), first, ())
     _check_skip(residual, width, weights.down.shape[-2])
@@ -122,12 +127,6 @@ def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Te
 def _read(weights: MLPWeights, query: Tensor, residual: bool) -> Tensor:
     output = F.silu(query @ weights.up.mT) @ weights.down.mT
     return query + output if residual else output
-
-
-def exactly(state: Tensor | MLPWeights) -> torch.autocast:
-    """Memories are written in the state's own precision, whatever precision the caller's products run in."""
-    first = state if isinstance(state, Tensor) else state.up
-    return torch.autocast(first.device.type, enabled=False)
 
 
 def hebbian_write(
@@ -184,9 +183,9 @@ def dgd_write(
     """
     check_number("momentum", momentum, "[0, 1)")
     check_number("gradient_factor", gradient_factor, "(0, inf)")
-    chunks = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective)
+    chunks = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, erase)
     velocity, reads = torch.zeros_like(state), []
-    with exactly(state):
+    with in_full(state):
         for k, v, q, rate, keep in chunks:
             reads.append(q @ state.mT if q is not None else None)
             drive = gradient_factor * rate * (v - k @ state.mT if objective == "l2" else v)
@@ -232,9 +231,9 @@ def mlp_dgd_write(
         other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
     """
     check_number("gradient_factor", gradient_factor, "(0, inf)")
-    chunks, reads = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, matrices=2), []
+    chunks, reads = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, erase, kind=MLPWeights), []
     _check_skip(residual, state.up.shape[-1], state.down.shape[-2])
-    with exactly(state):
+    with in_full(state.up):
         for k, v, q, rate, keep in chunks:
             reads.append(_read(state, q, residual) if q is not None else None)
             hidden, slope = silu_with_slope(k @ state.up.mT)
@@ -256,7 +255,7 @@ def silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
 def _write_exactly(state, chunks, *, erases):
     """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just written."""
     reads = []
-    with exactly(state):
+    with in_full(state):
         for k, v, q, rate, keep in chunks:
             tokens = span(k, _log(keep), rate if erases else None)
             change = -rate * v
@@ -277,12 +276,13 @@ def _joined(reads: list) -> Tensor | None:
     return None if not reads or reads[0] is None else torch.cat(reads, dim=-2)
 
 
-def _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective="l2", *, matrices=1):
+def _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective="l2", erase=True, *, kind: type = Tensor):
     """Keys, values, queries or None, rates and retentions (..., C, 1) of every chunk, in the state's dtype, once all have been checked."""
     check_whole("chunk_size", chunk_size)
     check_choice("objective", objective, OBJECTIVES)
-    first = _check_state(state, matrices)
-    lead, width, out, sizes = first.shape[:-2], first.shape[-1], (state[-1] if matrices == 2 else state).shape[-2], {}
+    check_type("erase", erase, bool)
+    first = _check_memory(state, kind)
+    lead, width, out, sizes = first.shape[:-2], first.shape[-1], (state if kind is Tensor else state.down).shape[-2], {}
     for name, tensor, wide in (("key", key, width), ("value", value, out), ("query", query, width)):
         if name != "query" or tensor is not None:
             check_tensor(name, tensor, (*lead, "T", wide), first, sizes=sizes)
@@ -299,27 +299,27 @@ def _per_token(name: str, rate: Rate, shape: tuple[int, ...], like: Tensor) -> T
         check_number(name, rate, interval)
         return like.new_full((*shape, 1), float(rate))
     check_tensor(f"{name}, a number or one per token,", rate, shape if rate.dim() else (), like)
-    if name == "retention" and not torch.compiler.is_compiling():
+    if name == "retention" and readable(rate):
         for extreme in rate.detach().aminmax():
             check_number("a value of retention", extreme.item(), interval)
     return rate.to(like.dtype).expand(shape).unsqueeze(-1)
 
 
-def _check_state(state, matrices: int) -> Tensor:
-    """The first matrix of a memory (one matrix, or up and down), after all of them have been found to fit together."""
-    weights = (state,) if matrices == 1 else state
-    shapes = {"state": ("Dv", "Dk")} if matrices == 1 else {"state.up": ("E", "Dk"), "state.down": ("Dv", "E")}
-    first = weights[0] if isinstance(weights, tuple) and len(weights) == matrices else None
-    if not isinstance(first, Tensor) or first.dim() < 2 or first.dtype not in (torch.float32, torch.float64):
-        expected = "a tensor (..., Dv, Dk)" if matrices == 1 else "MLPWeights of up (..., E, Dk) and down (..., Dv, E)"
-        found = f"{first.dtype} of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(state).__name__}"
+def _check_memory(state, kind: type) -> Tensor:
+    """The first matrix of a memory (a tensor, or MLPWeights), after all of them have been found to fit together."""
+    first = state.up if isinstance(state, MLPWeights) else state
+    of_kind = isinstance(state, kind) and isinstance(first, Tensor)
+    if not of_kind or first.dim() < 2 or first.dtype not in (torch.float32, torch.float64):
+        expected = "a tensor (..., Dv, Dk)" if kind is Tensor else "MLPWeights of up (..., E, Dk) and down (..., Dv, E)"
+        found = f"{first.dtype} of shape {tuple(first.shape)}" if of_kind else f"a {type(state).__name__}"
         raise ShapeError(f"state is {found}; expected {expected}, in float32 or float64.")
-    sizes: dict[str, int] = {}
-    for (name, shape), weight in zip(shapes.items(), weights, strict=True):
-        check_tensor(name, weight, (*first.shape[:-2], *shape), first, (), sizes)
+    lead = first.shape[:-2]
+    shapes = [*lead, "Dv", "Dk"] if kind is Tensor else MLPWeights([*lead, "E", "Dk"], [*lead, "Dv", "E"])  # type: ignore[arg-type]
+    check_state("state", state, shapes, first)
     return first
 
 
 def _check_skip(residual: bool, width: int, out: int) -> None:
+    check_type("residual", residual, bool)
     if residual and width != out:
         raise ShapeError(f"state reads {width} numbers and returns {out}; with residual=True they must be as many.")

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import SettingError, ShapeError, check_choice, check_number, check_whole
-from nllab.memory.checks import HALF, check_heads, check_tensor
+from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
+from nllab.memory.checks import HALF, check_heads, check_state, check_tensor
 from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, limit, normal, per_row, unit
-from nllab.memory.rules import OBJECTIVES, Objective, span
+from nllab.memory.rules import OBJECTIVES, Objective, in_full, span
 
 PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
@@ -48,21 +48,13 @@ class MemoryState(NamedTuple):
     recent: Tensor
     position: int
 
-    def detach(self) -> MemoryState:
-        """The same state without its past: outer gradients stop here."""
-        return self.map(Tensor.detach)
 
-    def tensors(self) -> list[Tensor]:
-        """Every tensor of the state, in a fixed order."""
-        groups = (*self.boundary, *self.running, *self.velocity)
-        return [*(weight for group in groups for weight in group), self.recent]
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> MemoryState:
-        """The state with `function` applied to every tensor in it."""
-        return map_tensors(function, self)
+def detach(state: Any) -> Any:
+    """A state, of this layer or any model, without its past: outer gradients stop here."""
+    return map_tensors(Tensor.detach, state)
 
 
-def map_tensors(function: Callable[[Tensor], Tensor], state: Any) -> Any:
+def map_tensors(function: Callable[[Tensor], Any], state: Any) -> Any:
     """A state (tensors in tuples, lists and dicts) with `function` applied to every tensor in it."""
     if isinstance(state, Tensor):
         return function(state)
@@ -124,11 +116,8 @@ class SelfModifyingTitans(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(dim, heads)
-        check_whole("chunk_size", chunk_size)
-        if projection_chunk_size is not None:
-            check_whole("projection_chunk_size", projection_chunk_size)
-        if hidden is not None:
-            check_whole("hidden", hidden)
+        projections_every = chunk_size if projection_chunk_size is None else projection_chunk_size
+        check_wholes(chunk_size=chunk_size, projection_chunk_size=projections_every, hidden=1 if hidden is None else hidden)
         if not isinstance(adaptive, Collection):
             raise SettingError(f"adaptive is {adaptive!r}; expected some of {', '.join(PROJECTIONS)}, () for none.")
         for name in (adaptive := (adaptive,) if isinstance(adaptive, str) else tuple(adaptive)):
@@ -140,12 +129,15 @@ class SelfModifyingTitans(nn.Module):
         # Above 1 the erase overshoots.
         check_number("max_inner_lr", max_inner_lr, "[0, 1]")
         check_number("max_norm", max_norm, "(0, inf)")
+        check_type("erase", erase, bool)
+        check_type("retention", retention, bool)
+        if generator is not None:
+            check_type("generator", generator, torch.Generator)
         self.dim, self.heads, self.width, self.hidden = dim, heads, dim // heads, hidden
         self.adaptive = tuple(name for name in PROJECTIONS if name in adaptive and (retention or name != "retention"))
         self.objective, self.gradient_factor, self.momentum = objective, gradient_factor, momentum
         self.erase, self.retention = erase, retention
         self.conv_window, self.max_inner_lr, self.max_norm = conv_window, max_inner_lr, max_norm
-        projections_every = projection_chunk_size or chunk_size
         # Memories with the same chunk size share their state (linear) or their stacked weights (MLP).
         if not self.adaptive or projections_every == chunk_size:
             self.groups, self.chunk_sizes = ((*self.adaptive, "memory"),), (chunk_size,)
@@ -171,13 +163,15 @@ class SelfModifyingTitans(nn.Module):
 
     def forward(self, x: Tensor, state: MemoryState | None = None, *, writes: bool = True) -> tuple[Tensor, MemoryState]:
         """Read x (B, T, D) and return y (B, T, D) with the state after it. With writes=False the memories stay as they are."""
+        check_type("writes", writes, bool)
         self._check(x, state)
-        with torch.autocast(x.device.type, enabled=False):
+        with in_full(x):
             y, state = self._scan(x.to(self._dtype), self.start(len(x)) if state is None else state, writes)
         return y.to(x.dtype), state
 
     def start(self, batch: int) -> MemoryState:
         """The state before the first token, M_s,0 for every sequence; outer gradients flow back into it."""
+        check_whole("batch", batch)
         weights = self.memories.start(batch)
         velocity = tuple(tuple(torch.zeros_like(w) for w in group) if self.momentum else () for group in weights)
         recent = weights[0][0].new_zeros(batch, max(self.conv_window - 1, 0), self.dim)
@@ -185,6 +179,9 @@ class SelfModifyingTitans(nn.Module):
 
     def fast_weights(self, state: MemoryState) -> dict[str, Weights]:
         """What every memory is after the last token: name → (M,) with M (B, H, d, d), or (up, down) for an MLP; gates have one row."""
+        check_type("state", state, MemoryState)
+        check_type("state.recent", state.recent, Tensor)
+        self._check_state(state, len(state.recent))
         rows = self.memories.fast_weights(state.running, len(state.recent))
         return {name: tuple(w.unflatten(0, (-1, self.heads)) for w in weights) for name, weights in rows.items()}
 
@@ -264,24 +261,10 @@ class SelfModifyingTitans(nn.Module):
     def _check(self, x: Tensor, state: MemoryState | None) -> None:
         sizes: dict[str, int] = {}
         check_tensor("x", x, ("B", "T", self.dim), self.rate_bias, (self._dtype, *HALF), sizes)
-        if state is None:
-            return
-        if not isinstance(state, MemoryState):
-            raise ShapeError(f"state is a {type(state).__name__}; expected the MemoryState that an earlier call returned, or None.")
+        if state is not None:
+            self._check_state(state, sizes["B"])
+
+    def _check_state(self, state: MemoryState, batch: int) -> None:
         with torch.no_grad():
-            _check_part("state", state, self.start(1), sizes["B"])
-
-
-def _check_part(name: str, found: object, expected: object, batch: int) -> None:
-    """Raise ShapeError unless a part of a state is built like that of one sequence, `expected`, and holds `batch` of them."""
-    if isinstance(expected, Tensor):
-        check_tensor(f"{name} (of {batch} sequences)", found, (len(expected) * batch, *expected.shape[1:]), expected, ())
-    elif not isinstance(expected, tuple):
-        check_whole(name, found, 0)
-    elif not isinstance(found, tuple) or len(found) != len(expected):
-        held = f"{len(found)} parts" if isinstance(found, tuple) else f"a {type(found).__name__}"
-        raise ShapeError(f"{name} is {held}; expected {len(expected)} parts. It belongs to a layer with other settings.")
-    else:
-        names = getattr(expected, "_fields", range(len(expected)))
-        for part, mine, own in zip(names, found, expected, strict=True):
-            _check_part(f"{name}.{part}", mine, own, batch)
+            expected = map_tensors(lambda w: [len(w) * batch, *w.shape[1:]], self.start(1))
+        check_state("state", state, expected, self.rate_bias.to(self._dtype))

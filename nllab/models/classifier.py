@@ -11,8 +11,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import SettingError, ShapeError
+from nllab.errors import check_wholes
 from nllab.levels import Level
+from nllab.memory.checks import check_tensor
 from nllab.models.cms import ContinuumMemory
 from nllab.models.front import ConvolutionalFront
 
@@ -49,9 +50,7 @@ class CMSClassifier(nn.Module):
         image_shape: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {"features": features, "classes": classes, "dim": dim, "hidden": hidden}.items():
-            if value < 1:
-                raise SettingError(f"CMSClassifier: {name} is {value}; it must be at least 1.")
+        check_wholes(features=features, classes=classes, dim=dim, hidden=hidden)
         self.features = features
         self.input: nn.Module = nn.Linear(features, dim)
         if image_shape is not None:
@@ -63,8 +62,7 @@ class CMSClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if inputs.ndim != 2 or inputs.shape[1] != self.features:
-            raise ShapeError(f"CMSClassifier: inputs have shape {tuple(inputs.shape)}; expected (batch, {self.features}).")
+        check_tensor("CMSClassifier: inputs", inputs, ("b", self.features), self.head.weight)
         hidden = self.memory.read(F.relu(self.input(inputs)))
         return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 

@@ -9,7 +9,7 @@ A fast weight is one flat row per sequence, (B, P), P the parameters of its bloc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from math import prod
@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from nllab.errors import SettingError, ShapeError, check_choice, check_number, check_whole
+from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
 from nllab.levels import Level, check_period
-from nllab.memory.checks import check_tensor
+from nllab.memory.checks import check_state, check_tensor
 
 Periods = Sequence[int] | Mapping[str, int]
 VARIANTS = ("sequential", "nested", "independent")
@@ -41,8 +41,7 @@ class MLPBlock(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        check_whole("dim", dim)
-        check_whole("hidden", hidden)
+        check_wholes(dim=dim, hidden=hidden)
         self.up = nn.Linear(dim, hidden)
         self.down = nn.Linear(hidden, dim)
         nn.init.zeros_(self.down.weight)
@@ -125,8 +124,13 @@ class ContinuumMemory(nn.Module):
             check_number("inner_lr", inner_lr, "[0, inf)")
         if blocks is None:
             blocks = [MLPBlock(dim, 2 * dim if hidden is None else hidden) for _ in self.periods]
+        check_type("blocks", blocks, Sequence)
         if len(blocks) != len(self.periods):
             raise SettingError(f"blocks are {len(blocks)} for {len(self.periods)} levels; expected one a level.")
+        for name, block in zip(self.periods, blocks, strict=True):
+            check_type(f"The block of level {name!r}", block, nn.Module)
+            if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
+                raise SettingError(f"levels has one named {name!r}; expected a word without a dot that PyTorch's ModuleDict does not use.")
         self.dim, self.variant = dim, variant
         self.blocks = nn.ModuleDict(dict(zip(self.periods, map(deepcopy, blocks), strict=True)))
         count = len(self.periods)
@@ -164,14 +168,17 @@ class ContinuumMemory(nn.Module):
 
     def flat(self, name: str) -> Tensor:
         """All parameters of a level in one row (P,)."""
+        check_choice("level", name, self.periods)
         return torch.cat([p.flatten() for p in self.blocks[name].parameters()])
 
     def start(self, batch: int) -> CMSState:
         """Fresh fast weights: every sequence begins with the parameters, and outer gradients reach them through all later writes."""
+        check_whole("batch", batch)
         return CMSState({name: self.flat(name).expand(batch, -1) for name in self.periods}, {}, 0)
 
     def tokens_to_write(self, position: int) -> int:
         """Tokens from `position` to the next write of any level."""
+        check_whole("position", position, 0)
         return min(period - position % period for period in self.periods.values())
 
     def write(self, state: CMSState, gradients: Mapping[str, Tensor], tokens: int) -> CMSState:
@@ -185,7 +192,7 @@ class ContinuumMemory(nn.Module):
         check_whole("tokens", tokens)
         if tokens > (most := self.tokens_to_write(state.position)):
             raise SettingError(f"tokens is {tokens}; expected 1 to {most}, the next write.")
-        self.check_rows("gradients", gradients, self.periods, batch)
+        check_state("ContinuumMemory: gradients", gradients, self.rows(), next(self.parameters()), sizes={"B": batch})
         return self.advance(state, gradients, tokens)
 
     def advance(self, state: CMSState, gradients: Mapping[str, Tensor], tokens: int) -> CMSState:
@@ -209,6 +216,8 @@ class ContinuumMemory(nn.Module):
 
         The initial state first moves by `meta_rate` towards the weights it led to (a first-order way to learn it; 0 keeps it).
         """
+        check_whole("step", step, 0)
+        check_number("meta_rate", meta_rate, "[0, 1]")
         due = [fast for fast, slow in pairwise(self.periods) if self.variant == "nested" and step > 0 and step % self.periods[slow] == 0]
         for name in due:
             initial = self.get_buffer(f"initial_{name}")
@@ -219,24 +228,17 @@ class ContinuumMemory(nn.Module):
 
     def check_state(self, state: CMSState, batch: int | None = None) -> int:
         """Raise ShapeError unless the state is of this module and holds `batch` sequences (None: any); returns how many."""
-        if not isinstance(state, CMSState):
-            raise ShapeError(f"ContinuumMemory: state is a {type(state).__name__}; expected the CMSState that start or write returned.")
-        check_whole("state.position", state.position, 0)
-        batch = self.check_rows("state.fast_weights", state.fast_weights, self.periods, batch)
-        if state.gradients != {}:
-            self.check_rows("state.gradients", state.gradients, [n for n, p in self.periods.items() if state.position % p], batch)
-        return batch
-
-    def check_rows(self, name: str, rows: Mapping[str, Tensor], levels: Iterable[str], batch: int | None) -> int:
-        """Raise ShapeError unless `rows` holds (B, P) for each of `levels`, B = batch where it is known; returns B."""
-        like, sizes = next(self.parameters()), {} if batch is None else {"B": batch}
-        if not isinstance(rows, Mapping) or set(rows) != set(levels):
-            found = tuple(rows) if isinstance(rows, Mapping) else f"a {type(rows).__name__}"
-            raise ShapeError(f"ContinuumMemory: {name} are {found}; expected tensors (B, P) for {tuple(levels)}.")
-        for level, row in rows.items():
-            count = sum(p.numel() for p in self.blocks[level].parameters())
-            check_tensor(f"ContinuumMemory: {name}[{level!r}]", row, ("B", count), like, (), sizes)
+        expected, sizes = CMSState(self.rows(), {}, 0), {} if batch is None else {"B": batch}  # type: ignore[arg-type]
+        if isinstance(state, CMSState) and state.gradients != {}:
+            check_whole("ContinuumMemory: state.position", state.position, 0)
+            waiting = {name: expected.fast_weights[name] for name, period in self.periods.items() if state.position % period}
+            expected = expected._replace(gradients=waiting)
+        check_state("ContinuumMemory: state", state, expected, next(self.parameters()), sizes=sizes)
         return sizes["B"]
+
+    def rows(self) -> dict[str, list[int | str]]:
+        """The shape (B, P) of every level's weights and gradients."""
+        return {name: ["B", sum(p.numel() for p in block.parameters())] for name, block in self.blocks.items()}
 
 
 def level_names(count: int) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import SettingError, ShapeError
+from nllab.errors import SettingError, check_sizes, check_whole
+from nllab.memory.checks import check_tensor
 
 CELLS = 3  # of the pooling grid, per axis
 THRESHOLD = 0.25  # answers to a patch of unit contrast that count as none
@@ -47,9 +48,11 @@ class ConvolutionalFront(nn.Module):
 
     def __init__(self, shape: tuple[int, int], filters: int = 64) -> None:
         super().__init__()
+        check_sizes("image_shape", shape, 2)
+        check_whole("filters", filters)
         self.side = 6 if min(shape) >= 16 else 3
-        if min(shape) < self.side + CELLS - 1 or filters < 1:
-            raise SettingError(f"A convolutional front end is given images of {shape} and {filters} filters; it needs 5 x 5 pixels and 1.")
+        if min(shape) < self.side + CELLS - 1:
+            raise SettingError(f"A convolutional front end is given images of {shape}; it needs 5 x 5 pixels.")
         self.shape, self.width = tuple(shape), 2 * filters * CELLS**2
         self.filters = nn.Conv2d(1, filters, self.side, bias=False)
         with torch.no_grad():
@@ -57,8 +60,7 @@ class ConvolutionalFront(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         height, width = self.shape
-        if inputs.ndim != 2 or inputs.shape[1] != height * width:
-            raise ShapeError(f"ConvolutionalFront: inputs have shape {tuple(inputs.shape)}; expected (batch, {height * width}).")
+        check_tensor("ConvolutionalFront: inputs", inputs, ("b", height * width), self.filters.weight)
         images = inputs.view(-1, 1, height, width)
         mean, contrast = mean_and_contrast(images, self.side)
         # The filters' sum is taken out, so that learning cannot make them answer to brightness.

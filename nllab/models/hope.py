@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nllab.errors import SettingError, ShapeError, check_choice, check_sizes, check_whole
+from nllab.errors import SettingError, ShapeError, check_choice, check_sizes, check_type, check_whole, check_wholes
 from nllab.levels import Level
-from nllab.memory.checks import check_tensor
-from nllab.memory.titans import SelfModifyingTitans, map_tensors
+from nllab.memory.checks import check_tensor, check_tokens
+from nllab.memory.titans import SelfModifyingTitans, detach
 from nllab.models.cms import CMSState, ContinuumMemory, Periods, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
 
@@ -55,6 +55,8 @@ class Block(nn.Module):
 
     def __init__(self, mixer: nn.Module, memory: ContinuumMemory) -> None:
         super().__init__()
+        check_type("mixer", mixer, nn.Module)
+        check_type("memory", memory, ContinuumMemory)
         self.mixer, self.memory, self.dim = mixer, memory, memory.dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,12 +134,11 @@ class LanguageModel(nn.Module):
 
     def __init__(self, vocabulary: int, blocks: Sequence[Block], *, outputs: int | None = None) -> None:
         super().__init__()
-        check_whole("vocabulary", vocabulary)
-        if outputs is not None:
-            check_whole("outputs", outputs)
-        if not blocks or not all(isinstance(block, Block) for block in blocks):
-            raise SettingError(f"blocks are {[type(block).__name__ for block in blocks]}; expected one Block or more.")
-        if outputs not in (None, vocabulary) and any(b.memory.inner_lr is not None for b in blocks):
+        outputs = vocabulary if outputs is None else outputs
+        check_wholes(vocabulary=vocabulary, outputs=outputs)
+        if not isinstance(blocks, Sequence) or not blocks or not all(isinstance(block, Block) for block in blocks):
+            raise SettingError(f"blocks are {blocks!r:.60}; expected a list of one Block or more.")
+        if outputs != vocabulary and any(b.memory.inner_lr is not None for b in blocks):
             raise SettingError(
                 f"LanguageModel: outputs is {outputs}, vocabulary {vocabulary}; the clock of tokens needs next-token scores."
             )
@@ -146,7 +147,7 @@ class LanguageModel(nn.Module):
         dim = blocks[0].dim
         self.embed = nn.Embedding(vocabulary, dim)
         self.blocks = cast(Sequence[Block], nn.ModuleList(blocks))
-        self.head = nn.Linear(dim, outputs or vocabulary)
+        self.head = nn.Linear(dim, outputs)
 
     def forward(self, tokens: Tensor, *, writes: bool = True) -> Tensor:
         return self.stream(tokens, writes=writes)[0]
@@ -160,6 +161,7 @@ class LanguageModel(nn.Module):
 
         writes=False: neither Titans nor the CMS learn from these tokens; they read what was written before.
         """
+        check_type("writes", writes, bool)
         self.check(tokens, state)
         if state is None:
             state = ModelState((None,) * len(self.blocks), (None,) * len(self.blocks), tokens[:, :0])
@@ -215,22 +217,17 @@ class LanguageModel(nn.Module):
 
         While compiling it looks at no values; the mixers check their own part of the state.
         """
-        like, sizes, size = self.embed.weight.new_empty(0, dtype=torch.long), {}, self.embed.num_embeddings
-        given = [("tokens", tokens, "T")]
-        if state is not None:
-            parts = (state.mixers, state.memories) if isinstance(state, ModelState) else ()
-            if not parts or not all(isinstance(part, tuple) and len(part) == len(self.blocks) for part in parts):
-                raise ShapeError(f"LanguageModel: state is not one of this model, with mixers and memories for {len(self.blocks)} blocks.")
-            if len({memory is None for memory in state.memories}) > 1:
-                raise ShapeError("LanguageModel: state.memories holds None for only some blocks; expected a CMSState for all or none.")
-            given.append(("state.pending", state.pending, "t"))
-        for name, found, length in given:
-            check_tensor(f"LanguageModel: {name}", found, ("B", length), like, (torch.int32,), sizes)
-            if found.numel() and not torch.compiler.is_compiling():
-                low, high = (int(extreme) for extreme in found.aminmax())
-                if low < 0 or high >= size:
-                    raise ShapeError(f"LanguageModel: {name} run from {low} to {high}; expected 0 to {size - 1}.")
-        for block, memory in zip(self.blocks, state.memories if state else [None] * len(self.blocks), strict=True):
+        size, like, sizes = self.embed.num_embeddings, self.embed.weight, {}
+        check_tokens("LanguageModel: tokens", tokens, size, like, sizes=sizes)
+        if state is None:
+            return
+        parts = (state.mixers, state.memories) if isinstance(state, ModelState) else ()
+        if not parts or not all(isinstance(part, tuple) and len(part) == len(self.blocks) for part in parts):
+            raise ShapeError(f"LanguageModel: state is not one of this model, with mixers and memories for {len(self.blocks)} blocks.")
+        if len({memory is None for memory in state.memories}) > 1:
+            raise ShapeError("LanguageModel: state.memories holds None for only some blocks; expected a CMSState for all or none.")
+        check_tokens("LanguageModel: state.pending", state.pending, size, like, "t", sizes)
+        for block, memory in zip(self.blocks, state.memories, strict=True):
             if memory is not None:
                 block.memory.check_state(memory, sizes["B"])
 
@@ -258,13 +255,16 @@ def fresh(weights: Tensor, anchor: Tensor | None, outer: bool) -> Tensor:
     return weights.detach().requires_grad_()
 
 
-def detach(state: Any) -> Any:
-    """A state without its past: outer gradients stop here."""
-    return map_tensors(Tensor.detach, state)
-
-
 def next_token_loss(scores: Tensor, tokens: Tensor) -> Tensor:
-    """Mean cross-entropy (nats per token) of scores (B, T, V) against the tokens (B, T) that follow; the last score has no target."""
+    """Mean cross-entropy (nats per token) of scores (B, T, V) against the tokens (B, T) that follow; the last score has no target.
+
+    Raises: ShapeError where the two do not fit, or there is no following token.
+    """
+    sizes: dict[str, int] = {}
+    check_tensor("scores", scores, ("B", "T", "V"), scores, sizes=sizes)
+    check_tokens("tokens", tokens, sizes["V"], scores, sizes=sizes)
+    if sizes["T"] == 1:
+        raise ShapeError("tokens has one token a sequence; expected 2 or more, since the loss is that of the next one.")
     return F.cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
@@ -283,6 +283,9 @@ def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, param
     mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window" (an MLP), or any other
     of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its MLPs have a single hidden unit.
     """
+
+    if taken := {"levels", "hidden"} & settings.keys():
+        raise SettingError(f"PeerLM chooses {' and '.join(sorted(taken))} itself, to hold `parameters`; leave it out.")
 
     def size(hidden: int) -> int:
         with torch.device("meta"):
@@ -306,6 +309,7 @@ def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_
     Differs from paper: which MLP goes to which level is not said there. For modules of other models see `ContinuumMemory(blocks=...)`.
     Raises: SettingError for more periods than layers, or layers that already hold several levels.
     """
+    check_type("model", model, LanguageModel)
     layers = len(model.blocks)
     check_sizes("periods", periods)
     if list(periods) != sorted(periods):
@@ -350,8 +354,7 @@ class HopeClassifier(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes("shape", shape, 2, 3)
-        for name, value in {"classes": classes, "dim": dim, "layers": layers}.items():
-            check_whole(name, value)
+        check_wholes(classes=classes, dim=dim, layers=layers)
         channels, height, width = shape if len(shape) == 3 else (1, *shape)
         patch = (1, width) if patch is None else patch
         check_sizes("patch", patch, 2)
@@ -369,11 +372,9 @@ class HopeClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor, *, writes: bool = True) -> Tensor:
-        channels, rows, ph, columns, pw = self.grid
-        if not isinstance(images, Tensor) or images.ndim < 2 or not len(images) or images[0].numel() != prod(self.grid):
-            found = f"have shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"are a {type(images).__name__}"
-            raise ShapeError(f"HopeClassifier: images {found}; expected (B, {channels}, {rows * ph}, {columns * pw}).")
-        check_tensor("HopeClassifier: images", images, images.shape, self.place)
+        check_type("writes", writes, bool)
+        flat = images.flatten(1) if isinstance(images, Tensor) and images.dim() > 1 else images
+        check_tensor("HopeClassifier: images, flattened,", flat, ("B", prod(self.grid)), self.place)
         patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         x = self.embed(patches) + self.place
         for block in self.blocks:

@@ -11,22 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nllab.errors import ShapeError, check_whole
-from nllab.memory.checks import HALF, check_heads, check_tensor
-from nllab.memory.rules import delta_write, hebbian_write
+from nllab.errors import check_type, check_whole, check_wholes
+from nllab.memory.checks import HALF, check_heads, check_state, check_tensor
+from nllab.memory.rules import delta_write, hebbian_write, in_full
 
 
-def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, *shapes: tuple[int | str, ...]) -> None:
-    """Raise ShapeError unless x is (B, T, dim) and the state None or tensors of these shapes, one by itself and several in a tuple."""
+def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, expected: Any) -> None:
+    """Raise ShapeError unless x is (B, T, dim) and the state None or built as expected (see `check_state`)."""
     name, like, sizes = type(mixer).__name__, next(mixer.parameters()), {}
     check_tensor(f"{name}: x", x, ("B", "T", dim), like, sizes=sizes)
-    if state is None:
-        return
-    held = (state,) if len(shapes) == 1 else state
-    if not isinstance(held, tuple) or len(held) != len(shapes):
-        raise ShapeError(f"{name}: state is a {type(state).__name__}; expected {len(shapes)} tensors, as an earlier call returned them.")
-    for tensor, shape in zip(held, shapes, strict=True):
-        check_tensor(f"{name}: state", tensor, shape, like, (torch.promote_types(like.dtype, torch.float32), *HALF), sizes)
+    if state is not None:
+        check_state(f"{name}: state", state, expected, like, (torch.promote_types(like.dtype, torch.float32), *HALF), sizes)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -57,13 +52,14 @@ class CausalAttention(nn.Module):
     def __init__(self, dim: int, *, heads: int = 1, rotary: bool = True) -> None:
         super().__init__()
         check_heads(dim, heads)
+        check_type("rotary", rotary, bool)
         self.heads, self.rotary = heads, rotary
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dim = self.out.in_features
-        check_call(self, x, dim, state, *[("B", self.heads, "N", dim // self.heads)] * 2)
+        check_call(self, x, dim, state, (["B", self.heads, "N", dim // self.heads],) * 2)
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
         seen = 0 if state is None else state[0].shape[-2]
         if self.rotary:
@@ -89,6 +85,7 @@ class LinearAttention(nn.Module):
     def __init__(self, dim: int, *, heads: int = 1, delta: bool = False, conv_window: int = 4) -> None:
         super().__init__()
         check_heads(dim, heads)
+        check_type("delta", delta, bool)
         check_whole("conv_window", conv_window)
         self.heads = heads
         self.conv = nn.Parameter(F.one_hot(torch.tensor(conv_window - 1), conv_window).repeat(dim, 1).float())
@@ -99,14 +96,14 @@ class LinearAttention(nn.Module):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         (dim, window), width = self.conv.shape, self.conv.shape[0] // self.heads
         matrix, recent = (self.heads, width + (self.beta is None), width), (window - 1, dim)
-        check_call(self, x, dim, state, ("B", *matrix), ("B", *recent))
+        check_call(self, x, dim, state, (["B", *matrix], ["B", *recent]))
         wide = torch.promote_types(x.dtype, torch.float32)
         matrix, recent = state or (x.new_zeros(len(x), *matrix, dtype=wide), x.new_zeros(len(x), *recent))
         seen = torch.cat([recent, x], 1)
         x = torch.einsum("btdw,dw->btd", seen.unfold(1, window, 1), self.conv)
         q, k, v = (split_heads(part, self.heads).to(wide) for part in self.qkv(x).chunk(3, -1))
         rate = None if self.beta is None else torch.sigmoid(self.beta(x)).transpose(1, 2).to(wide)
-        with torch.autocast(x.device.type, enabled=False):
+        with in_full(x):
             if rate is None:
                 # A last channel that is always 1 sums the weights: the normaliser.
                 y, matrix = hebbian_write(matrix, F.elu(k) + 1, F.pad(v, (0, 1), value=1.0), query=F.elu(q) + 1)
@@ -123,11 +120,12 @@ class LSTM(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        check_whole("dim", dim)
         self.cell = nn.LSTM(dim, dim, batch_first=True)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dim = self.cell.input_size
-        check_call(self, x, dim, state, *[(1, "B", dim)] * 2)
+        check_call(self, x, dim, state, ([1, "B", dim],) * 2)
         return self.cell(x, state)
 
 
@@ -136,12 +134,12 @@ class Window(nn.Module):
 
     def __init__(self, dim: int, *, window: int = 8) -> None:
         super().__init__()
-        check_whole("window", window)
+        check_wholes(dim=dim, window=window)
         self.window = window
         self.linear = nn.Linear(window * dim, dim)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         recent = (self.window - 1, self.linear.out_features)
-        check_call(self, x, recent[-1], state, ("B", *recent))
+        check_call(self, x, recent[-1], state, ["B", *recent])
         seen = torch.cat([x.new_zeros(len(x), *recent) if state is None else state, x], 1)
         return self.linear(seen.unfold(1, self.window, 1).flatten(2)), seen[:, x.shape[1] :]

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nllab.errors import ShapeError
+from nllab.errors import check_wholes
 from nllab.levels import Level
-from nllab.memory.rules import check_whole
+from nllab.memory.checks import check_tokens
 
 
 class CharacterWindow(nn.Module):
@@ -25,14 +25,12 @@ class CharacterWindow(nn.Module):
 
     def __init__(self, vocabulary: int, dim: int = 512, layers: int = 1, *, window: int = 8, hidden: int | None = None) -> None:
         super().__init__()
-        for name, value in {"vocabulary": vocabulary, "dim": dim, "layers": layers, "window": window, "hidden": hidden or dim}.items():
-            check_whole(name, value)
+        hidden = dim if hidden is None else hidden
+        check_wholes(vocabulary=vocabulary, dim=dim, layers=layers, window=window, hidden=hidden)
         self.vocabulary, self.window = vocabulary, window
         self.embed = nn.Linear(window * vocabulary, dim)
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(dim, elementwise_affine=False), nn.Linear(dim, hidden or dim), nn.ReLU(), nn.Linear(hidden or dim, dim)
-            )
+            nn.Sequential(nn.LayerNorm(dim, elementwise_affine=False), nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
@@ -42,10 +40,8 @@ class CharacterWindow(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim != 2 or 0 in tokens.shape or tokens.is_floating_point() or not 0 <= tokens.min() <= tokens.max() < self.vocabulary:
-            expected = f"(B, T) integers from 0 to {self.vocabulary - 1}"
-            raise ShapeError(f"CharacterWindow: tokens are {tuple(tokens.shape)} of {tokens.dtype}; expected {expected}.")
-        seen = F.pad(tokens, (self.window - 1, 0)).unfold(1, self.window, 1)
+        check_tokens("CharacterWindow: tokens", tokens, self.vocabulary, self.head.weight)
+        seen = F.pad(tokens.long(), (self.window - 1, 0)).unfold(1, self.window, 1)
         x = F.one_hot(seen, self.vocabulary).flatten(2).to(self.head.weight.dtype) * self.vocabulary**0.5
         x = torch.relu(self.embed(x))
         for block in self.blocks:
