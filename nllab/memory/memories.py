@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.memory.checks import readable
-from nllab.memory.rules import Objective, Span, advance, advance_with_momentum, settle, silu_with_slope, take_away
+from nllab.memory.rules import Objective, Span, advance, settle, silu_with_slope, take_away
 
 GATES = ("inner_lr", "retention")
 VECTORS = ("key", "value")
@@ -61,10 +61,9 @@ def advance_all(
     runs: list[tuple[Span, Tensor, Tensor | None]], running: Weights, velocity: Weights, momentum: float
 ) -> tuple[Weights, Weights]:
     """Every matrix of a group, and its momentum, after its own run of tokens: what they are, their drive, their recall if it is known."""
-    if not momentum:
-        return tuple(advance(tokens, w, drive, recall) for (tokens, drive, recall), w in zip(runs, running, strict=True)), ()
-    moved = [advance_with_momentum(run[0], w, s, run[1], momentum) for run, w, s in zip(runs, running, velocity, strict=True)]
-    return tuple(w for w, _ in moved), tuple(s for _, s in moved)
+    states = zip(runs, running, velocity or [None] * len(runs), strict=True)
+    moved = [advance(tokens, w, drive, s, momentum, recall) for (tokens, drive, recall), w, s in states]
+    return tuple(w for w, _ in moved), tuple(s for _, s in moved if s is not None)
 
 
 class LinearMemories(nn.Module):

@@ -84,16 +84,13 @@ def take_away(tokens: Span, state: Tensor, taken: Tensor) -> Tensor:
     return tokens.kept * state + (-tokens.kept_since * taken).mT @ tokens.key
 
 
-def advance(tokens: Span, state: Tensor, drive: Tensor, recall: Tensor | None = None) -> Tensor:
-    """One run of tokens without momentum: state (..., Dv, Dk), drive (..., C, Dv), recall K Mᵀ (..., C, Dv) where it is known already."""
-    if tokens.erased is None:
-        return take_away(tokens, state, -drive)
-    change = tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
-    return take_away(tokens, state, settle(tokens, change))
-
-
-def advance_with_momentum(tokens: Span, state: Tensor, velocity: Tensor, drive: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    """One run of tokens with momentum: state and velocity S (..., Dv, Dk), drive (..., C, Dv)."""
+def advance(
+    tokens: Span, state: Tensor, drive: Tensor, velocity: Tensor | None = None, momentum: float = 0.0, recall: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """One run of tokens: state and velocity S (..., Dv, Dk), None without momentum; drive (..., C, Dv); recall K Mᵀ if it is known."""
+    if velocity is None:
+        change = -drive if tokens.erased is None else tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
+        return take_away(tokens, state, settle(tokens, change)), None
     size = drive.shape[-2]
     steps = torch.arange(size + 1, device=drive.device)
     powers = torch.as_tensor(momentum, dtype=drive.dtype, device=drive.device) ** steps
@@ -184,16 +181,12 @@ def dgd_write(
     check_number("momentum", momentum, "[0, 1)")
     check_number("gradient_factor", gradient_factor, "(0, inf)")
     chunks = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, erase)
-    velocity, reads = torch.zeros_like(state), []
+    velocity, reads = torch.zeros_like(state) if momentum else None, []
     with in_full(state):
         for k, v, q, rate, keep in chunks:
             reads.append(q @ state.mT if q is not None else None)
             drive = gradient_factor * rate * (v - k @ state.mT if objective == "l2" else v)
-            tokens = span(k, _log(keep), rate if erase else None)
-            if momentum:
-                state, velocity = advance_with_momentum(tokens, state, velocity, drive, momentum)
-            else:
-                state = advance(tokens, state, drive)
+            state, velocity = advance(span(k, _log(keep), rate if erase else None), state, drive, velocity, momentum)
     return _joined(reads), state
 
 
@@ -239,8 +232,8 @@ def mlp_dgd_write(
             hidden, slope = silu_with_slope(k @ state.up.mT)
             error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
             step = -gradient_factor * rate * error
-            up = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
-            down = advance(span(hidden, _log(keep), None), state.down, step)
+            up, _ = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
+            down, _ = advance(span(hidden, _log(keep), None), state.down, step)
             state = MLPWeights(up, down)
     return _joined(reads), state
 

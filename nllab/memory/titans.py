@@ -88,10 +88,10 @@ class SelfModifyingTitans(nn.Module):
     Raises: SettingError for a setting, ShapeError for an input or state that does not fit, before anything is computed.
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 76-78 (adaptive=()), 83-93.
     Differs from paper: values are bounded, v / sqrt(1 + ‖v‖²) (v̂ = M M x is quadratic in the state and diverges), the targets of MLPs
-        likewise, and matrices by max_norm, which a repeated key or momentum would otherwise drive to infinity; retention is
-        exp(-softplus(.)), so that it can be 1; η and α are one number per token and head, without the skip of Eq. 89; the
-        convolutions act on x; momentum, heads and the convolution are named in the paper, their form is not. v̂ is a constant of the
-        inner gradient, not of the outer one. See also `dgd_write` and `mlp_dgd_write`. M_q is only there when it is read.
+        likewise, and matrices by max_norm, which a repeated key or momentum would otherwise drive to infinity; α is exp(-softplus(.)), so
+        that it can be 1, and η max_inner_lr times a logistic function, both unnamed there; they are one number per token and head, without
+        the skip of Eq. 89; the convolutions act on x; momentum, heads and the convolution are named in the paper, their form is not. v̂ is
+        a constant of the inner gradient, not of the outer one. See also `dgd_write` and `mlp_dgd_write`. M_q is only there when it is read.
     Reference: `reference.self_modifying_titans` is the same, token by token and memory by memory.
     """
 

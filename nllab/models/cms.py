@@ -89,9 +89,10 @@ class ContinuumMemory(nn.Module):
     blocks: modules (D,) -> (D,) to use instead of fresh `MLPBlock`s, one a level, copied: the pretrained MLPs of section 7.3.
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74 (paper symbols: C = period, θ = weights, η = inner_lr).
-    Differs from paper: the sum of Eq. 71 has C terms, not the C+1 of its printed bounds; η is one learned number a level, constant over
-    tokens; in the nested variant the initial state is learned by the outer loop through all writes (clock of tokens) or follows the
-    weights it started (`restart`, clock of steps), not by one more optimizer inside the sequence.
+    Differs from paper: fast levels come first, as in Fig. 5 (Eq. 72 counts from the slowest); the sum of Eq. 71 has C terms, not the C+1
+    of its printed bounds; η is one learned number a level, constant over tokens; in the nested variant the initial state is learned by the
+    outer loop through all writes (clock of tokens) or follows the weights it started (`restart`, clock of steps), not by one more
+    optimizer inside the sequence.
 
     Compile: `torch.compile` of the module gives its outputs and gradients, with a state or without.
     Shapes: x (B, T, dim) · state as made by `start(B)`, or None for the parameters themselves · returns (B, T, dim).
