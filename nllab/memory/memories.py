@@ -94,11 +94,8 @@ class LinearMemories(nn.Module):
         """Initial memories, transposed, one copy per row: "made" (N, 2, d, 1 + d) turns Π x into (rate, key) and (retention, value)."""
         if not self.adaptive:
             return {}
-        empty = {1: self.initial["memory"].new_zeros(self.heads, 1, self.width), self.width: torch.zeros_like(self.initial["memory"])}
-        made = [
-            torch.cat([self.initial[name] if name in self.adaptive else empty[rows] for name, rows in ((gate, 1), (vector, self.width))], 1)
-            for gate, vector in zip(GATES, VECTORS, strict=True)
-        ]
+        none, held = torch.zeros_like(self.initial["memory"]), self.initial
+        made = [torch.cat([held.get(gate, none[:, :1]), held.get(vector, none)], 1) for gate, vector in zip(GATES, VECTORS, strict=True)]
         maps = {"made": torch.stack(made, 1), "memory": self.initial["memory"]}
         if "query" in self.adaptive:
             maps["query"] = self.initial["query"]
@@ -126,10 +123,8 @@ class LinearMemories(nn.Module):
             # v̂ = B v, so B factors out of what is erased and of what is driven.
             pull = (tokens.erased if tokens.erased is not None else 0) + (rate if is_l2 else 0)
             return (take_away(tokens, state, settle(tokens, (pull * key - rate * value) @ state.mT)),), ()
-        if self.adaptive:
-            drive = rate * ((value - key if is_l2 else value) @ state.mT)
-        else:
-            drive = rate * (value - key @ state.mT if is_l2 else value)
+        target = value @ state.mT if self.adaptive else value
+        drive = rate * (target - key @ state.mT if is_l2 else target)
         return advance_all([(tokens, drive, None)], running, velocity, momentum)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
