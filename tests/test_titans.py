@@ -228,6 +228,11 @@ def test_without_writes_it_is_a_static_network(variant):
     assert relative([frozen(x)[0]], [y]) < EXACT
 
 
+def test_a_fresh_convolution_lets_the_current_token_through():
+    weight = layer(dim=64).conv.mean((0, 2))
+    torch.testing.assert_close(weight, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64), atol=0.1, rtol=0)
+
+
 def test_linear_memories_share_one_matrix():
     memory = layer(heads=2, chunk_size=4)
     _, state = memory(tokens(2, 10))
