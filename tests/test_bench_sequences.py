@@ -48,6 +48,29 @@ def test_an_lstm_learns_abab_and_is_scored_on_it():
     assert found.longer == formal.score(model, language, strings.test[1])
 
 
+def test_writes_of_hope_change_almost_nothing_before_it_has_learned():
+    torch.manual_seed(0)
+    mixer = formal.build("HOPE", LANGUAGES["anbn"]).blocks[0].mixer
+    _, state = mixer(torch.nn.functional.layer_norm(torch.randn(3, 40, formal.DIM), (formal.DIM,)))
+    (write,), identity = state.running[0], torch.eye(formal.DIM)
+    assert (write - identity).norm(dim=(1, 2)).max() < 0.05 * identity.norm()
+
+
+def test_hope_learns_an_even_number_and_holds_it_for_longer_strings():
+    torch.manual_seed(0)
+    language = LANGUAGES["aa"]
+    strings = formal.draw(language)
+    found = formal.fit(formal.build("HOPE", language), language, strings, rate=5e-3, steps=formal.STEPS, batch=8, seed=0, check=5)
+    assert (found.train, found.longer) == (1, 1) and found.step <= 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_hope_reaches_every_language(name):
+    (row,) = formal.run_formal(languages=(name,), models=("HOPE",), seeds=1)["rows"]
+    assert row["train"] == [1] and row["longer"] == [1]
+
+
 @pytest.mark.parametrize("name", recall.MODELS)
 def test_recall_models_are_of_one_size(name):
     task = recall.mqar()
