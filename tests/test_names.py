@@ -39,6 +39,14 @@ def test_a_split_can_be_drawn_again():
     assert languages(("de", "tr"), seed=1)[0].test != languages(("de", "tr"), seed=2)[0].test
 
 
+def test_settings_are_chosen_without_a_look_at_the_held_out_names():
+    for language, chosen_on in zip(languages(FIVE), languages(FIVE, validation=True), strict=True):
+        assert chosen_on.train.keys() | chosen_on.test.keys() == language.train.keys()
+        assert 0.1 < len(chosen_on.test) / len(language.train) < 0.2
+    seen = {name.casefold() for language in languages(FIVE, validation=True) for name in language.train.values()}
+    assert not [n for language in languages(FIVE, validation=True) for n in language.test.values() if n.casefold() in seen]
+
+
 def test_a_language_babel_does_not_know():
     with pytest.raises(SettingError, match="Unknown language 'klingon'"):
         languages(("de", "klingon"))

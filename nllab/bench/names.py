@@ -191,9 +191,9 @@ def follow(
     return found
 
 
-def name_lessons(codes: Sequence[str], seed: int = 0) -> tuple[list[Lesson], Alphabet]:
-    """The names of each language as lessons, and the alphabet of all of them."""
-    tongues = languages(codes, seed=seed)
+def name_lessons(codes: Sequence[str], seed: int = 0, validation: bool = False) -> tuple[list[Lesson], Alphabet]:
+    """The names of each language as lessons, and the alphabet of all of them; with `validation`, those that settings are chosen on."""
+    tongues = languages(codes, seed=seed, validation=validation)
     letters = Alphabet(name for tongue in tongues for table in (tongue.train, tongue.test) for name in table.values())
     return [Lesson(t.about, as_rows([*t.train.values()], letters), as_rows([*t.test.values()], letters)) for t in tongues], letters
 

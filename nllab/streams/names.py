@@ -71,13 +71,21 @@ def held_out(tables: Iterable[Mapping[str, str]], share: float, seed: int) -> fr
     return frozenset(taken)
 
 
-def languages(codes: Sequence[str] = FIVE, *, share: float = HELD_OUT, seed: int = 0, minimum: int = 50) -> list[Names]:
+def languages(
+    codes: Sequence[str] = FIVE, *, share: float = HELD_OUT, seed: int = 0, minimum: int = 50, validation: bool = False
+) -> list[Names]:
     """The languages with their training and held-out names; `seed` draws which keys are held out, from all languages and English together.
 
+    validation: leave the held-out names aside altogether, and hold out as large a share of the others in their place, by the same rule:
+        what settings are chosen on.
     Raises: SettingError for a language Babel does not know; DataError for one with fewer than `minimum` names to learn from.
     """
-    tables = {code: names_of(code) for code in codes}
-    test = held_out([names_of("en"), *tables.values()], share, seed)
+    english, tables = names_of("en"), {code: names_of(code) for code in codes}
+    test = held_out([english, *tables.values()], share, seed)
+    if validation:
+        english, *others = ({k: n for k, n in table.items() if k not in test} for table in (english, *tables.values()))
+        tables = dict(zip(tables, others, strict=True))
+        test = held_out([english, *others], share, seed)
     found = []
     for code, table in tables.items():
         about = Locale.parse(code).get_display_name("en") or code
