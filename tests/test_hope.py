@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
 
 from nllab.errors import SettingError, ShapeError
 from nllab.levels import assign
@@ -129,6 +130,8 @@ def test_any_cutting_gives_the_same_scores_and_a_later_token_changes_nothing_bef
     assert not torch.equal(other[0, 6], whole[0, 6])
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), whole, **EXACT)
+        states = [model.stream(tokens[:, :n])[1] for n in (1, 14)]
+    assert not any(w.requires_grad for w in tree_leaves(states) if isinstance(w, torch.Tensor))
     with torch.inference_mode():
         torch.testing.assert_close(model(tokens), whole, **EXACT)
 
@@ -188,6 +191,7 @@ def test_writes_off_leaves_a_static_network():
     assert not torch.allclose(model(tokens), static(tokens))
     _, state = model.stream(tokens[:, :9])
     quiet, after = model.stream(tokens[:, 9:], state, writes=False)
+    assert quiet.shape == (2, 6, V) and after.pending.shape == (2, 0)  # what waited has been read, and is not answered twice
     assert torch.equal(quiet, model.stream(tokens[:, 9:], state, writes=False)[0])
     for before, now in zip(state.memories, after.memories, strict=True):
         assert all(torch.equal(before.fast_weights[n], now.fast_weights[n]) for n in before.fast_weights)
@@ -204,6 +208,8 @@ def test_stacked_levels_at_rate_0_are_the_pretrained_model_bit_for_bit(mixer):
     assert torch.equal(stacked(tokens), pretrained(tokens))
     counts = [sum(p.numel() for n, p in m.named_parameters() if "inner_lr" not in n) for m in (stacked, pretrained)]
     assert counts[0] == counts[1]
+    assert not {p.data_ptr() for p in stacked.parameters()} & {p.data_ptr() for p in pretrained.parameters()}
+    assert stacked.training and not from_pretrained_mlps(pretrained.eval(), (2,)).training
     learning = from_pretrained_mlps(pretrained, (2, 6), inner_lr=0.1)
     torch.testing.assert_close(learning(tokens)[:, :2], pretrained(tokens)[:, :2])
     assert (learning(tokens)[:, 2:] - pretrained(tokens)[:, 2:]).abs().max() > 1e-4
@@ -265,6 +271,24 @@ def test_levels_hold_every_parameter_and_write_together_across_blocks(model):
     assert [level.name for level in levels] == ["input", "mixer", *model.blocks[0].memory.periods, "head"]
     assert sum(len(names) for names in held.values()) == len(list(model.parameters()))
     assert {n.split(".")[1] for n in held["fast"]} == {"0", "1"}
+
+
+def test_levels_of_several_blocks_are_ordered_from_fast_to_slow():
+    model = LanguageModel(V, [Hope(4, {"slow": 8}), Hope(4, {"fast": 2})])
+    assert [level.name for level in model.levels()] == ["input", "mixer", "fast", "slow", "head"]
+
+
+def test_plain_titans_neither_erases_nor_generates():
+    mixer = Hope(4, (1,), mixer="titans").mixer
+    assert not mixer.erase and mixer.adaptive == () and mixer.momentum == 0.9
+
+
+def test_the_classifier_reads_without_writing_if_told():
+    model, images = stirred(HopeClassifier((6, 4), 3, 8, chunk_size=2, levels=(1,)), dtype=torch.float32), torch.randn(2, 6, 4)
+    static = deepcopy(model)
+    static.blocks[0].mixer.max_inner_lr, static.blocks[0].mixer.retention = 0.0, False
+    torch.testing.assert_close(model(images, writes=False), static(images))
+    assert not torch.allclose(model(images), static(images))
 
 
 def test_the_classifier_cuts_images_into_patches_in_reading_order():

@@ -310,6 +310,24 @@ def test_under_autocast_state_and_writes_stay_in_float32(kind, device):
     assert torch.equal(y, expected.bfloat16())
 
 
+@pytest.mark.parametrize("variant", ["linear", "mlp", "plain Titans"])
+def test_a_state_does_not_change_when_an_optimizer_changes_the_layer(variant):
+    memory = layer(**(KINDS | VARIANTS)[variant])
+    with torch.no_grad():
+        _, state = memory(tokens(2, 3))
+        before = [w.clone() for w in tensors(state)]
+        for parameter in memory.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(tensors(state), before, strict=True))
+
+
+def test_a_layer_in_half_precision_keeps_its_state_in_float32():
+    memory, x = layer(dtype=torch.bfloat16), tokens(2, 20, dtype=torch.bfloat16)
+    y, state = memory(x)
+    assert y.dtype == torch.bfloat16 and all(w.dtype == torch.float32 for w in tensors(state))
+    assert relative([y.float()], [layer(dtype=torch.bfloat16).float()(x.float())[0]]) < 1e-2
+
+
 def test_a_call_leaves_the_state_it_was_given_as_it_was():
     memory = layer(chunk_size=4, momentum=0.5)
     _, state = memory(tokens(2, 6))

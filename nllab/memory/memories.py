@@ -86,7 +86,8 @@ class LinearMemories(nn.Module):
     def start(self, batch: int) -> tuple[Weights, ...]:
         memory = per_row(self.initial["memory"], batch)
         if not self.adaptive:
-            return ((memory,),)
+            # A copy, since an optimizer changes the parameter in place, and a state is a value.
+            return ((memory.clone(),),)
         identity = torch.eye(self.width, dtype=memory.dtype, device=memory.device).expand_as(memory)
         return tuple((identity,) for _ in self.groups)
 

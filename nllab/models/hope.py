@@ -210,7 +210,8 @@ class LanguageModel(nn.Module):
                     mixers, memories, scores[-1] = detach(mixers), detach(memories), y.detach()
                 anchor = loss
             answer = torch.cat(scores, 1)[:, already:]
-        return answer if outer else answer.detach(), ModelState(mixers, tuple(memories), segment)
+        state = ModelState(mixers, tuple(memories), segment)
+        return (answer, state) if outer else (answer.detach(), detach(state))
 
     def check(self, tokens: Tensor, state: ModelState | None) -> None:
         """Raise ShapeError unless the tokens, and those that wait in the state, are (B, T) integers of the vocabulary, and the state fits.
