@@ -283,12 +283,14 @@ def test_plain_titans_neither_erases_nor_generates():
     assert not mixer.erase and mixer.adaptive == () and mixer.momentum == 0.9
 
 
-def test_the_classifier_reads_without_writing_if_told():
+def test_the_classifier_reads_without_writing_if_told_and_knows_the_place_of_a_patch():
     model, images = stirred(HopeClassifier((6, 4), 3, 8, chunk_size=2, levels=(1,)), dtype=torch.float32), torch.randn(2, 6, 4)
     static = deepcopy(model)
     static.blocks[0].mixer.max_inner_lr, static.blocks[0].mixer.retention = 0.0, False
     torch.testing.assert_close(model(images, writes=False), static(images))
     assert not torch.allclose(model(images), static(images))
+    torch.nn.init.zeros_(static.place)
+    assert not torch.allclose(model(images, writes=False), static(images))  # a patch's place counts
 
 
 def test_the_classifier_cuts_images_into_patches_in_reading_order():
