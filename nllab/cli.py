@@ -1,4 +1,4 @@
-"""The command line: nllab run | export | compare | bench | dashboard | lab | doctor.
+"""The command line: nllab run | export | compare | sweep | bench | dashboard | lab | doctor.
 
 Results go to stdout (with --json one JSON object and nothing else), progress bars to stderr. Bad input ends with status 2 and one
 message that names the value and what was expected.
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,7 @@ app = typer.Typer(
 errors = Console(stderr=True)
 
 PROBLEM = 2  # exit status for anything the caller can put right
+SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
 DIVERGED = 3  # exit status of a run whose loss was no longer finite; what it measured until then is printed
 
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the experiment; may be repeated.")]
@@ -244,6 +246,38 @@ def compare(
     else:
         _wide().print(learners_table(f"{preset}, {seeds} paired seeds", lines))
     _leave_if_diverged(rows)
+
+
+@app.command()
+def sweep(
+    preset: PresetArgument,
+    over: Annotated[list[str], typer.Option("--over", metavar="KEY=VALUE/VALUE/...", help="Values of a setting to try; may be repeated.")],
+    seeds: SeedsOption = 1,
+    device: DeviceOption = "cpu",
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train every combination of some settings and rank them by average accuracy on validation data."""
+    grid = [[f"{key}={value}" for value in values.split("/")] for key, _, values in (text.partition("=") for text in over)]
+    usual = ["evaluate_on=validation", "evaluate_every=100000", *(settings or [])]
+    tried = {" ".join(changes): experiment_of(preset, [*usual, *changes]) for changes in product(*grid)}
+    rows = {name: run_seeds(experiment, seeds, device=device, label=name) for name, experiment in tried.items()}
+    found = {name: row["metrics"]["average_accuracy"]["mean"] for name, row in rows.items()}
+    ranked = sorted(rows, key=lambda name: -1.0 if found[name] is None or rows[name]["diverged"] else found[name], reverse=True)
+    if as_json:
+        print(
+            json.dumps(
+                {"preset": preset, "seeds": seeds, "best": ranked[0], "rows": {name: rows[name] for name in ranked}}, allow_nan=False
+            )
+        )
+        return
+    table = Table(title=f"{preset}, {seeds} paired seeds, {tried[ranked[0]].evaluate_on} part, best first", title_justify="left")
+    for heading in ("settings", *(score for score in SWEPT)):
+        table.add_column(heading.replace("_", " "))
+    for name in ranked:
+        scores = [_cell(rows[name]["metrics"][score]) for score in SWEPT]
+        table.add_row(name + (", diverged" if rows[name]["diverged"] else ""), *scores)
+    _wide().print(table)
 
 
 def _names(text: str) -> list[str]:

@@ -30,9 +30,9 @@ class Level:
     name: how the level is called on every axis and in every event.
     modules: patterns of module or parameter names (`fnmatch`: "blocks.0.*", "head"); a name also matches everything below it.
     period: steps between two writes, at least 1.
-    rate, retention: what `DeepOptimizer` uses for this level; None takes the optimizer's own.
+    rate, retention, ridge: what `DeepOptimizer` uses for this level; None takes the optimizer's own.
 
-    Raises SettingError for an empty name, no patterns, a period below 1, a negative rate, a retention outside [0, 1].
+    Raises SettingError for an empty name, no patterns, a period below 1, a negative rate, a retention outside [0, 1], a ridge not above 0.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Level:
     period: int = 1
     rate: float | None = None
     retention: float | None = None
+    ridge: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.modules, str):
@@ -54,6 +55,8 @@ class Level:
             raise SettingError(f"Level {self.name!r} has rate {self.rate!r}; a rate is a finite number, 0 or more.")
         if self.retention is not None and not 0 <= self.retention <= 1:
             raise SettingError(f"Level {self.name!r} has retention {self.retention!r}; it lies in [0, 1], and 1 keeps everything.")
+        if self.ridge is not None and not 0 < self.ridge < float("inf"):
+            raise SettingError(f"Level {self.name!r} has ridge {self.ridge!r}; a ridge is a finite number above 0.")
 
     def matches(self, parameter: str) -> bool:
         """Whether a dotted parameter name belongs here: it, or a module that holds it, fits one of the patterns."""

@@ -95,6 +95,15 @@ def test_compare_puts_methods_beside_optimizers():
     assert "samples" in only and "deep" not in only
 
 
+def test_a_sweep_ranks_every_combination_on_validation_data():
+    asked = ["--over", "rate=0/1", "--over", "retention=1/0.9", *SMALL, "--set", "batch_size=100"]
+    result = json.loads(called("sweep", "digits-ab", *asked, "--json"))
+    scores = [row["metrics"]["average_accuracy"]["mean"] for row in result["rows"].values()]
+    assert len(scores) == 4 and scores == sorted(scores, reverse=True) and result["best"].startswith("rate=1 ")
+    assert {row["experiment"]["evaluate_on"] for row in result["rows"].values()} == {"validation"}
+    assert "retention=1 rate=0" in called("sweep", "digits-ab", *asked[2:], "--over", "rate=0", "--set", "evaluate_on=test")
+
+
 def test_bench_retention_writes_and_prints(tmp_path):
     arguments = ["bench", "retention", "--quick", "--seeds", "1", "--no-tune", "--only", "naive", "--only", "joint", "--jobs", "1"]
     out = tmp_path / "r.json"

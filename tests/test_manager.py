@@ -45,14 +45,19 @@ def test_the_first_errors_of_a_life_are_no_event():
     assert not any(found) and neutral(manager)
 
 
-def test_new_inputs_with_errors_are_a_new_task_and_nothing_is_forgotten():
+def test_known_answers_on_new_inputs_let_hidden_levels_loose_and_nothing_is_forgotten():
     manager = settled()
     decisions = live(manager, 5, wrong=0.9, novelty=2.5)
-    assert manager.situation == m.TASK and manager.attention > 0 and manager.rate == 1
+    assert manager.situation == m.WORLD and manager.attention > 0 and manager.rate == 1
     assert manager.retention(True) == manager.retention(False) == 1
-    assert "new task" in decisions[-1].text and decisions[-1].did["attention"] == m.ATTENTION
+    assert "new directions" in decisions[-1].text and decisions[-1].did["attention"] == m.ATTENTION
+    assert (
+        manager.hidden_rate(0.3, 2.0, 3 * m.HORIZON) == 6
+        and manager.hidden_rate(0.3, 1.0, 0) == 0.3
+        and manager.hidden_rate(0.0, 1.0, 1e9) == 0
+    )
     over = live(manager, 30, wrong=0.02, novelty=1.5)
-    assert len(over) == 1 and neutral(manager)
+    assert len(over) == 1 and neutral(manager) and manager.loose, "the inputs are still those of the new task"
 
 
 def test_new_answers_on_familiar_inputs_are_a_new_task_however_much_their_errors_agree():
@@ -62,11 +67,26 @@ def test_new_answers_on_familiar_inputs_are_a_new_task_however_much_their_errors
     assert manager.situation == m.TASK and manager.retention(True) == 1
 
 
-def test_a_task_that_stays_hard_makes_room():
+def test_new_answers_make_hidden_levels_careful_again():
+    manager = settled()
+    live(manager, 5, wrong=0.9, novelty=2.5)
+    live(manager, 30, wrong=0.02, novelty=1.5)
+    live(manager, 10, wrong=1.0, errors=lambda step: [(i, 10 + i % 2) for i in range(10)])
+    assert manager.situation == m.TASK and not manager.loose and manager.hidden_rate(0.3, 1.0, 1e9) == 0.3
+
+
+def test_new_inputs_that_stay_hard_make_room():
     manager = settled()
     live(manager, 3, wrong=0.9, novelty=2.5)
     decisions = live(manager, m.CROWDED + 1, wrong=0.6, novelty=1.5)
     assert manager.situation == m.FULL and manager.retention(False) == m.FOLLOW and "stand in its way" in decisions[-1].text
+
+
+def test_new_answers_that_stay_hard_cost_no_old_ones():
+    """New classes may be harder than those before; that is no reason to forget."""
+    manager = settled()
+    live(manager, 5 * m.CROWDED, wrong=0.6, errors=lambda step: [(i, 10 + i % 2) for i in range(10)])
+    assert manager.situation == m.TASK and manager.retention(True) == manager.retention(False) == 1
 
 
 def test_errors_that_repeat_on_familiar_inputs_make_the_output_layer_forget_alone():
@@ -74,6 +94,12 @@ def test_errors_that_repeat_on_familiar_inputs_make_the_output_layer_forget_alon
     live(manager, 10, wrong=1.0, errors=repeating)
     assert manager.situation == m.CHANGED
     assert manager.retention(True) == m.FORGET and manager.retention(False) == 1 and manager.rate == 1
+
+
+def test_a_few_errors_between_classes_that_are_alike_are_no_change():
+    manager = settled()
+    live(manager, 20, wrong=0.25, errors=lambda step: [(4, 2), (6, 0)])
+    assert manager.situation == m.UNSURE and neutral(manager)
 
 
 def test_errors_that_contradict_each_other_are_noise():

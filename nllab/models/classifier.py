@@ -20,6 +20,7 @@ from nllab.models.front import ConvolutionalFront
 # Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move fast, since the
 # head is carried over; what the memory levels add in series disturbs everything behind them.
 RATES = {"input": 3.0, "memory": 0.3, "head": 1.0}
+HIDDEN_RIDGE = 1.0  # of input and memory levels: at rates above 1 a smaller one lets their first steps go too far
 
 
 class CMSClassifier(nn.Module):
@@ -32,7 +33,8 @@ class CMSClassifier(nn.Module):
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a language model;
-    the MLPs start as the identity, and the head starts at zero.
+    the MLPs start as the identity, and the head starts at zero; features are normalised before the memory levels and before the head,
+    so that a level's inputs have the unit mean square in which its ridge is measured.
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).
@@ -63,11 +65,12 @@ class CMSClassifier(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         check_tensor("CMSClassifier: inputs", inputs, ("b", self.features), self.head.weight)
-        hidden = self.memory.read(F.relu(self.input(inputs)))
+        hidden = F.relu(self.input(inputs))
+        hidden = self.memory.read(F.layer_norm(hidden, hidden.shape[-1:]))
         return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
     def levels(self, *, input_period: int = 1, head_period: int = 1) -> tuple[Level, ...]:
         """Its levels in the order of the data flow: input, memories from fast to slow, head; with RATES for a deep optimizer."""
-        memories = (replace(level, rate=RATES["memory"]) for level in self.memory.levels("memory."))
-        input_level = Level("input", "input", input_period, rate=RATES["input"])
+        memories = (replace(level, rate=RATES["memory"], ridge=HIDDEN_RIDGE) for level in self.memory.levels("memory."))
+        input_level = Level("input", "input", input_period, rate=RATES["input"], ridge=HIDDEN_RIDGE)
         return (input_level, *memories, Level("head", "head", head_period, rate=RATES["head"]))

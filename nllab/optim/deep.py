@@ -199,6 +199,7 @@ class DeepOptimizer(torch.optim.Optimizer):
                 "period": level.period,
                 "rate": rate if level.rate is None else level.rate,
                 "retention": retention if level.retention is None else level.retention,
+                "ridge": ridge if level.ridge is None else level.ridge,
                 "steps": 0,
             }
             for level in levels
@@ -207,8 +208,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._level_of = {p: group["level"] for group in groups for p in group["params"]}
         others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
         self._others = Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate)) if any(others.values()) else None
-        for weight, layer in self._layers.items():
-            self.state[weight]["context"] = layers.new_context(layer, ridge)
+        for group in groups:
+            for weight in filter(self._layers.__contains__, group["params"]):
+                self.state[weight]["context"] = layers.new_context(self._layers[weight], group["ridge"])
+                if self._reader is not None and weight is self._reader.weight:
+                    self._ridge = group["ridge"]
         handles = [m.register_forward_hook(_Watch(self, "_watch_layer")) for m in found]
         handles.append(model.register_forward_hook(_Watch(self, "_watch_output")))
         weakref.finalize(self, _remove, handles)
@@ -336,7 +340,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             due = group["steps"] % group["period"] == 0
             for p in group["params"]:
                 if p in self._layers:
-                    self._step_layer(self._layers[p], group, scale, unit * group["rate"], due)
+                    self._step_layer(self._layers[p], group, scale, unit * self._rate_of(self._layers[p], group), due)
         if self._others is not None:
             self._others.schedule = Schedule({group["level"]: group["period"] for group in self.param_groups})
             self._others.step(write=self.acting)
@@ -348,6 +352,11 @@ class DeepOptimizer(torch.optim.Optimizer):
             self.decisions += [decision] if decision else []
         self._forget_batch()
         return loss
+
+    def _rate_of(self, layer: layers.Layer, group: dict[str, Any]) -> float:
+        hidden = self.manager is not None and layer is not self._reader
+        seen = self.state[layer.weight].get("seen", 0)
+        return self.manager.hidden_rate(group["rate"], group["ridge"], seen) if hidden else group["rate"]
 
     @property
     def _carries(self) -> bool:
@@ -380,6 +389,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         if "given" not in state:
             state["given"] = self._ridge * torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
         layers.observe(state["given"], own)
+        if self.manager is not None and self.manager.loose:
+            # Inputs of one Gaussian would mix the directions that levels leave alone with those in which they are let loose.
+            for name in ("window", "window_inputs", "window_rows", *Moments._fields):
+                state.pop(name, None)
+            return
         state["window"] = state.get("window", 0) + 1
         if "gram" in state:
             state["window_inputs"] = torch.cat([state["window_inputs"], inputs]) if "window_inputs" in state else inputs
@@ -446,12 +460,13 @@ class DeepOptimizer(torch.optim.Optimizer):
             kept = parts[0] if len(parts) == 1 else tuple(torch.cat(part) for part in zip(*parts, strict=True))
             layers.observe(context, kept[0])
         if self.acting:
-            self._write(layer, state, rate, scale, gradient, kept)
+            self._write(layer, group, rate, scale, gradient, kept)
         else:
             state.pop("inverse", None)
         retention = group["retention"] * (self.manager.retention(layer is self._reader) if self.manager is not None else 1.0)
         if retention < 1:
-            layers.fade(context, retention, self._ridge)
+            layers.fade(context, retention, group["ridge"])
+            state["seen"] = retention * state.get("seen", 0)
             state.pop("inverse", None)
             for name in ("gram", "answers"):
                 if name in state:
@@ -460,9 +475,10 @@ class DeepOptimizer(torch.optim.Optimizer):
                 layers.fade(state["given"], retention, self._ridge)
 
     def _write(
-        self, layer: layers.Layer, state: dict[str, Any], rate: float, scale: float, gradient: Tensor, kept: tuple[Tensor, ...] | None
+        self, layer: layers.Layer, group: dict[str, Any], rate: float, scale: float, gradient: Tensor, kept: tuple[Tensor, ...] | None
     ) -> None:
         """W <- W - rate * G A^-1, through the batch's own rows where that is cheaper and equal."""
+        state = self.state[layer.weight]
         context = state["context"]
         if context.ndim == 1:
             layers.add(layer, gradient / context, -rate)
@@ -478,11 +494,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         if "inverse" in state and self._pending[layer.weight] and (self.measure or (self.manager is not None and layer is self._reader)):
             pending = self._pending[layer.weight]
             rows, deltas = torch.cat([rows for rows, _, _ in pending]), torch.cat([deltas for _, deltas, _ in pending])
-            new = novelty(rows, context, state["inverse"], self._ridge)
+            new = novelty(rows, context, state["inverse"], group["ridge"])
             if layer is self._reader:
                 self._novelty = new
             if self.measure:
-                blocked = 1 - float(self._ridge * change.norm() / gradient.norm().clamp_min(1e-30))
+                blocked = 1 - float(group["ridge"] * change.norm() / gradient.norm().clamp_min(1e-30))
                 seen = {"surprise": scale * float(deltas.norm(dim=1).mean()), "novelty": new, "conflict": blocked}
                 self.signals.setdefault(self._level_of[layer.weight], []).append(seen)
         layers.add(layer, change, -rate)

@@ -4,8 +4,10 @@ It is told what an optimizer can see by itself: which share of a batch the model
 memory, and whether errors repeat each other. One table of situations is all it knows:
 
     few errors, familiar inputs           nothing to do
-    more errors than usual, new inputs    a new task: surprising samples count more; nothing is forgotten
-        or right answers never heard of
+    more errors than usual,               a new task: surprising samples count more; nothing is forgotten. Hidden levels stay
+        right answers never heard of      careful, since old answers read what they would change
+    more errors, new inputs,              a new world: as a new task, but hidden levels are let loose, since what these inputs
+        right answers heard before        use is free; they stay so until new answers come
     more errors, familiar inputs,         the world has changed its answer: the output layer forgets what it was told;
         errors that repeat each other     hidden levels keep theirs, since the inputs are the same
     more errors, familiar inputs,         noise: learn slowly until it is over
@@ -24,22 +26,26 @@ from typing import Any, NamedTuple
 NOW, RECENT, USUAL, UNSETTLED = 3, 15, 50, 500  # steps that a mean looks back; the last for what is usual while something else goes on
 WARM = 20  # steps before the first decision
 UNUSUAL = 0.15  # share of errors above the usual one that calls for a decision
+MOST = 0.3  # and that a change of answers brings: errors between classes that are alike repeat each other, too, but are few
 OVER = 0.05  # and that ends it
 NEW = 1.4  # novelty, in terms of the usual one, that tells new inputs from familiar ones
+HEARD = 0.2  # share of errors with right answers just heard for the first time up to which all answers are taken to be known
 REPEATS = 0.4  # share of errors that repeat the last one made with the same answer
 ENOUGH = 30  # errors to look at before their agreement is trusted
 PATIENCE = 30  # steps that novelty has to stay above 1, what memory holds on average, and rise before it is called a drift
-CROWDED = 10  # steps that a new task may take until its errors are usual, before old memories are taken to stand in its way
+CROWDED = 10  # steps that new inputs may take until their errors are usual, before old memories are taken to stand in their way
 
 ATTENTION = 1.0  # further weight of wrong samples
 FORGET = 0.9  # what the output layer's memory keeps at each write while the world changes its answers
 FOLLOW = 0.99  # what every memory keeps at each write under drift, or when it is crowded
 DOUBT = 0.1  # factor on all rates under noise
+HORIZON = 2000.0  # samples: while let loose, a hidden level learns as if it had seen no more than these
 
-STEADY, UNSURE, TASK, CHANGED, NOISE, DRIFT, FULL = (
+STEADY, UNSURE, TASK, WORLD, CHANGED, NOISE, DRIFT, FULL = (
     "steady",
     "unsure",
-    "new task",
+    "new answers",
+    "new inputs",
     "changed answers",
     "noise",
     "drift",
@@ -75,6 +81,7 @@ class Manager:
     first_heard: dict[int, int] = field(default_factory=dict)  # right answer -> step
     agreement: float = 0.0
     since: int = 0  # step at which the situation began
+    loose: bool = False  # whether the last task came with new inputs, so that hidden levels may learn at full speed
     errors: int = 0  # seen since the situation began
     rising: int = 0  # steps that novelty has been rising above 1, less twice those that it has not
     last_error: dict[int, int] = field(default_factory=dict)  # answer -> what was right the last time that it was wrong
@@ -82,12 +89,16 @@ class Manager:
     @property
     def attention(self) -> float:
         """Further weight of samples that the model got wrong."""
-        return ATTENTION if self.situation in (TASK, FULL, CHANGED) else 0.0
+        return ATTENTION if self.situation in (TASK, WORLD, FULL, CHANGED) else 0.0
 
     @property
     def rate(self) -> float:
         """A factor on the rates of all levels."""
         return DOUBT if self.situation == NOISE else 1.0
+
+    def hidden_rate(self, rate: float, ridge: float, seen: float) -> float:
+        """The rate of a hidden level whose own rate and ridge are these, and whose memory holds as many samples as `seen`."""
+        return max(rate, seen / HORIZON * ridge) if self.loose and rate else rate
 
     def retention(self, reader: bool) -> float:
         """A factor on the retention of the output layer (reader) or of any other."""
@@ -110,7 +121,7 @@ class Manager:
             self.novelty_now += (novelty - self.novelty_now) / min(self.novelties, NOW)
             self.novelty_recent += (novelty - self.novelty_recent) / min(self.novelties, RECENT)
             self.novelty_usual += (novelty - self.novelty_usual) / min(self.novelties, USUAL)
-            rising = self.novelty_recent > self.novelty_usual > 1
+            rising = self.novelty_recent > self.novelty_usual > 1 and self.situation in (STEADY, DRIFT)
             self.rising = self.rising + 1 if rising else max(0, self.rising - 2)
         for answer, right in errors:
             self.first_heard.setdefault(right, self.steps)
@@ -131,11 +142,24 @@ class Manager:
         saw["new answers"] = self.fresh
         did = {"attention": self.attention, "rate": self.rate}
         did |= {"retention of the output layer": self.retention(True), "retention of the others": self.retention(False)}
+        did["hidden levels let loose"] = float(self.loose)
         return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
 
-    @property
-    def _new(self) -> bool:
-        return self.fresh > 0.5 or self.novelty_now > NEW * self.novelty_usual
+    def _arrived(self) -> str | None:
+        """Which kind of task has begun, if any."""
+        if self.fresh > HEARD:
+            return TASK if self.fresh > 0.5 else None
+        return WORLD if self.novelty_now > NEW * self.novelty_usual else None
+
+    def _enter(self, task: str) -> str:
+        """Begin with a new task, and say why and how."""
+        self.situation, self.loose = task, task == WORLD
+        attended = f"Wrong samples count {1 + ATTENTION:.0f} times; nothing is forgotten."
+        if task == TASK:
+            heard = f"{self.fresh:.0%} of the right answers have just been heard for the first time: a new task"
+            return f"{heard} among old ones, so hidden levels stay careful. {attended}"
+        newer = f"the inputs are {self.novelty_now / max(self.novelty_usual, 1e-9):.1f} times as new as usual"
+        return f"Answers are known, {newer}: a new task in new directions, so hidden levels are let loose there. {attended}"
 
     def _judge(self) -> str:
         """Move to the situation that fits, and say why."""
@@ -143,32 +167,28 @@ class Manager:
             return ""
         unusual = self.wrong_now > self.wrong_usual + UNUSUAL
         percent = f"{self.wrong_now:.0%} of the answers are wrong, {self.wrong_usual:.0%} are usual"
-        attended = f"Wrong samples count {1 + ATTENTION:.0f} times; nothing is forgotten."
-        newer = f"the inputs are {self.novelty_now / max(self.novelty_usual, 1e-9):.1f} times as new as usual"
-        if self.fresh > 0.5:
-            newer = f"{self.fresh:.0%} of the right answers have just been heard for the first time"
+        arrived = self._arrived()
         if self.situation in (STEADY, DRIFT) and unusual:
             self.errors, self.agreement, self.last_error, self.rising = 0, 0.0, {}, 0
-            if self._new:
-                self.situation = TASK
-                return f"{percent}, and {newer}: a new task. {attended}"
+            if arrived:
+                return f"{percent}. {self._enter(arrived)}"
             self.situation = UNSURE
             return f"{percent}, and the inputs are familiar: other answers, or noise? It waits for {ENOUGH} errors."
         if self.situation not in (STEADY, DRIFT) and self.wrong_now < self.wrong_usual + OVER:
-            was, self.situation = self.situation, STEADY
+            was, self.situation, self.rising = self.situation, STEADY, 0
             self.novelty_usual = max(self.novelty_usual, self.novelty_recent)  # so that what fades after a jump does not look like a rise
             return f"{percent}: the end of what was taken for {was}. All settings as before."
-        if self.situation == UNSURE and self._new:
-            self.situation = TASK
-            return f"Now {newer}: a new task after all. {attended}"
-        if self.situation in (UNSURE, NOISE) and self.errors >= ENOUGH and self.agreement > REPEATS:
+        if self.situation == UNSURE and arrived:
+            return self._enter(arrived)
+        many = self.wrong_now > self.wrong_usual + MOST
+        if self.situation in (UNSURE, NOISE) and self.errors >= ENOUGH and many and self.agreement > REPEATS:
             self.situation = CHANGED
             kept = f"The output layer keeps {FORGET} of its memory at each write, hidden levels keep all."
             return f"{self.agreement:.0%} of the errors repeat each other on familiar inputs: the world has changed its answer. {kept}"
-        if self.situation == UNSURE and self.errors >= ENOUGH:
+        if self.situation == UNSURE and self.errors >= ENOUGH and self.agreement <= REPEATS:
             self.situation = NOISE
             return f"The errors contradict each other ({self.agreement:.0%} repeat) on familiar inputs: noise. Rates fall to {DOUBT:.0%}."
-        if self.situation == TASK and self.steps - self.since >= CROWDED:
+        if self.situation == WORLD and self.steps - self.since >= CROWDED:
             self.situation = FULL
             stuck = f"{percent}, {CROWDED} steps after the task changed: old memories stand in its way."
             return f"{stuck} Every memory keeps {FOLLOW} at each write."
