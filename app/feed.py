@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
 STILLS_OF_THE_PAST = 30  # of each picture
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
+LOOK_BACK = 400  # rows in which a level that writes seldom was measured at least once
 SPEAK_SECONDS = 1.0  # between two sentences while nothing but steps happens
 EVENTS = ("untrained", "switch", "command", "experience", "end")
 SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
@@ -47,7 +48,7 @@ class Feed:
             self.generation, self.cursor = self.live.generation, 0
             shape = {"steps": trainer.planned_steps, "chance": chance}
             message["open"] = {
-                "figures": {name: figures.empty(name, run.tasks, run.levels, **shape) for name in figures.FIGURES},
+                "figures": {name: figures.empty(name, run.tasks, run.levels, **shape) for name in figures.CURVES},
                 "tasks": run.tasks,
                 "levels": list(run.levels),
             }
@@ -57,8 +58,8 @@ class Feed:
         self.cursor += len(rows)
         if rows:
             kept = figures.thin(rows, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
-            message["add"] = {name: figures.points(name, kept, run.tasks, run.levels) for name in figures.FIGURES}
-            message["ends"] = {name: found for name in figures.FIGURES if (found := figures.ends(name, rows, run.tasks, run.levels))}
+            message["add"] = {name: figures.points(name, kept, run.tasks, run.levels) for name in figures.CURVES}
+            message["ends"] = {name: found for name in figures.CURVES if (found := self._ends(name, run, rows))}
             steps = [row["levels"] for row in rows if row["kind"] == "step"]
             if steps:
                 message["wrote"] = [name for name in run.levels if any(levels[name]["wrote"] for levels in steps)]
@@ -69,7 +70,7 @@ class Feed:
         self._told_joint = joint
         if eventful:
             found = figures.marks(run.rows)
-            message["overlay"] = {name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.FIGURES}
+            message["overlay"] = {name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.CURVES}
             message["periods"] = _periods(run)
             message["lanes"] = figures.lanes(message["periods"])
         if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
@@ -83,6 +84,13 @@ class Feed:
             self._status = message["now"] = now
         self._is_new = False
         return message or None
+
+    def _ends(self, name: str, run: Run, rows: Sequence[Row]) -> dict[str, list] | None:
+        """The labels where the curves end; slow levels were measured some time ago."""
+        found = figures.ends(name, rows, run.tasks, run.levels)
+        if found and name in figures.SIGNALS:
+            return figures.ends(name, run.rows[max(0, self.cursor - LOOK_BACK) : self.cursor], run.tasks, run.levels)
+        return found
 
     def _stills(self, run: Run, rows: Sequence[Row]) -> list[tuple[str, int, figures.Spec]]:
         """The pictures that these rows, from the cursor on, bring; of a long past every so many."""

@@ -8,7 +8,9 @@ const MOST_CARDS = 5; // tasks whose accuracies all stand in large type
 const MOST_STILLS = 300; // of each view, kept for pointing back at
 const STORE = "nllab.runs"; // page -> which runs this tab has there, and for which address
 const CURVES = { accuracy: 270, drift: 215, raster: 215 }; // name -> height
-const STILLS = { matrix: 300, where: 300, surface: 300, answers: 300 };
+const SIGNALS = { surprise: 190, novelty: 190, conflict: 190 };
+const STILLS = { matrix: 300, where: 300, surface: 300, answers: 300, texts: 330 };
+const LINES = [...Object.keys(CURVES), ...Object.keys(SIGNALS)];
 const FRAME_MS = 24; // of drawing in one go; the figures that are left follow in the next frames
 const reduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const coarse = matchMedia("(pointer: coarse)").matches;
@@ -52,6 +54,11 @@ function svg(tag, attributes, text) {
   return made;
 }
 
+// "slow · every 16 steps" where there is little room: "slow · 16".
+function shortLane(text) {
+  return text.replace("every step", "1").replace(/every (\d+) steps/, "$1");
+}
+
 // A colour that reads on a dark page: a third of the way to white.
 function lifted(colour) {
   if (Array.isArray(colour)) return colour.map(lifted);
@@ -83,6 +90,9 @@ class Panel {
     this.rings = new Rings();
     rest.append(this.frame("rings", this.rings.root, () => this.rings.rows()));
     for (const [name, height] of Object.entries(STILLS)) rest.append(this.card(name, height));
+    const signals = element("div", "nl-signals");
+    for (const [name, height] of Object.entries(SIGNALS)) signals.append(this.card(name, height));
+    rest.append(signals);
     this.log = element("ol", "nl-log");
     rest.append(this.frame("log", this.log));
     this.more.append(element("summary", "", "More views"), rest);
@@ -99,7 +109,7 @@ class Panel {
     frame.style.minHeight = `${height}px`;
     this.plots[name] = { panel: this, name, frame, height, data: null, layout: null, ready: false, history: name in STILLS ? [] : null };
     const card = this.frame(name, frame, () => this.rows(name));
-    card.hidden = name in STILLS;
+    card.hidden = !(name in CURVES); // until there is something to see
     this.plots[name].card = card;
     return card;
   }
@@ -143,10 +153,11 @@ class Panel {
 
   hear(news) {
     if (news.open) this.open(news.open);
-    for (const name of Object.keys(CURVES)) {
+    for (const name of LINES) {
       const plot = this.plots[name];
       if (!plot.data) continue;
       news.add?.[name].forEach((added, i) => this.extend(plot.data[i], added));
+      if (news.ends?.[name]) plot.card.hidden = false;
       if (news.ends?.[name]) Object.assign(plot.data.at(-1), news.ends[name]);
       if (news.overlay) Object.assign(plot.layout, news.overlay[name]);
       plot.changed ||= Boolean(news.open || news.ends?.[name] || news.overlay || (news.now && news.now.step > plot.steps));
@@ -160,9 +171,9 @@ class Panel {
     }
     if (news.lanes) {
       const narrow = this.root.clientWidth < 480;
-      if (narrow) news.lanes.ticktext = news.lanes.ticktext.map((text) => text.replace(" · ", "<br>"));
+      if (narrow) news.lanes.ticktext = news.lanes.ticktext.map(shortLane);
       Object.assign(this.plots.raster.layout.yaxis, news.lanes);
-      this.plots.raster.layout.margin.l = narrow ? 92 : 146;
+      this.plots.raster.layout.margin.l = narrow ? 86 : 146;
     }
     if (news.periods) this.rings.arrange(news.periods, this.levels, this.colours());
     if (news.wrote) this.rings.pulse(news.wrote, news.writes);
@@ -174,12 +185,14 @@ class Panel {
   open(opened) {
     this.tasks = opened.tasks;
     this.levels = opened.levels;
-    for (const name of Object.keys(CURVES)) {
+    for (const name of LINES) {
       const plot = this.plots[name];
+      plot.card.hidden = !(name in CURVES);
       plot.data = opened.figures[name].data;
       plot.layout = { ...opened.figures[name].layout, height: plot.height, autosize: true, hoverlabel: {} };
       plot.colours = plot.data.map((trace) => trace.line?.color ?? trace.textfont.color);
       plot.layout.yaxis.fixedrange = true;
+      if (name === "drift") plot.layout.yaxis.autorange = true;
       plot.layout.xaxis.fixedrange = coarse; // a finger scrolls the page
       plot.layout.hoverdistance = -1;
       plot.steps = plot.layout.xaxis.range?.[1] ?? 1;
@@ -209,6 +222,9 @@ class Panel {
     this.log.querySelector(".nl-none")?.remove();
     const entry = element("li");
     entry.dataset.step = row.step;
+    entry.tabIndex = 0;
+    for (const come of ["pointerenter", "focus"]) entry.addEventListener(come, () => this.view.point(row.step));
+    for (const go of ["pointerleave", "blur"]) entry.addEventListener(go, () => this.view.point(null));
     const saw = Object.entries(row.saw).map(([name, value]) => `${name} ${Number(value).toPrecision(2)}`);
     const did = Object.entries(row.did).map(([name, value]) => `${name} → ${typeof value === "number" ? Number(value.toPrecision(3)) : value}`);
     entry.append(element("b", "", `step ${row.step} · ${row.level}`), element("span", "", row.text));
@@ -231,6 +247,7 @@ class Panel {
       if (trace.line) trace.line.color = colour;
       else trace.textfont.color = colour;
     });
+    if (plot.name === "drift" && !plot.data[0].x.length) layout.yaxis.range = [-2, 0]; // for want of anything else
     if (outgrown) plot.steps = Math.ceil((last * 1.25) / 10) * 10;
     layout.xaxis.range = zoom ?? [0, plot.steps];
     layout.datarevision = draws;
@@ -239,7 +256,7 @@ class Panel {
   }
 
   get toDraw() {
-    const seen = (plot) => (plot.history ? plot.history.length && this.more.open : plot.data);
+    const seen = (plot) => (plot.name in CURVES ? plot.data : !plot.card.hidden && this.more.open);
     return Object.values(this.plots).filter((plot) => plot.changed && seen(plot));
   }
 
@@ -339,9 +356,10 @@ class Panel {
       const lanes = curves.map((trace) => [trace.name, trace.x.length / 3, trace.x.at(-1) ?? "–"]);
       return [["level", "marks shown", "last write at step"], ...lanes];
     }
-    const of = { accuracy: "accuracy on", drift: "drift of" }[name];
-    const lines = curves[0].x.map((step, i) => [step, ...curves.map((trace) => trace.y[i] ?? "")]);
-    return [["step", ...curves.map((trace) => `${of} ${trace.name}`)], ...lines.slice(-TABLE_ROWS).reverse()];
+    const of = { accuracy: "accuracy on" }[name] ?? `${name} of`;
+    const values = curves.map((trace) => new Map(trace.x.map((step, i) => [step, trace.y[i]])));
+    const steps = [...new Set(curves.flatMap((trace) => trace.x))].sort((a, b) => b - a).slice(0, TABLE_ROWS);
+    return [["step", ...curves.map((trace) => `${of} ${trace.name}`)], ...steps.map((step) => [step, ...values.map((found) => found.get(step) ?? "")])];
   }
 
   fill(details, rows) {
@@ -600,15 +618,9 @@ class View {
     plot.ready = true;
     plot.frame.on("plotly_hover", (event) => {
       if (this.pointing) return;
-      this.hovered = event.xvals?.[0] ?? event.points[0].x;
-      this.pointAt(this.hovered, plot);
+      this.point(event.xvals?.[0] ?? event.points[0].x, plot);
     });
-    plot.frame.on("plotly_unhover", () => {
-      if (this.pointing) return;
-      this.hovered = null;
-      for (const other of this.curves) if (other !== plot && other.ready) this.Plotly.Fx.unhover(other.frame);
-      for (const panel of this.panels) panel.pointAt(null);
-    });
+    plot.frame.on("plotly_unhover", () => !this.pointing && this.point(null, plot));
     plot.frame.on("plotly_relayout", (change) => {
       const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
       if (range[0] === undefined) return;
@@ -619,6 +631,16 @@ class View {
       this.zoom = null;
       this.redrawAll();
     });
+  }
+
+  // What is shown of this step in all views of all runs; null: of the newest. `from`: the figure that shows it already.
+  point(step, from) {
+    this.hovered = step;
+    if (step !== null) return this.pointAt(step, from);
+    this.pointing = true;
+    for (const other of this.curves) if (other !== from && other.ready) this.Plotly.Fx.unhover(other.frame);
+    this.pointing = false;
+    for (const panel of this.panels) panel.pointAt(null);
   }
 
   pointAt(step, except, stills = true) {

@@ -52,7 +52,7 @@ st.radio(
 )  # fmt: skip
 answer = state.answers.get(state.lesson)
 desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer above.")
-st.caption("What to look at: " + "; ".join(scenario.look) + ".")
+st.caption("What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else "."))
 desks.messages(desk, [], waiting)
 
 done = [run.run for run in desk.live]

@@ -21,7 +21,7 @@ waiting = desk.attend(None if wanted is None else {"": wanted}, state.speed)
 
 st.title("Watch a network forget, and not forget", anchor=False)
 st.markdown(
-    ABOUT.get(state.stream, "A network learns one task after another.")
+    ABOUT.get(state.stream, next((run.trainer.stream.about for run in desk.live), "A network learns one task after another."))
     + " Press **Play** and watch what becomes of A; then switch on the deep optimizer and play again."
 )
 with st.container(horizontal=True, gap="xsmall", key="ways"):

@@ -68,11 +68,12 @@ CHAPTERS = (
 )  # fmt: skip
 
 st.title("The mathematics", anchor=False)
-st.markdown("Equation numbers are those of *Nested Learning* (Behrouz, Razaviyayn, Zhong, Mirrokni, 2025, arXiv 2512.24695).")
-for title, parts in CHAPTERS:
-    st.subheader(title, anchor=False)
-    for part in parts:
-        if isinstance(part, Tex):
-            st.latex(part.equation)
-        else:
-            st.markdown(part)
+with st.container(key="reading"):
+    st.markdown("Equation numbers are those of *Nested Learning* (Behrouz, Razaviyayn, Zhong, Mirrokni, 2025, arXiv 2512.24695).")
+    for title, parts in CHAPTERS:
+        st.subheader(title, anchor=False)
+        for part in parts:
+            if isinstance(part, Tex):
+                st.latex(part.equation)
+            else:
+                st.markdown(part)

@@ -40,9 +40,10 @@ LARGEST = sys.float_info.max
 NAME = re.compile(r"\w[^<>&\"'`\x00-\x1f]{0,59}")  # of a task or a level: figures read a little HTML in names
 AGAIN = "Download the run once more from the lab and upload that file as it is."
 NUMBERS_OF = {"step": ("loss", "online_accuracy", "levels")}  # what has lines of its own in the table
-PICTURES = ("samples", "answers", "surface", "where")  # kinds of rows that only pictures need
+PICTURES = ("samples", "answers", "texts", "surface", "where")  # kinds of rows that only pictures need
 LEVEL = {"wrote": bool, "writes": int}  # the type of a level's number, where it is not float
 SIZES = ("update_norm", "drift", "drift_since_switch", "gradient_norm")
+SIGNALS = ("surprise", "novelty", "conflict")  # measured on some steps only
 
 
 # -- out --------------------------------------------------------------------------------------------------------------------------
@@ -383,7 +384,8 @@ def _wrong_step(row: Row, run: Run) -> str | None:
     for name, found in levels.items():
         if not isinstance(found, dict) or not isinstance(found.get("wrote"), bool) or not _is_whole(found.get("writes")):
             return f"the level {name} does not say whether it wrote"
-        if not all(key in found and (found[key] is None or _is_number(found[key], 0)) for key in SIZES) or not _is_plain(found):
+        told = [found.get(key, "missing") for key in SIZES] + [found[key] for key in SIGNALS if key in found]
+        if not all(value is None or _is_number(value) for value in told) or not _is_plain(found):
             return f"a number of the level {name} is missing or not finite"
     return None
 
@@ -404,12 +406,19 @@ def _is_picture(row: Row, samples: Row | None, run: Run) -> bool:
         levels = row.get("levels")
         return isinstance(levels, dict) and tuple(levels) == tuple(run.levels) and all(_are_grids(grids) for grids in levels.values())
     if row["kind"] == "samples":
+        if "given" in row:
+            return _are_names(row, run)
         tasks, shape = row.get("tasks"), row.get("shape")
         sized = shape is None or (isinstance(shape, list) and len(shape) == 2 and all(_is_whole(side, 1) and side <= 64 for side in shape))
         known = isinstance(tasks, dict) and bool(tasks) and set(tasks) <= set(run.tasks)
         return sized and known and all(_are_samples(found, shape) for found in tasks.values())  # type: ignore[union-attr]
-    if samples is None:
+    if samples is None or (row["kind"] == "texts") != ("given" in samples):
         return False
+    if row["kind"] == "texts":
+        texts = row.get("texts")
+        expected = {name: len(found["names"]) for name, found in samples["tasks"].items()}
+        good = isinstance(texts, dict) and all(isinstance(found, list) and all(map(_is_text, found)) for found in texts.values())
+        return good and {name: len(found) for name, found in texts.items()} == expected  # type: ignore[union-attr]
     counts = {name: len(found["labels"]) for name, found in samples["tasks"].items()}
     if row["kind"] == "answers":
         answers = row.get("answers")
@@ -433,6 +442,19 @@ def _are_samples(found: Any, shape: list[int] | None) -> bool:
     if shape:
         return all(isinstance(image, str) and re.fullmatch(f"[0-9a-f]{{{shape[0] * shape[1]}}}", image) for image in told)
     return all(isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in told)
+
+
+def _are_names(row: Row, run: Run) -> bool:
+    tasks = row.get("tasks")
+    known = isinstance(tasks, dict) and bool(tasks) and set(tasks) <= set(run.tasks) and _is_whole(row["given"], 1) and row["given"] <= 60
+    return known and all(  # type: ignore[union-attr]
+        isinstance(found, dict) and isinstance(names := found.get("names"), list) and 1 <= len(names) <= 60 and all(map(_is_text, names))
+        for found in tasks.values()
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 60
 
 
 def _are_grids(grids: Any) -> bool:

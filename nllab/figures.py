@@ -13,22 +13,34 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from nllab.runs import Row, Run, readable
 
 Spec = dict[str, Any]
 FIGURES = ("accuracy", "drift", "raster")
-TITLES = {"accuracy": "Accuracy on each task", "drift": "How far each level has drifted", "raster": "When each level writes"}
+SIGNALS = ("surprise", "novelty", "conflict")  # of each level, on the steps on which they were measured
+CURVES = FIGURES + SIGNALS
+TITLES = {
+    "accuracy": "Accuracy on each task", "drift": "How far each level has drifted", "raster": "When each level writes",
+    "surprise": "Surprise", "novelty": "Novelty", "conflict": "Conflict",
+}  # fmt: skip
 ABOUT = {  # what each view means, for somebody who sees it for the first time
     "accuracy": "The share of each task's test images that the network gets right, measured every few steps. A curve that falls while "
     "another task is taught is forgetting. The dotted line is what guessing gives.",
     "drift": "How far the weights of each level have moved from where they began, relative to their size, on a logarithmic axis. A "
     "level that writes seldom moves in stairs. An output layer starts at zero, so for it the distance itself is shown.",
-    "raster": "One lane for each level, one mark for each step at which its weights changed. Marks and counts come from the weights "
-    "themselves, not from a clock. A level collects its gradients between two marks.",
+    "raster": "One lane for each level, with its period in steps; one mark for each step at which its weights changed. Marks and "
+    "counts come from the weights themselves, not from a clock. A level collects its gradients between two marks.",
     "rings": "The same levels as loops inside each other, the fastest innermost. A hand goes round once in a period; when it is at "
     "the top the level writes what it has collected, and its ring lights up.",
+    "surprise": "How large the error is that reaches each level, on steps on which it wrote and the deep optimizer measured it. It jumps "
+    "when a new task begins and sinks as that is learned.",
+    "novelty": "How new the inputs of each level are to what it remembers: 1 is what its memory holds on average. High novelty with "
+    "high surprise is a new task; high surprise alone is a changed answer, or noise.",
+    "conflict": "The share of the change that a batch asks for which the memory holds back, since earlier inputs use those directions: "
+    "0 lets all of it pass, 1 none.",
     "matrix": "Each row was measured after an experience (a visit of a task), each column is a task. Read down a column to see a task "
     "being learned and kept, or lost. Forgetting is how far tasks have fallen from their best; backward transfer is what "
     "later tasks did to earlier ones; forward transfer is what earlier tasks did for later ones.",
@@ -36,8 +48,10 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
     "have moved from where they began, relative to the size of that matrix. Rows are outputs, columns are inputs.",
     "surface": "What the network would answer at every point of the plane. The dots are test samples, coloured by their true class: "
     "where a dot and its ground differ, it is misread.",
-    "answers": "Some test images of each task: above what the network answered when the last experience ended and what it answers now. "
-    "An arrow marks an answer that has changed; those in brackets are wrong.",
+    "answers": "Some test images of each task. Above each stands what the network answered when the last experience ended and, "
+    "below that, what it answers now. Brackets mark a wrong answer.",
+    "texts": "Names that the network has never seen. It is given the first letters and writes on by itself, always with the letter it "
+    "finds likeliest: when the last experience ended, and now. Watch the first language take on the spelling of the second.",
     "log": "The deep optimizer's manager watches surprise, novelty, conflict and drift of every level, and may change a level's "
     "settings. Each entry says what it saw and what it did. Nothing is here while no manager has decided anything.",
 }
@@ -49,6 +63,7 @@ LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
 SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
+LONGEST_TEXT = 18  # characters of a name that fit into a column
 MOST_LABELS = 8  # tasks and switches that can all be named
 FALL = 0.05  # a change of accuracy smaller than this is called no change
 
@@ -71,7 +86,8 @@ def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: 
         if name == "raster":
             line |= {"width": 2, "dash": "solid"}
             hover = "step %{x}<extra></extra>"
-        data.append({"type": "scatter", "mode": "lines", "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover})
+        mode = "lines+markers" if name in SIGNALS else "lines"
+        data.append({"type": "scatter", "mode": mode, "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover})
         if name == "raster":
             data[-1]["meta"] = {"group": 3}  # up and down again: one mark
     data.append(
@@ -123,6 +139,10 @@ def _y_axis(name: str, axis: Spec, levels: Mapping[str, int]) -> Spec:
         return {**axis, "range": [-0.03, 1.04], "fixedrange": True, "tickvals": [0, 0.25, 0.5, 0.75, 1]}
     if name == "drift":
         return {**axis, "type": "log", "dtick": 1, "tickformat": "~g", "rangemode": "normal"}
+    if name == "conflict":
+        return {**axis, "range": [-0.03, 1.04], "fixedrange": True, "tickvals": [0, 0.5, 1]}
+    if name in SIGNALS:
+        return {**axis, "rangemode": "tozero", "nticks": 5}
     return {**axis, "range": [len(levels) - 0.4, -0.6], "fixedrange": True, "showgrid": False, **lanes(levels)}
 
 
@@ -141,6 +161,11 @@ def points(name: str, rows: Iterable[Row], tasks: Sequence[str], levels: Mapping
         return [
             {"x": [row["step"] for row in told], "y": [_on_log_axis(row["levels"][level]["drift"]) for row in told]} for level in levels
         ]
+    if name in SIGNALS:
+        found = [
+            [(row["step"], _rounded(row["levels"][level].get(name))) for row in told if name in row["levels"][level]] for level in levels
+        ]
+        return [{"x": [step for step, _ in pairs], "y": [value for _, value in pairs]} for pairs in found]
     traces = []
     for i, level in enumerate(levels):
         wrote = [row["step"] for row in told if row["levels"][level]["wrote"]]
@@ -159,34 +184,53 @@ def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[s
                 text = [label if task == row.get("task") else "" for task, label in zip(tasks, text, strict=True)]
                 return {"x": [row["step"]] * len(tasks), "y": values, "text": text}
             return {"x": [row["step"]] * len(tasks), "y": _apart(values, 0.085), "text": text}
+        if name in SIGNALS:
+            if row["kind"] == "step" and any(name in level for level in row["levels"].values()):
+                return _signal_ends(name, rows, levels)
+            continue
         if name != "accuracy" and row["kind"] == "step":
             found = [row["levels"][level] for level in levels]
             if name == "raster":
                 text = [f" {level['writes']}" + (" writes" if i == 0 else "") for i, level in enumerate(found)]
                 return {"x": [row["step"]] * len(found), "y": list(range(len(found))), "text": text}
             drifts = [_on_log_axis(level["drift"]) for level in found]
-            values = [math.log10(drift or SMALLEST_DRIFT) for drift in drifts]
+            values = [math.log10(drift) if drift else None for drift in drifts]
+            told = [value for value in values if value is not None] or [0.0]
             text = [f" {name}" if drift else "" for name, drift in zip(levels, drifts, strict=True)]
-            return {
-                "x": [row["step"]] * len(found),
-                "y": [float(f"{10**y:.4g}") for y in _apart(values, max(0.16, 0.09 * (max(values) - min(values) + 1.2)))],
-                "text": text,
-            }
+            apart = _apart(values, max(0.16, 0.09 * (max(told) - min(told) + 1.2)))
+            return {"x": [row["step"]] * len(found), "y": [y if y is None else float(f"{10**y:.4g}") for y in apart], "text": text}
     return None
+
+
+def _signal_ends(name: str, rows: Sequence[Row], levels: Mapping[str, int]) -> dict[str, list]:
+    """The name of each level at its last value among the rows, which should reach back far enough for slow levels to be among them."""
+    last = {level: (row["step"], _rounded(row["levels"][level][name])) for row in rows if row["kind"] == "step"
+            for level in levels if name in row["levels"][level]}  # fmt: skip
+    values = [last.get(level, (0, None))[1] for level in levels]
+    told = [level[name] for row in rows if row["kind"] == "step" for level in row["levels"].values() if level.get(name) is not None]
+    reach = 1.0 if name == "conflict" else max(told, default=1.0)
+    text = ["" if value is None else f" {level}" for level, value in zip(levels, values, strict=True)]
+    step = max(step for step, _ in last.values())
+    return {"x": [step] * len(values), "y": _apart(values, 0.11 * reach), "text": text}
+
+
+def _rounded(value: float | None) -> float | None:
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
 
 
 def _on_log_axis(value: float | None) -> float | None:
     return float(f"{value:.4g}") if value is not None and SMALLEST_DRIFT <= value < math.inf else None
 
 
-def _apart(values: Sequence[float], gap: float) -> list[float]:
-    """The values moved as little as it takes to lie at least `gap` apart, their order kept."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    moved = list(values)
+def _apart(values: Sequence[float | None], gap: float) -> list[Any]:
+    """The values moved as little as it takes to lie at least `gap` apart, their order kept; None where there is none."""
+    told = {i: value for i, value in enumerate(values) if value is not None}
+    order = sorted(told, key=lambda i: told[i])
+    moved = dict(told)
     for low, high in zip(order, order[1:], strict=False):
         moved[high] = max(moved[high], moved[low] + gap)
-    shift = sum(new - old for new, old in zip(moved, values, strict=True)) / max(len(values), 1)
-    return [round(value - shift, 4) for value in moved]
+    shift = sum(moved[i] - value for i, value in told.items()) / max(len(told), 1)
+    return [round(moved[i] - shift, 4) if i in moved else None for i in range(len(values))]
 
 
 def marks(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -280,7 +324,13 @@ def draw(name: str, run: Run, *, chance: float | None = None) -> Spec:
     return spec
 
 
-STILLS = {"experience": "matrix", "where": "where", "answers": "answers", "surface": "surface"}  # kind of row -> the picture it brings
+STILLS = {
+    "experience": "matrix",
+    "where": "where",
+    "answers": "answers",
+    "texts": "texts",
+    "surface": "surface",
+}  # kind of row -> the picture it brings
 
 
 def still(name: str, run: Run, end: int | None = None) -> Spec | None:
@@ -296,11 +346,15 @@ def still(name: str, run: Run, end: int | None = None) -> Spec | None:
     if name == "matrix":
         return _matrix(Run(run.experiment, run.tasks, run.levels, rows))
     samples = next((row for row in rows if row["kind"] == "samples"), {"tasks": {}})
-    return _where(row) if name == "where" else _surface(row, samples) if name == "surface" else _answers(row, samples, rows)
+    if name == "where":
+        return _where(row)
+    if name == "surface":
+        return _surface(row, samples)
+    return _answers(row, samples, rows) if name == "answers" else _texts(row, samples, rows)
 
 
 def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **layout: Any) -> Spec:
-    head = {"text": f"{title}<br><sub>{sub}</sub>" if sub else title, "font": {"size": 14}}
+    head = {"text": f'{title}<br><span style="font-size:12px">{sub}</span>' if sub else title, "font": {"size": 14}}
     place = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16 if sub else 4}}
     plain = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": INK, "size": 12}, "showlegend": False}
     axis = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
@@ -374,8 +428,7 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
     """The images next to each other, a line for each task; above each what is read in it, and what was when the last experience ended."""
     if "shape" not in samples or not samples["shape"]:
         return None
-    past = [other["step"] for other in rows if other["kind"] == "experience" and other["step"] < row["step"]]
-    before = next((other for other in reversed(rows) if other["kind"] == "answers" and past and other["step"] == past[-1]), None)
+    before = _before(row, rows)
     height, width = samples["shape"]
     tall, wide = height + height // 2 + 1, width + 1 + width // 8
     across = max(len(task["images"]) for task in samples["tasks"].values())
@@ -389,20 +442,58 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
             for y in range(height):
                 for x in range(width):
                     cells[i * tall + height // 2 + y][k * wide + x] = int(image[y * width + x], 16)
-            told = str(now) if now == label else f"({now})"
-            if then is not None and then != now:
-                told = (str(then) if then == label else f"({then})") + f"→{told}"
+            told = str(now) if now == label else f"<b>({now})</b>"
+            if then is not None:
+                told = (str(then) if then == label else f"({then})") + f"<br>{told}"
             place = {"x": k * wide + width / 2 - 0.5, "y": i * tall + height // 2 - 0.5, "yanchor": "bottom", "showarrow": False}
-            notes.append({**place, "text": told if now == label else f"<b>{told}</b>", "font": {"size": 10}})
+            notes.append({**place, "text": told, "font": {"size": 11}})
             table.append([name, k + 1, label, "–" if then is None else then, now])
             wrong += now != label
     heat = {"type": "heatmap", "z": cells, "colorscale": "Greys", "reversescale": True, "showscale": False, "hoverinfo": "skip"}
     lines = [i * tall + height for i in range(len(samples["tasks"]))]
     y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples["tasks"]]}
-    sub = f"step {row['step']}: {wrong} of {len(notes)} wrong"
-    size = 70 + 58 * len(lines)
+    sub = f"step {row['step']}: {wrong} of {len(notes)} wrong" + (f"; above each, step {before['step']} and now" if before else "")
+    size = 70 + 64 * len(lines)
     hidden = {"showticklabels": False}
     return _picture("What it reads in some test images", sub, [heat], table, xaxis=hidden, yaxis=y_axis, annotations=notes, height=size)
+
+
+def _before(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The row of the same kind when the last experience ended before this one."""
+    past = [other["step"] for other in rows if other["kind"] == "experience" and other["step"] < row["step"]]
+    return next((other for other in reversed(rows) if other["kind"] == row["kind"] and past and other["step"] == past[-1]), None)
+
+
+def _texts(row: Row, samples: Row, rows: Sequence[Row]) -> Spec:
+    """Unseen names as they are, a line each, and what the network makes of their first letters: at the last experience's end, and now."""
+    before, given = _before(row, rows), samples["given"]
+    columns = ["the name", *([f"step {before['step']}"] if before else []), "now"]
+    notes: list[Spec] = [_cell(f"<i>{text}</i>", k, len(columns), 0) for k, text in enumerate(columns)]
+    table: list[list[Any]] = [["task", *columns]]
+    places, labels, right = [], [], 0
+    for name, task in samples["tasks"].items():
+        places.append(len(table) + (len(task["names"]) - 1) / 2)
+        labels.append(f"task {name}")
+        for k, whole in enumerate(task["names"]):
+            told = [whole, *([before["texts"][name][k]] if before else []), row["texts"][name][k]]
+            right += told[-1] == whole
+            line = len(table)
+            table.append([name, *told])
+            notes += [_cell(_written(text, given, text == whole and i > 0), i, len(columns), line) for i, text in enumerate(told)]
+    y = {"range": [len(table) - 0.5, -0.6], "tickvals": places, "ticktext": labels}
+    sub = f"step {row['step']}: {right} of {len(table) - 1} as they are spelled; in bold the letters it was given"
+    shape = {"xaxis": {"range": [0, 1], "showticklabels": False}, "yaxis": y, "annotations": notes, "height": 80 + 20 * len(table)}
+    return _picture("How it goes on with names it has never seen", sub, [], table, **shape)
+
+
+def _cell(text: str, column: int, columns: int, line: int) -> Spec:
+    return {"x": column / columns, "y": line, "xanchor": "left", "text": text, "showarrow": False, "font": {"size": 12}, "align": "left"}
+
+
+def _written(text: str, given: int, right: bool) -> str:
+    """With its given letters in bold, cut to what fits; a tick where it is right."""
+    shown = text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    return f"<b>{escape(shown[:given])}</b>{escape(shown[given:])}{' ✓' if right else ''}"
 
 
 def multiples(name: str, runs: Mapping[str, Run]) -> Spec:

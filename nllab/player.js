@@ -1,6 +1,6 @@
 // Plays the recording of a run: curves up to the moment at which the slider stands.
 
-const PLAYER_HEIGHTS = { accuracy: 270, drift: 230, raster: 230 };
+const PLAYER_HEIGHTS = { accuracy: 270, drift: 230, raster: 230, surprise: 200, novelty: 200, conflict: 200 };
 const PLAYER_MS = 60; // between two moments at normal speed
 const PLAYER_REDUCED_MS = 1000; // for those who asked for less motion: larger strides, seldom
 const PLAYER_STRIDE = 12;
@@ -135,8 +135,9 @@ class Player {
     const { step } = this.told.moments[this.at];
     const curves = this.upTo(spec, step).filter((trace) => !trace.meta.ends);
     if (name === "raster") return playerTable(["level", "writes shown", "last at step"], curves.map((t) => [t.name, t.x.length / 3, t.x.at(-1) ?? "–"]));
-    const lines = curves[0].x.map((x, i) => [x, ...curves.map((trace) => trace.y[i] ?? "")]);
-    return playerTable(["step", ...curves.map((trace) => trace.name)], lines.slice(-200).reverse());
+    const values = curves.map((trace) => new Map(trace.x.map((x, i) => [x, trace.y[i]])));
+    const steps = [...new Set(curves.flatMap((trace) => trace.x))].sort((a, b) => b - a).slice(0, 200);
+    return playerTable(["step", ...curves.map((trace) => trace.name)], steps.map((x) => [x, ...values.map((of) => of.get(x) ?? "")]));
   }
 
   // The moment of a step, or the last one before it.
@@ -236,8 +237,8 @@ class Player {
     if (plot.name === "raster") {
       const narrow = this.root.clientWidth < 480;
       const { lanes } = this.told.moments.findLast((moment, i) => i <= this.at && moment.lanes);
-      layout.yaxis.ticktext = narrow ? lanes.map((text) => text.replace(" · ", "<br>")) : lanes;
-      layout.margin = { ...layout.margin, r: 88, l: narrow ? 92 : layout.margin.l };
+      layout.yaxis.ticktext = narrow ? lanes.map((text) => text.replace("every step", "1").replace(/every (\d+) steps/, "$1")) : lanes;
+      layout.margin = { ...layout.margin, r: 88, l: narrow ? 86 : layout.margin.l };
     }
     const data = this.upTo(plot.spec, step).map((trace) => {
       const color = dark ? trace.meta.dark : trace.meta.light;

@@ -29,7 +29,8 @@ SCRIPT, STYLE = "player.js", "player.css"
 def recording(run: Run) -> dict[str, Any]:
     """What a player needs to know of a run, as JSON can hold it."""
     rows = _thinned(run.rows)
-    drawn = {name: _figure(name, Run(run.experiment, run.tasks, run.levels, rows), run.steps) for name in figures.FIGURES}
+    drawn = {name: _figure(name, Run(run.experiment, run.tasks, run.levels, rows), run.steps) for name in figures.CURVES}
+    drawn = {name: spec for name, spec in drawn.items() if name in figures.FIGURES or any(trace["x"] for trace in spec["data"])}
     score = run.summary
     found = {
         "title": _title(run),
@@ -105,7 +106,7 @@ def _moments(run: Run) -> list[dict[str, Any]]:
         periods |= dict(asked)
         lanes = {"lanes": figures.lanes(periods)["ticktext"]} if asked or not found else {}
         read = len(past)
-        labels = {name: figures.ends(name, past, run.tasks, run.levels) for name in figures.FIGURES}
+        labels = {name: figures.ends(name, past, run.tasks, run.levels) for name in figures.CURVES}
         found.append(
             {
                 "step": past[-1]["step"] if past else 0,

@@ -14,6 +14,7 @@ from nllab.streams.stream import Part
 
 GRID = 8  # blocks on a side in the picture of where weights moved
 SURFACE = 40  # points on a side of a decision surface
+LONGEST = 32  # characters of a text that a model writes by itself
 EVALUATION_BATCH = 1000  # bounds the memory that a measurement takes
 
 
@@ -46,6 +47,29 @@ def answers(model: nn.Module, inputs: Tensor) -> list[int]:
     was_training = model.training
     model.eval()
     found = model(inputs).argmax(-1).tolist()
+    model.train(was_training)
+    return found
+
+
+@torch.no_grad()
+def continued(model: nn.Module, beginnings: Sequence[Sequence[int]], classes: int, window: int, longest: int = LONGEST) -> list[list[int]]:
+    """Each beginning with what the model adds to it, always the class that scores highest, up to class 0 (left out) or `longest` classes.
+
+    The model sees the last `window` classes, one-hot side by side, as `streams.names.windows` has them.
+    """
+    was_training = model.training
+    model.eval()
+    found, open_ = [list(beginning) for beginning in beginnings], set(range(len(beginnings)))
+    device = next(model.parameters()).device
+    while open_ := {i for i in open_ if len(found[i]) < longest}:
+        order = sorted(open_)
+        seen = torch.tensor([([0] * window + found[i])[-window:] for i in order], device=device)
+        inputs = F.one_hot(seen, classes).flatten(1).float() * classes**0.5
+        for i, label in zip(order, model(inputs).argmax(-1).tolist(), strict=True):
+            if label:
+                found[i].append(label)
+            else:
+                open_.discard(i)
     model.train(was_training)
     return found
 

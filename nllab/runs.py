@@ -11,6 +11,8 @@ A run is a list of rows, one dict for each thing that happened, in order. Every 
     experience  accuracy of every task once an experience is over: a row of the accuracy matrix
     samples     some test samples of each task, once: tasks[name] = labels, and images (a hexadecimal digit a pixel) or points of the plane
     answers     the class that the network gives to each of those samples: answers[name]
+                (of a stream of texts: names, and `given`, the letters that the network is given of each)
+    texts       what the network makes of the beginnings of those names: texts[name]
     surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom, a character a point
     where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each matrix
     end         reason ("finished" or "diverged") and text

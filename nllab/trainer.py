@@ -46,6 +46,7 @@ _SEEDING = threading.Lock()  # torch draws initial weights from one generator fo
 
 
 MOST_TASKS_SHOWN, IMAGES_SHOWN, POINTS_SHOWN = 5, 12, 100  # test samples whose answers are told, per task
+TEXTS_SHOWN, GIVEN = 12, 3  # test texts that the model continues, of all tasks together, and the letters that it is given of each
 VIEWS_BITS = 6  # so many powers of two of measurements have all their pictures; from there on half, a quarter, and so on
 HOPE_HEAD, HOPE_CHUNK = 32, 4  # width of a head and rows of an image between two writes of HOPE's memory
 
@@ -161,6 +162,7 @@ class Trainer:
         self.movements = {name: probes.Movement(parameters) for name, parameters in members.items()}
         self._plane = self.stream.features == 2
         self._samples = self._some_samples()
+        self._texts = self._some_texts()
         self.generator = torch.Generator().manual_seed(experiment.seed)
         self.steps = 0
         self.plan = [0] if experiment.joint else self._planned(experiment.order)
@@ -372,6 +374,9 @@ class Trainer:
             key, told = ("points", lambda x: x.round(decimals=3).tolist()) if self._plane else ("images", probes.in_hex)
             tasks = {name: {"labels": part.labels.tolist(), key: told(part.inputs)} for name, part in self._samples.items()}
             rows.append({"kind": "samples", "step": 0, "shape": self.stream.image_shape and list(self.stream.image_shape), "tasks": tasks})
+        if self._texts:
+            names = {name: {"names": [self._spelled(text) for text in texts]} for name, texts in self._texts.items()}
+            rows.append({"kind": "samples", "step": 0, "shape": None, "given": GIVEN, "tasks": names})
         return rows
 
     def _open_experience(self) -> list[Row]:
@@ -405,6 +410,20 @@ class Trainer:
                     found[task.name] = part[torch.linspace(0, len(part) - 1, count).long()]
         return found
 
+    def _some_texts(self) -> dict[str, list[list[int]]]:
+        """Test texts, as classes, of a stream that asks for the next character; of each task a few that go on beyond what is given."""
+        found = {}
+        if self.stream.letters and len(self.stream.tasks) <= MOST_TASKS_SHOWN:
+            count = TEXTS_SHOWN // len(self.stream.tasks)
+            for task in self.stream.tasks:
+                texts = getattr(task, self.experiment.evaluate_on).texts
+                texts = [text for text in texts if GIVEN < len(text) <= probes.LONGEST]
+                found[task.name] = [texts[i] for i in torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()]
+        return {name: texts for name, texts in found.items() if texts}
+
+    def _spelled(self, text: Iterable[int]) -> str:
+        return "".join(self.stream.letters[label - 1] for label in text)
+
     @property
     def _has_views(self) -> bool:
         """Whether pictures are due at this step: at the measurements, which of a long run are thinned more and more."""
@@ -417,6 +436,12 @@ class Trainer:
         if self._samples:
             given = {name: probes.answers(self.model, part.inputs) for name, part in self._samples.items()}
             rows.append({"kind": "answers", "step": self.steps, "answers": given})
+        if self._texts:
+            window = self.stream.features // self.stream.classes
+            begun = [text[:GIVEN] for texts in self._texts.values() for text in texts]
+            told = map(self._spelled, probes.continued(self.model, begun, self.stream.classes, window))
+            texts = {name: [next(told) for _ in texts] for name, texts in self._texts.items()}
+            rows.append({"kind": "texts", "step": self.steps, "texts": texts})
         if self._plane:
             inputs = torch.cat([task.test.inputs for task in self.stream.tasks])
             low, high = inputs.amin(0).floor().tolist(), inputs.amax(0).ceil().tolist()

@@ -11,6 +11,7 @@ from nllab.experiment import Experiment
 from nllab.runs import Run
 
 LEVELS = {"input": 1, "slow": 4, "head": 1}
+TOLD = {"surprise": 0.4, "novelty": 1.2, "conflict": 0.9}
 TASKS = ("A", "B")
 
 
@@ -19,6 +20,9 @@ def step(number, *, task="A", optimizer="adam", accuracy=None, drift=0.1):
         name: {"wrote": number % period == 0, "writes": number // period, "drift": drift * (i + 1) * number, "update_norm": 0.1}
         for i, (name, period) in enumerate(LEVELS.items())
     }
+    for name, period in LEVELS.items():
+        if accuracy and optimizer == "deep" and number % period == 0:
+            levels[name] |= TOLD
     row = {"kind": "step", "step": number, "task": task, "optimizer": optimizer, "loss": 1.0, "online_accuracy": 0.5, "levels": levels}
     return row | ({"accuracy": dict(zip(TASKS, accuracy, strict=True))} if accuracy else {})
 
@@ -48,9 +52,9 @@ def run_of(rows):
     return Run(Experiment(), TASKS, LEVELS, rows)
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", figures.CURVES)
 def test_points_told_in_pieces_are_those_told_at_once(name):
-    rows = lesson()
+    rows = [*lesson(), *(step(i, optimizer="deep", accuracy=(0.9, 0.9)) for i in range(25, 37))]
     whole = figures.points(name, rows, TASKS, LEVELS)
     pieces = [figures.points(name, rows[i : i + 5], TASKS, LEVELS) for i in range(0, len(rows), 5)]
     for i, trace in enumerate(whole):
@@ -219,7 +223,7 @@ def pictured():
 def test_a_picture_of_a_moment_is_a_figure_with_its_numbers(pictured, name):
     assert figures.still(name, pictured, 1) is None
     spec = figures.still(name, pictured)
-    if name == "surface":
+    if name in ("surface", "texts"):
         assert spec is None
         return
     go.Figure({"data": spec["data"], "layout": spec["layout"]})
@@ -242,6 +246,35 @@ def test_what_is_misread_now_is_told_with_what_was_read_before(pictured):
     assert [line[4] for line in lines if line[0] == "A"] == told[-1]["answers"]["A"]
     right = [sum(line[2] == line[column] for line in lines if line[0] == "A") for column in (3, 4)]
     assert right[0] > right[1]
+
+
+@pytest.mark.parametrize("name", figures.SIGNALS)
+def test_signals_stand_where_they_were_measured_and_end_in_the_name_of_their_level(name):
+    rows = [step(i, optimizer="deep", accuracy=(0.9, 0.9) if i % 2 == 0 else None) for i in range(1, 9)]
+    spec = figures.draw(name, run_of(rows))
+    assert [trace["x"] for trace in spec["data"][:-1]] == [[2, 4, 6, 8], [4, 8], [2, 4, 6, 8]]
+    assert all(value == TOLD[name] for trace in spec["data"][:-1] for value in trace["y"])
+    assert spec["data"][-1]["text"] == [" input", " slow", " head"] and spec["data"][-1]["x"] == [8, 8, 8]
+    heights = sorted(spec["data"][-1]["y"])
+    assert all(high - low >= 0.1 * TOLD[name] for low, high in zip(heights, heights[1:], strict=False))  # none lies on another
+    go.Figure(spec)
+    assert figures.ends(name, lesson(), TASKS, LEVELS) is None  # Adam measures nothing
+
+
+def test_names_are_written_on_before_and_now():
+    run = Trainer(Experiment.preset("names-ab", optimizer="adam", dim=16, hidden=16, evaluate_every=100)).run(steps=300)
+    spec = figures.still("texts", run)
+    head, *lines = spec["meta"]["table"]
+    switch = run.of_kind("switch")[1]["step"] - 1
+    assert head == ["task", "the name", f"step {switch}", "now"] and len(lines) == 12
+    then = next(row for row in run.of_kind("texts") if row["step"] == switch)["texts"]
+    now = run.of_kind("texts")[-1]["texts"]
+    assert [line[2:] for line in lines if line[0] == "B"] == [list(pair) for pair in zip(then["B"], now["B"], strict=True)]
+    assert all(told.startswith(line[1][:3]) for line in lines for told in line[2:])
+    go.Figure({"data": spec["data"], "layout": spec["layout"]})
+    samples = {"kind": "samples", "step": 0, "shape": None, "given": 2, "tasks": {"A": {"names": ["<b>&x"]}}}
+    spec = figures.still("texts", run_of([samples, {"kind": "texts", "step": 1, "texts": {"A": ["<script>"]}}]))
+    assert all("<script" not in note["text"] and "<b>&x" not in note["text"] for note in spec["layout"]["annotations"])
 
 
 def test_the_ceiling_is_a_line_beside_chance():

@@ -52,7 +52,8 @@ class Session:
                 if element.HasField("button"):
                     self.ids[element.button.label.lower()] = element.button.id
                 if element.HasField("bidi_component"):
-                    runs = json.loads(element.bidi_component.json or element.bidi_component.mixed.json)["runs"]
+                    data = element.bidi_component.json or element.bidi_component.mixed.json
+                    runs = json.loads(data or "{}").get("runs")  # the links have no data
                     self.run = runs[0] if runs else self.run
             if kind == "script_finished":
                 return time.monotonic() - begun

@@ -132,7 +132,7 @@ def next_characters(codes: Sequence[str], split: int, hold_out: bool, *, name: s
         kept = [text for j, text in enumerate(names) if not hold_out or j % 10]
         train, test = windows(kept, letters), windows(language.test.values(), letters)
         tasks.append(Task(letter(i), language.about, train, windows(held, letters) if held else train[:0], test))
-    return Stream(name, about, tuple(tasks), tuple(range(len(tasks))), len(letters) + 1)
+    return Stream(name, about, tuple(tasks), tuple(range(len(tasks))), len(letters) + 1, letters=letters)
 
 
 def names_ab(seed: int, split: int, hold_out: bool) -> Stream:

@@ -27,6 +27,17 @@ class Part:
     def __getitem__(self, rows: Tensor | slice) -> Part:
         return Part(self.inputs[rows], self.labels[rows])
 
+    @property
+    def texts(self) -> list[list[int]]:
+        """The labels cut where class 0 ends a text: the texts behind a stream of next characters."""
+        found: list[list[int]] = [[]]
+        for label in self.labels.tolist():
+            if label:
+                found[-1].append(label)
+            else:
+                found.append([])
+        return found[:-1]
+
     def to(self, device: torch.device) -> Part:
         return Part(self.inputs.to(device), self.labels.to(device))
 
@@ -57,6 +68,7 @@ class Stream:
 
     A stream of several tasks is scored by its accuracy matrix. A stream of one task, whose data changes as it flows, is scored by
     the mean online accuracy and by the accuracy on clean test data at the end (the 1 x 1 accuracy matrix).
+    letters: of a stream that asks for the next character, what its classes from 1 on stand for; class 0 ends a text.
     """
 
     name: str
@@ -65,6 +77,7 @@ class Stream:
     plan: tuple[int, ...]
     classes: int
     image_shape: tuple[int, int] | None = None
+    letters: str = ""
 
     @property
     def features(self) -> int:
