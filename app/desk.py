@@ -50,6 +50,7 @@ class Desk:
     problems: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)  # title -> id of the run
     was_freed: bool = False
+    is_new: bool = True  # nobody has read yet what could not be used of the address
     todo: list[Action] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -112,9 +113,10 @@ class Desk:
         with self.lock:
             usable = wanted or {title: shared.applied[run] for title, run in zip(self.runs, self.live, strict=False)} or {"": START}
             while self.todo:
-                self.problems = []
+                self.problems = self.problems if self.is_new else []
                 action = self.todo.pop(0)
                 self._try(lambda action=action: action(self.ready(usable, speed), list(usable.values()), speed))
+            self.is_new = False
             if not self.runs and tab is not None:
                 self._try(lambda: self._adopt(tab, usable, speed))
             if self.runs:
@@ -204,9 +206,9 @@ def reconcile(run: LiveRun, wanted: Experiment) -> list[str]:
 
 def heed_stops(runs: Sequence[LiveRun]) -> None:
     """Tell the runs at what to stop by themselves."""
-    at, below = state.get("stop_at", 0), state.get("stop_below", 0.0)
+    at, below, above = state.get("stop_at", 0), state.get("stop_below", 0.0), state.get("stop_above", 0.0)
     for run in runs:
-        run.stop_when(at=at or None, below=(run.run.tasks[0], below) if below else None)
+        run.stop_when(at=at or None, below=(run.run.tasks[0], below) if below else None, above=above or None)
 
 
 def raise_ceiling(runs: Sequence[LiveRun], speed: float = UNLIMITED) -> None:
@@ -434,6 +436,10 @@ def settings(*, twin: bool) -> None:
                 "When the accuracy on the first task falls below", key="stop_below", min_value=0.0, max_value=1.0, step=0.05,
                 help="0: never. Play goes on from there.", **keep,
             )  # fmt: skip
+            st.number_input(
+                "When the task being taught is learned to", key="stop_above", min_value=0.0, max_value=1.0, step=0.05,
+                help="An accuracy; 0: never. Play goes on from there.", **keep,
+            )  # fmt: skip
         with st.expander("More"):
             st.text_input("Order of the tasks", key="order", placeholder="as the stream has them", help=about("order"), **keep)
             st.selectbox("Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep)
@@ -486,7 +492,8 @@ def view(desk: Desk, titles: Sequence[str], spotlight: str | None = None) -> Non
             desk.ask(back(step))
 
     heard = {"on_tab_change": lambda: None, "on_stale_change": lambda: None, "on_back_change": go_back}
-    live_view(desk.name, runs, single=len(titles) == 1, spotlight=spotlight, **heard)
+    note = "These settings cannot be trained: above stands why, and what to change." if desk.problems and not all(runs.values()) else ""
+    live_view(desk.name, runs, single=len(titles) == 1, spotlight=spotlight, note=note, **heard)
 
 
 def back(step: int) -> Action:

@@ -11,7 +11,8 @@ const CURVES = { accuracy: 270, drift: 215, raster: 215 }; // name -> height
 const SIGNALS = { surprise: 190, novelty: 190, conflict: 190 };
 const STILLS = { matrix: 300, where: 300, surface: 300, answers: 300, texts: 330 };
 const LINES = [...Object.keys(CURVES), ...Object.keys(SIGNALS)];
-const FRAME_MS = 24; // of drawing in one go; the figures that are left follow in the next frames
+const FRAME_MS = 6; // of drawing in one go; the figures that are left follow in the next frames
+const FULL_MS = 1000; // between two times that Plotly draws a figure anew; in between its curves are drawn on
 const reduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const coarse = matchMedia("(pointer: coarse)").matches;
 
@@ -156,11 +157,12 @@ class Panel {
     for (const name of LINES) {
       const plot = this.plots[name];
       if (!plot.data) continue;
-      news.add?.[name].forEach((added, i) => this.extend(plot.data[i], added));
+      news.add?.[name].forEach((added, i) => this.extend(plot, plot.data[i], added));
       if (news.ends?.[name]) plot.card.hidden = false;
       if (news.ends?.[name]) Object.assign(plot.data.at(-1), news.ends[name]);
       if (news.overlay) Object.assign(plot.layout, news.overlay[name]);
-      plot.changed ||= Boolean(news.open || news.ends?.[name] || news.overlay || (news.now && news.now.step > plot.steps));
+      plot.full ||= Boolean(news.open || news.overlay || (news.now && news.now.step > plot.steps));
+      plot.changed ||= plot.full || Boolean(news.ends?.[name]);
     }
     for (const [name, step, spec] of news.stills ?? []) {
       const { history, card } = this.plots[name];
@@ -208,10 +210,11 @@ class Panel {
     return this.plots.drift.data.slice(0, -1).map((trace) => trace.line.color);
   }
 
-  extend(trace, added) {
+  extend(plot, trace, added) {
     for (const key of ["x", "y"]) trace[key].push(...added[key]);
     const group = trace.meta?.group ?? 1;
     if (trace.x.length > MOST_POINTS * group) {
+      plot.full = true;
       const kept = (_, i) => Math.floor(i / group) % 2 === 0;
       for (const key of ["x", "y"]) trace[key] = trace[key].filter(kept);
     }
@@ -235,6 +238,14 @@ class Panel {
 
   draw(plot, dark, style) {
     if (plot.history) return this.drawStill(plot);
+    if (!plot.full && (plot.name in SIGNALS ? performance.now() - plot.fullAt < FULL_MS : this.drawOn(plot))) {
+      plot.changed = false;
+      plot.stale = true;
+      return;
+    }
+    plot.full = plot.stale = false;
+    plot.fullAt = performance.now();
+    plot.lines = null;
     const last = Number(this.step ?? 0);
     const outgrown = last > plot.steps;
     plot.changed = false;
@@ -253,6 +264,45 @@ class Panel {
     layout.datarevision = draws;
     Plotly.react(plot.frame, plot.data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
     if (!plot.ready) this.view.link(plot);
+  }
+
+  // Carries the curves on without Plotly, which lays a whole figure out anew; false where that does not do. Plotly follows once a second.
+  drawOn(plot) {
+    const whole = plot.frame._fullLayout;
+    if (!plot.ready || !whole) return false;
+    const { xaxis, yaxis } = whole;
+    const scale = [xaxis.range, yaxis.range, xaxis._length, yaxis._length].join();
+    if (plot.lines?.scale !== scale) {
+      const groups = [...plot.frame.querySelectorAll(".scatterlayer .trace")];
+      const of = new Map(groups.map((group) => [group.__data__?.[0]?.trace.index, group]));
+      const lines = plot.data.slice(0, -1).map((_, i) => ({ path: of.get(i)?.querySelector("path.js-line"), d: "", drawn: 0 }));
+      plot.lines = { scale, lines, labels: [...(of.get(plot.data.length - 1)?.querySelectorAll(".textpoint text") ?? [])] };
+    }
+    const { lines, labels } = plot.lines;
+    const ends = plot.data.at(-1);
+    const shown = ends.y.flatMap((y, i) => (y === null ? [] : [i]));
+    if (shown.length !== labels.length || plot.data.some((trace, i) => trace.x.length && i < lines.length && !lines[i].path)) return false;
+    const [low, high] = [...yaxis.range].sort((a, b) => a - b);
+    const log = yaxis.type === "log";
+    const inside = (y) => y === null || ((log ? Math.log10(y) : y) >= low && (log ? Math.log10(y) : y) <= high);
+    for (const [i, line] of lines.entries()) {
+      const { x, y } = plot.data[i];
+      let pen = line.d && line.drawn && y[line.drawn - 1] !== null ? "L" : "M";
+      for (; line.drawn < x.length; line.drawn++) {
+        const value = y[line.drawn];
+        if (!inside(value)) return false;
+        if (value !== null) line.d += `${pen}${xaxis.d2p(x[line.drawn]).toFixed(1)},${yaxis.d2p(value).toFixed(1)}`;
+        pen = value === null ? "M" : "L";
+      }
+      if (line.d) line.path.setAttribute("d", line.d);
+    }
+    for (const [place, i] of shown.entries()) {
+      const label = labels[place];
+      label.setAttribute("x", xaxis.d2p(ends.x[i]));
+      label.setAttribute("y", yaxis.d2p(ends.y[i]));
+      if (label.textContent !== ends.text[i]) label.textContent = ends.text[i];
+    }
+    return true;
   }
 
   get toDraw() {
@@ -498,6 +548,7 @@ class View {
       this.grid.dataset.count = titles.length;
       this.runs = undefined;
     }
+    if (!runs.length && component.data.note) for (const panel of this.panels) panel.sentence.textContent = component.data.note;
     if (!runs.length && !this.told) {
       this.told = true;
       component.setStateValue("tab", remembered());
@@ -588,7 +639,7 @@ class View {
   }
 
   redrawAll() {
-    for (const plot of this.plots) plot.changed = true;
+    for (const plot of this.plots) plot.changed = plot.full = true;
     if (this.Plotly) this.requestDraw();
   }
 
@@ -672,8 +723,10 @@ class View {
     document.querySelector(".st-key-deep input")?.click();
   }
 
-  // Once a second: whether the page has changed its colours.
+  // Once a second: let Plotly catch up with what was drawn without it, and see whether the page has changed its colours.
   look() {
+    for (const plot of this.plots) if (plot.stale) plot.changed = plot.full = true;
+    if (this.plots.some((plot) => plot.stale)) this.requestDraw();
     if (this.Plotly && this.ink && getComputedStyle(this.root).getPropertyValue("color") !== this.ink) this.redrawAll();
   }
 

@@ -35,11 +35,18 @@ HINTS = {
 
 
 def live_view(
-    name: str, runs: Mapping[str, LiveRun | None], *, single: bool = False, spotlight: str | None = None, **callbacks: Any
+    name: str,
+    runs: Mapping[str, LiveRun | None],
+    *,
+    single: bool = False,
+    spotlight: str | None = None,
+    note: str = "",
+    **callbacks: Any,
 ) -> Any:
     """Mount the view of these runs, by the titles that stand above them; None for one that is still to be opened.
 
     name: of the page. single: no title above. spotlight: the selector of what to bring into sight.
+    note: what to say in place of runs that cannot be opened.
     callbacks: on_tab_change, told once which runs this tab remembers ("" for none); on_stale_change, when the page around no longer says
     what is the case; on_back_change, with the step of a checkpoint that was pressed.
     """
@@ -51,6 +58,7 @@ def live_view(
         "shown": [{key: run.status()[key] for key in ("playing", "finished", "error", "notice")} for run in opened],
         "hints": HINTS if name == "live" else {},
         "spotlight": spotlight,
+        "note": note,
         "about": figures.ABOUT,
         "writers": figures.WRITERS | {"deep": "deep optimizer"},
         "plotly": PLOTLY,

@@ -5,8 +5,10 @@ Started by `nllab dashboard`, or by hand: streamlit run app/serve.py
 
 import asyncio
 import json
+import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -27,6 +29,7 @@ NEWS_PER_SECOND = 10.0
 STILL_ALIVE_SECONDS = 1.0
 SUBPAGES = ("compare", "replay", "lessons", "tour", "glossary", "mathematics")
 MOST_RUNS = 4  # of one page
+STOP_SECONDS = 5.0  # for a server that was asked to stop
 
 
 async def live(request: Request) -> Response:
@@ -91,15 +94,25 @@ async def subpage(_: Request) -> Response:
 
 
 async def stat(_: Request) -> Response:
-    return JSONResponse({"runs": shared.runs().status(), "watchers": +shared.watchers, "plotly": version("plotly")})
+    spent = {"all": time.process_time(), "training": shared.runs().cpu_seconds}
+    return JSONResponse({"runs": shared.runs().status(), "watchers": +shared.watchers, "plotly": version("plotly"), "cpu": spent})
 
 
 def end_news_with_the_server() -> None:
-    """A server asked to stop waits for open connections, and the news would go on for ever: end them first."""
+    """A server asked to stop waits for open connections, and the news would go on for ever: end them first, and the trainings, which
+    would take the processor from it. What is not done in time is left: nothing of it is kept anyway."""
+
+    def leave():
+        for run in shared.runs().all():
+            run.pause()
+        time.sleep(STOP_SECONDS)
+        os._exit(0)
 
     def wrap(before):
         def stop(number, frame):
-            shared.stopping.set()
+            if not shared.stopping.is_set():
+                shared.stopping.set()
+                threading.Thread(target=leave, name="leave", daemon=True).start()
             before(number, frame)
 
         return stop

@@ -17,6 +17,7 @@ MOST_SEED = 2**31 - 1
 OTHER_KEYS = ("twin", "lesson", "answer")  # of an address, which pages read for themselves
 SPEEDS = (0.5, 1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
 SPEED = 6.0
+MOST_PROBLEMS = 5  # of an address that are all told
 
 
 def speed_name(speed: float) -> str:
@@ -47,6 +48,8 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
     except SettingError as error:  # each part is fine, together they are not
         experiment = START
         problems.append(str(error))
+    if len(problems) > MOST_PROBLEMS:
+        problems[MOST_PROBLEMS:] = [f"{len(problems) - MOST_PROBLEMS} more parts of this address could not be used either."]
     return experiment, by_name.get(speed, SPEED), problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -192,5 +193,6 @@ def _readable(error: ValidationError) -> str:
     for problem in error.errors():
         name = str(problem["loc"][0])
         about = Experiment.model_fields[name].description
-        sentences.append(f"{name} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]} ({about}).")
+        given = shorten(repr(problem["input"]), 80, placeholder=" …")
+        sentences.append(f"{name} is {given}: {problem['msg'][0].lower()}{problem['msg'][1:]} ({about}).")
     return " ".join(sentences)

@@ -5,8 +5,11 @@ Whoever watches asks `since(cursor)` for the rows that are new to them; training
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import itertools
 import secrets
+import sys
 import threading
 import time
 from collections import deque
@@ -79,6 +82,7 @@ class LiveRun:
         self.agenda: Sequence[Command] = ()
         self.stop_at: int | None = None
         self.stop_below: tuple[str, float] | None = None
+        self.stop_above: float | None = None
         self.speed: float | None = None
         self.set_speed(speed)
         self.error: str | None = None
@@ -102,7 +106,7 @@ class LiveRun:
             self.checkpoints: dict[int, tuple[dict[str, Any], int, int]] = {}  # step -> (what the trainer was, rows there were, bytes)
             self.generation = getattr(self, "generation", -1) + 1
             self.error = self.notice = None
-            self._was_above = False
+            self._was_above, self._was_below = False, True
 
     @property
     def playing(self) -> bool:
@@ -152,8 +156,9 @@ class LiveRun:
             self._awaited, self.notice = level, None
             self._wake.notify()
 
-    def stop_when(self, *, at: int | None = None, below: tuple[str, float] | None = None) -> None:
-        """Stand still by itself after step `at`, or when the accuracy on a task, below = (task, accuracy), falls below a value.
+    def stop_when(self, *, at: int | None = None, below: tuple[str, float] | None = None, above: float | None = None) -> None:
+        """Stand still by itself after step `at`, when the accuracy on a task, below = (task, accuracy), falls below a value, or when the
+        task being taught has been learned: its accuracy reaches `above`.
 
         Raises SettingError for a step below 1, an accuracy outside [0, 1] or a task that the stream has not.
         """
@@ -165,7 +170,9 @@ class LiveRun:
                 raise unknown("task", task, self.run.tasks)
             if not 0 <= value <= 1:
                 raise SettingError(f"below is {value!r}; an accuracy lies in [0, 1].")
-        self.stop_at, self.stop_below = at, below
+        if above is not None and not 0 <= above <= 1:
+            raise SettingError(f"above is {above!r}; an accuracy lies in [0, 1].")
+        self.stop_at, self.stop_below, self.stop_above = at, below, above
 
     def set_speed(self, speed: float | None) -> None:
         if speed is not None and not 0 < speed < float("inf"):
@@ -220,6 +227,13 @@ class LiveRun:
             "place": self.place,
             "checkpoints": sorted(self.checkpoints),
         }
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that its training has taken; 0 where the system does not tell."""
+        if not hasattr(time, "pthread_getcpuclockid") or not self._thread.is_alive():
+            return 0.0
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))  # type: ignore[arg-type]
 
     def close(self, timeout: float = 5.0) -> None:
         with self._wake:
@@ -305,15 +319,24 @@ class LiveRun:
     def _reason_to_stop(self, rows: list[Row]) -> str | None:
         if self.trainer.steps == self.stop_at:
             return f"Stopped after step {self.stop_at}, as asked. Play goes on."
-        if self.stop_below is None:
-            return None
-        task, value = self.stop_below
         for row in rows:
-            if "accuracy" in row:
+            if row["kind"] == "switch":
+                self._was_below = True
+            if "accuracy" not in row:
+                continue
+            said = f"Stopped after step {row['step']}: the accuracy on"
+            if self.stop_below is not None:
+                task, value = self.stop_below
                 fell = self._was_above and row["accuracy"][task] < value
                 self._was_above = row["accuracy"][task] >= value
                 if fell:
-                    return f"Stopped after step {row['step']}: the accuracy on {task} fell below {value:g}, as asked. Play goes on."
+                    return f"{said} {task} fell below {value:g}, as asked. Play goes on."
+            task, value = row.get("task"), self.stop_above
+            if value is not None and task in row["accuracy"]:
+                rose = self._was_below and row["accuracy"][task] >= value
+                self._was_below = row["accuracy"][task] < value
+                if rose:
+                    return f"{said} {task} reached {value:g}, as asked. Play goes on."
         return None
 
     @property
@@ -347,7 +370,7 @@ class LiveRun:
             self._told = count
             self.generation += 1
             self.error = self.notice = None
-            self._was_above = False
+            self._was_above, self._was_below = False, True
         for later in [kept for kept in self.checkpoints if kept > step]:
             del self.checkpoints[later]
 
@@ -363,6 +386,12 @@ def _bytes(value: Any) -> int:
         return value.numel() * value.element_size()
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
     return sum(map(_bytes, inner))
+
+
+def _trim() -> None:
+    """Give free memory back to the system, where the C library can."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 class LiveRuns:
@@ -387,6 +416,7 @@ class LiveRuns:
         self._runs: dict[str, LiveRun] = {}
         self._seen: dict[str, float] = {}
         self._paused_for_absence: set[str] = set()
+        self._held: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._reaper: threading.Thread | None = None
 
@@ -454,7 +484,12 @@ class LiveRuns:
                     self._paused_for_absence.add(id)
         for run in gone:
             run.close()
-        kept = [run for run in list(self._runs.values()) if len(run.checkpoints) > 1]
+        held = {(run.id, run.generation) for run in self.all()}
+        if self._held - held:  # a trainer was let go of: it refers to itself, and the allocator keeps what it had
+            gc.collect()
+            _trim()
+        self._held = held
+        kept = [run for run in self.all() if len(run.checkpoints) > 1]
         if kept and sum(run.bytes_of_checkpoints for run in kept) > self.checkpoint_bytes:
             max(kept, key=lambda run: run.bytes_of_checkpoints).forget_half()
 
@@ -462,6 +497,13 @@ class LiveRuns:
         for _ in itertools.count():
             time.sleep(0.5)
             self.reap()
+
+    def all(self) -> list[LiveRun]:
+        return list(self._runs.values())
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(run.cpu_seconds for run in self.all())
 
     def status(self) -> Mapping[str, Mapping[str, Any]]:
         return {id: run.status() for id, run in list(self._runs.items())}

@@ -1,5 +1,8 @@
 """The live page in a real browser: what a person sees, presses, reloads and closes. What the server knows is read from /stat."""
 
+import contextlib
+import socket
+import threading
 import time
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -46,8 +49,8 @@ def visit(browser, address):
     """Opens a page of its own browser profile; in the end nothing may have been said on the console or asked of another server."""
     contexts, said, abroad = [], [], []
 
-    def open_page(query="", viewport=DESK):
-        contexts.append(browser.new_context(viewport=viewport))
+    def open_page(query="", viewport=DESK, **settings):
+        contexts.append(browser.new_context(viewport=viewport, **settings))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
@@ -62,6 +65,56 @@ def visit(browser, address):
     for context in contexts:
         context.close()
     assert not said and not abroad
+
+
+class Proxy:
+    """A line between a browser and the server that can be cut: no byte passes, and nobody is let in, until it is mended."""
+
+    def __init__(self, port):
+        self.target, self.open, self.socks = port, True, set()
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.port = self.door.getsockname()[1]
+
+    def __enter__(self):
+        threading.Thread(target=self._let_in, daemon=True).start()
+        return self
+
+    def _let_in(self):
+        while True:
+            try:
+                near, _ = self.door.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self.target))
+            self.socks |= {near, far}
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+        except OSError:
+            pass
+        for end in (one, other):
+            end.close()
+
+    def cut(self):
+        self.open = False
+        for end in self.socks:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.socks = set()
+
+    def mend(self):
+        self.open = True
+
+    def __exit__(self, *_):
+        self.cut()
+        self.door.close()
 
 
 def drawn(page):
@@ -260,7 +313,7 @@ def test_a_lesson_from_prediction_to_reveal_and_every_view_follows_the_hovered_s
     page.locator(".nl-card-matrix .nl-about summary").click()
     assert "Read down a column" in page.locator(".nl-card-matrix .nl-about").inner_text()
     page.locator(".nl-card-where .nl-table summary").click()
-    assert page.locator(".nl-card-where .nl-table tr").count() == 9
+    until(lambda: page.locator(".nl-card-where .nl-table tr").count() == 9)
     assert "No decision so far" in page.locator(".nl-log").inner_text()
     page.keyboard.press("ArrowRight")  # to the next lesson
     until(lambda: "lesson=dolls" in page.evaluate("location.search") and step_of(page) == 0)
@@ -276,6 +329,166 @@ def test_the_tour_brings_what_it_speaks_of_into_sight(visit):
     until(lambda: 0 < page.locator(".nl-card-rings").bounding_box()["y"] < DESK["height"])
     page.keyboard.press("Escape")
     page.locator(".st-key-tour").wait_for(state="detached")
+
+
+def test_curves_are_drawn_on_as_plotly_would_draw_them(visit):
+    page = visit(FAST)
+    press(page, "play")
+    until(lambda: step_of(page) >= 30)
+    press(page, "play")
+    page.locator(".nl-panel[data-playing=false]").wait_for()
+    # once Plotly has drawn all of it, the quick way must end in the same picture
+    settled = """() => document.querySelector('.nl').parentElement.nllab.plots.slice(0, 3)
+      .every((plot) => !plot.changed && !plot.stale && !plot.full)"""
+    page.wait_for_function(settled)
+    boxes = page.evaluate(
+        """() => document.querySelector('.nl').parentElement.nllab.plots.slice(0, 3).map((plot) => {
+          const path = () => [...plot.frame.querySelectorAll('path.js-line')].map((line) => line.getBBox());
+          const label = () => [...plot.frame.querySelectorAll('.textpoint text')].map((text) => text.getBoundingClientRect());
+          const numbers = (boxes) => boxes.flatMap(({ x, y, width, height }) => [x, y, width, height]);
+          const [before, names] = [numbers(path()), numbers(label())];
+          plot.lines = null;
+          return { name: plot.name, drawn: plot.panel.drawOn(plot), before, names, after: numbers(path()), renamed: numbers(label()) };
+        })"""
+    )
+    assert [found["name"] for found in boxes] == ["accuracy", "drift", "raster"] and all(found["drawn"] for found in boxes)
+    for found in boxes:
+        assert found["after"] == pytest.approx(found["before"], abs=1), found["name"]
+        assert found["renamed"] == pytest.approx(found["names"], abs=1), found["name"]
+
+
+def test_signals_and_the_managers_log_are_linked_with_all_views(visit):
+    page = visit("?optimizer=deep&speed=unlimited")
+    press(page, "play")
+    page.locator(".nl-panel[data-finished=true]").wait_for()
+    for name in ("surprise", "novelty", "conflict"):
+        page.locator(f".nl-{name} .main-svg").first.wait_for()
+        assert page.evaluate(f"document.querySelector('.nl-{name}').data[0].x.length") > 5
+    page.locator(".nl-log li").last.focus()  # a decision, reached without a mouse
+    step = int(page.locator(".nl-log li").last.get_attribute("data-step"))
+    until(lambda: all(page.locator(f".nl-{name} .hovertext").count() for name in ("accuracy", "drift", "surprise")))
+    until(lambda: int(page.locator(".nl-where").get_attribute("data-step")) <= step)
+    page.locator(".nl-card-novelty").scroll_into_view_if_needed()
+    box = page.locator(".nl-novelty .nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40)
+    until(lambda: 0 < int(page.locator(".nl-answers").get_attribute("data-step")) < 68)
+    page.locator(".nl-card-surprise .nl-table summary").click()
+    assert page.locator(".nl-card-surprise .nl-table th").all_inner_texts()[:2] == ["step", "surprise of input"]
+
+
+def test_a_network_of_names_writes_on_in_the_live_view_and_in_the_replay(visit, tmp_path):
+    page = visit("?stream=names-ab&loss=cross_entropy&batch_size=64&evaluate_every=50&dim=32&hidden=32&optimizer=adam&speed=unlimited")
+    press(page, "play")
+    page.locator(".nl-panel[data-finished=true]").wait_for()
+    until(lambda: page.locator(".nl-texts").get_attribute("data-step") == "431")
+    assert page.locator(".nl-texts .annotation-text", has_text="now").count() == 1
+    assert page.locator(".nl-texts .annotation-text").count() == 3 * 13
+    page.locator(".st-key-keep summary").first.click()
+    with page.expect_download() as kept:
+        press(page, "keep-live--zip")
+    kept.value.save_as(tmp_path / "names.zip")
+    page.get_by_role("link", name="Replay").first.click()
+    sent = page.locator("[data-testid=stFileUploader] input[type=file]")
+    sent.wait_for(state="attached")
+    sent.set_input_files(tmp_path / "names.zip")
+    page.locator(".pl-texts .annotation-text").first.wait_for()
+
+
+def test_a_lost_connection_is_said_and_nothing_is_lost(browser, address):
+    with Proxy(int(address.rpartition(":")[2])) as proxy:
+        context = browser.new_context(viewport=DESK)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.goto(f"http://127.0.0.1:{proxy.port}/?passes=20&optimizer=adam")
+        drawn(page)
+        press(page, "play")
+        until(lambda: step_of(page) >= 5)
+        id, _ = run_of(page, address)
+        proxy.cut()
+        page.locator(".nl-lost", has_text="Connection lost").wait_for()
+        until(lambda: not stat(address)["runs"][id]["playing"])  # nobody watches: it stands still
+        stood = step_of(page)
+        proxy.mend()
+        page.locator(".nl-lost").wait_for(state="hidden")
+        until(lambda: step_of(page) > stood + 5)
+        steps = page.evaluate("document.querySelector('.nl-drift').data[0].x")
+        assert steps == list(range(1, len(steps) + 1))  # each step once, none missing
+        assert run_of(page, address)[0] == id
+        context.close()
+
+
+def test_whoever_wants_less_motion_gets_news_once_a_second_and_no_pulse(visit):
+    page = visit(reduced_motion="reduce")
+    with page.expect_request("**/live/**") as asked:
+        page.reload()
+    assert asked.value.url.endswith("?per_second=1")
+    drawn(page)
+    press(page, "step")
+    until(lambda: step_of(page) == 1)
+    assert page.locator(".nl-ring").first.evaluate("one => getComputedStyle(one).animationName") == "none"
+    page.locator(".nl-ring.nl-wrote").first.wait_for(state="attached")
+    assert page.locator(".nl-ring.nl-wrote").first.evaluate("one => getComputedStyle(one).animationName") == "none"
+
+
+def test_every_control_is_reached_by_tab_alone(visit):
+    page = visit("?seed=3")
+    wanted = {
+        "aha",
+        "learn",
+        "begin_tour",
+        "play",
+        "step",
+        "one_write",
+        "level",
+        "undo",
+        "reset",
+        "deep",
+        "teach_A",
+        "teach_B",
+        "pin",
+        "speed",
+    }
+    wanted |= {"stream", "seed", "plain", "periods", "level_add", "level_drop", "frozen", "ceiling"}
+    reached, named = set(), True
+    for _ in range(150):
+        page.keyboard.press("Tab")
+        key, name = page.evaluate(
+            """() => { const at = document.activeElement;
+              const keyed = at.closest('[class*=st-key-]');
+              const key = keyed && [...keyed.classList].find((one) => one.startsWith('st-key-')).slice(7);
+              const name = at.ariaLabel || at.textContent || at.labels?.[0]?.textContent || at.getAttribute('aria-labelledby') || at.title;
+              return [key, Boolean(name) || at === document.body]; }"""
+        )
+        reached.add(key)
+        named = named and name
+    assert wanted <= reached and named
+
+
+HOSTILE = (
+    "?seed=-1", "?seed=1e99", "?dim=99999999", "?periods=,,,", "?stream=own:/etc/passwd", "?stream=<script>alert(1)</script>",
+    "?order=" + "A," * 3000, "?speed=nan", "?rate=inf&retention=-3", "?front=conv&stream=plane-ab", "?model=hope&stream=names-ab",
+    "?batch_size=0&passes=9999999999999999999999", "?optimizer=%00&loss=%F0%9F%92%A9", "?" + "&".join(f"k{i}=v" for i in range(300)),
+    "lessons?lesson=../../etc&answer=99", "compare?twin=yes&seed=x", "?embed=true&seed=x",
+)  # fmt: skip
+
+
+def test_no_address_breaks_a_page(browser, address):
+    context = browser.new_context(viewport=DESK)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    asked, broken = [], []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    for query in HOSTILE:
+        page.goto(f"{address}/{query}")
+        page.locator(".nl-sentence", has_not_text="Getting ready").wait_for()
+        alerts = page.get_by_test_id("stAlert")
+        alerts.first.wait_for()
+        assert alerts.count() <= 6 and max(map(len, alerts.all_inner_texts())) < 1000
+        assert page.get_by_test_id("stException").count() == 0, query
+        assert page.locator(".st-key-reset button").count() == 1  # the rest of the page is there
+    assert not asked and not broken
+    context.close()
 
 
 def test_a_run_that_is_not_there_is_not_found(address):

@@ -52,6 +52,13 @@ def test_a_run_comes_back_equal_from_every_download(run, way, tmp_path):
     assert WAYS[way](again) == WAYS[way](run)  # and the file depends on the run alone
 
 
+def test_names_written_on_come_back(tmp_path):
+    run = Trainer(Experiment.preset("names-ab", evaluate_every=20)).run(steps=20)
+    assert run.of_kind("texts") and "surprise" in run.of_kind("step")[0]["levels"]["head"]
+    for way, out in WAYS.items():
+        assert unpack(way, out(run)) == run
+
+
 def test_the_zip_unfolds_to_a_saved_run(run, tmp_path):
     with zipfile.ZipFile(io.BytesIO(pack(run))) as archive:
         archive.extractall(tmp_path)
@@ -96,6 +103,11 @@ def lines_of(run, change):
 def with_row(run, **changes):
     row = {**run.of_kind("step")[2], **changes}
     return zipped({**run.files(), "rows.jsonl": "\n".join([json.dumps(run.head), json.dumps(row)])})
+
+
+def with_signal(run, value):
+    levels = run.of_kind("step")[2]["levels"]
+    return with_row(run, levels=levels | {"slow": levels["slow"] | {"surprise": value}})
 
 
 def parquet_of(**columns):
@@ -154,6 +166,9 @@ def bad_files(run):
         "an image cut short": (
             with_row(run, kind="samples", shape=[2, 2], tasks={"A": {"labels": [0], "images": ["abc"]}}), "row of kind samples",
         ),
+        "a signal of words": (with_signal(run, "much"), "not finite"),
+        "names that are no names": (with_row(run, kind="samples", given=3, tasks={"A": {"names": [3]}}), "row of kind samples"),
+        "texts of no names": (with_row(run, kind="texts", texts={"A": ["x"]}), "row of kind texts"),
         "answers to nothing": (with_row(run, kind="answers", answers={"A": [1]}), "row of kind answers"),
         "a name with a link": (
             zipped({**run.files(), "rows.jsonl": json.dumps({**head, "tasks": ["<a href=x>"]})}), "names of its tasks",

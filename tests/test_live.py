@@ -254,11 +254,20 @@ def test_a_run_stops_by_itself_where_it_was_asked_to(live):
     wait(lambda: run.notice and not run.playing)
     told = [row["accuracy"]["A"] for row in run.run.of_kind("step")]
     assert told[-1] < 0.5 <= told[-2] and run.run.of_kind("step")[-1]["task"] == "B"
+    run.stop_when(above=0.5)
+    run.reset()
+    wait(lambda: run.trainer.steps == 0)
+    for task in ("A", "B"):  # each once it is learned, and no more
+        run.play()
+        wait(lambda: run.notice and not run.playing)
+        row = run.run.of_kind("step")[-1]
+        assert row["task"] == task and row["accuracy"][task] >= 0.5 and f"{task} reached 0.5" in run.notice
+    run.stop_when()
     run.play()  # goes on past it
     wait(lambda: run.finished and not run.playing)
 
 
-@pytest.mark.parametrize("wrong", [{"at": 0}, {"at": 1.5}, {"below": ("C", 0.5)}, {"below": ("A", 2.0)}])
+@pytest.mark.parametrize("wrong", [{"at": 0}, {"at": 1.5}, {"below": ("C", 0.5)}, {"below": ("A", 2.0)}, {"above": 1.5}])
 def test_an_impossible_stop_is_named(live, wrong):
     with pytest.raises(SettingError):
         live().stop_when(**wrong)

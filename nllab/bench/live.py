@@ -32,6 +32,12 @@ CHROMIUM_OPTIONS = (
 )  # fmt: skip
 PATIENCE_SECONDS = 60.0
 EXPERIMENT = Experiment.preset("digits-ab", optimizer="adam", passes=100)  # longer than any window
+PAIR_SPEED = 15  # steps per second of each of two runs side by side
+COUNT_FRAMES = """() => {
+  window.nllabFrames = 0;
+  const count = () => { window.nllabFrames++; requestAnimationFrame(count); };
+  requestAnimationFrame(count);
+}"""
 
 
 def chromium_path() -> str | None:
@@ -114,6 +120,8 @@ def run_live(quick: bool = False) -> dict[str, Any]:
 
     Units: seconds from the command to the first answer and to the first curve that moves; steps per second at unlimited speed, headless
     and watched; ratio = the median of watched to headless in the same round; refreshes of the figures per second while watched.
+    side_by_side: two runs on one page, with the frames that the browser shows per second, the share of a core that the server spends on
+    all but the trainings, whether a zoom was kept, and errors on the browser's console.
     Raises NllabError without playwright or Chromium.
     """
     try:
@@ -151,6 +159,7 @@ def run_live(quick: bool = False) -> dict[str, Any]:
                 refreshes.append(drawn)
                 play.click()
                 wait_for(lambda: not playing(address), "The pause")
+            pair = watch_pair(browser, address, window)
         browser.close()
     return {
         "experiment": json.loads(EXPERIMENT.to_json()),
@@ -163,11 +172,47 @@ def run_live(quick: bool = False) -> dict[str, Any]:
         "watched_steps_per_second": [round(rate, 1) for rate in watched],
         "ratio": round(median(seen / unseen for seen, unseen in zip(watched, headless, strict=True)), 3),
         "refreshes_per_second": round(median(refreshes), 2),
+        "side_by_side": pair,
     }
 
 
 def playing(address: str) -> bool:
     return any(run["playing"] for run in stat(address)["runs"].values())
+
+
+def watch_pair(browser: Any, address: str, seconds: float) -> dict[str, Any]:
+    """The page Compare while its two runs train: how smoothly, and at what cost."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"{address}/compare?passes=20&speed={PAIR_SPEED}")
+    page.locator(".st-key-play button:visible").click(timeout=PATIENCE_SECONDS * 1000)
+    page.wait_for_function("document.querySelector('.nl-accuracy')?.data?.[0].x.length > 2", timeout=PATIENCE_SECONDS * 1000)
+    box = page.locator(".nl-accuracy .nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 60, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(1500)
+    ranges = "Array.from(document.querySelectorAll('.nl-figure'), (one) => one._fullLayout?.xaxis.range)"
+    zoomed = page.evaluate(ranges)
+    page.evaluate(COUNT_FRAMES)
+    spent, begun, draws = stat(address)["cpu"], time.perf_counter(), int(page.locator(".nl").get_attribute("data-draws"))
+    page.wait_for_timeout(seconds * 1000)
+    now, drawn, frames = stat(address)["cpu"], int(page.locator(".nl").get_attribute("data-draws")), page.evaluate("window.nllabFrames")
+    passed = time.perf_counter() - begun
+    views = (now["all"] - spent["all"]) - (now["training"] - spent["training"])
+    found = {
+        "steps_per_second": PAIR_SPEED,
+        "refreshes_per_second": round((drawn - draws) / passed, 2),
+        "frames_per_second": round(frames / passed, 1),
+        "server_share_of_a_core": round(views / passed, 3),
+        "zoom_kept": page.evaluate(ranges) == zoomed,
+        "console_errors": said,
+    }
+    page.close()
+    return found
 
 
 def watch(page: Any, address: str, seconds: float) -> tuple[float, float]:
