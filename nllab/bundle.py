@@ -34,6 +34,7 @@ MOST_FILE_BYTES = 32 * 2**20
 MOST_LINE = 1_000_000
 MOST_MEMBERS = 50
 MOST_OF_A_ROW = 10_000
+MOST_SHOWN, LONGEST_NAME = 60, 60  # names of a task that are written on, and their characters
 MOST_ROWS, MOST_STEP, MOST_NAMES = 200_000, 10**8, 200
 SECONDS = 60.0  # for a Parquet file
 LARGEST = sys.float_info.max
@@ -446,15 +447,16 @@ def _are_samples(found: Any, shape: list[int] | None) -> bool:
 
 def _are_names(row: Row, run: Run) -> bool:
     tasks = row.get("tasks")
-    known = isinstance(tasks, dict) and bool(tasks) and set(tasks) <= set(run.tasks) and _is_whole(row["given"], 1) and row["given"] <= 60
-    return known and all(  # type: ignore[union-attr]
-        isinstance(found, dict) and isinstance(names := found.get("names"), list) and 1 <= len(names) <= 60 and all(map(_is_text, names))
-        for found in tasks.values()
-    )
+    if not isinstance(tasks, dict) or not tasks or not set(tasks) <= set(run.tasks):
+        return False
+    if not _is_whole(row["given"], 1) or row["given"] > LONGEST_NAME:
+        return False
+    lists = [found.get("names") if isinstance(found, dict) else None for found in tasks.values()]
+    return all(isinstance(names, list) and 1 <= len(names) <= MOST_SHOWN and all(map(_is_text, names)) for names in lists)
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 60
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
 def _are_grids(grids: Any) -> bool:
