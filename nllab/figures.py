@@ -63,7 +63,7 @@ LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
 SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
-LONGEST_TEXT = 18  # characters of a name that fit into a column
+LONGEST_TEXT = 15  # characters of a name that fit into a column
 MOST_LABELS = 8  # tasks and switches that can all be named
 FALL = 0.05  # a change of accuracy smaller than this is called no change
 
@@ -211,7 +211,9 @@ def _signal_ends(name: str, rows: Sequence[Row], levels: Mapping[str, int]) -> d
     reach = 1.0 if name == "conflict" else max(told, default=1.0)
     text = ["" if value is None else f" {level}" for level, value in zip(levels, values, strict=True)]
     step = max(step for step, _ in last.values())
-    return {"x": [step] * len(values), "y": _apart(values, 0.11 * reach), "text": text}
+    apart = _apart(values, 0.11 * reach)
+    over = max(0.0, max(y for y in apart if y is not None) - 1.03 * reach)  # what lies above the axis is not drawn
+    return {"x": [step] * len(values), "y": [y if y is None else round(y - over, 4) for y in apart], "text": text}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -487,7 +489,7 @@ def _texts(row: Row, samples: Row, rows: Sequence[Row]) -> Spec:
 
 
 def _cell(text: str, column: int, columns: int, line: int) -> Spec:
-    return {"x": column / columns, "y": line, "xanchor": "left", "text": text, "showarrow": False, "font": {"size": 12}, "align": "left"}
+    return {"x": column / columns, "y": line, "xanchor": "left", "text": text, "showarrow": False, "font": {"size": 11}, "align": "left"}
 
 
 def _written(text: str, given: int, right: bool) -> str:
