@@ -237,7 +237,13 @@ class Panel {
   }
 
   draw(plot, dark, style) {
-    if (plot.history) return this.drawStill(plot);
+    if (plot.history) {
+      const early = plot.drawn && this.view.hovered === null && performance.now() - plot.fullAt < FULL_MS / 2;
+      plot.changed = false;
+      plot.stale = early;
+      if (!early) this.drawStill(plot);
+      return;
+    }
     if (!plot.full && (plot.name in SIGNALS ? performance.now() - plot.fullAt < FULL_MS : this.drawOn(plot))) {
       plot.changed = false;
       plot.stale = true;
@@ -322,6 +328,7 @@ class Panel {
     const layout = { ...shown.spec.layout, autosize: true };
     layout.font = { ...layout.font, color: this.view.ink, family: this.view.family };
     plot.shown = shown;
+    plot.fullAt = performance.now();
     this.view.Plotly.react(plot.frame, shown.spec.data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
     plot.frame.dataset.step = shown.step;
     plot.frame.setAttribute("aria-label", `${layout.title.text.replace(/<[^>]*>/g, " ")}. ${this.sentence.textContent}`);

@@ -247,7 +247,7 @@ SCENARIOS: dict[str, Scenario] = {
             "Adam": Experiment.preset("names-ab", optimizer="adam"),
             "Deep optimizer": Experiment.preset("names-ab", optimizer="deep"),
         },
-        look=("A in both once the second language begins", "how far B gets"),
+        look=("A in both once the second language begins", "how far B gets", "the names that each makes up, under More views"),
         reveal=_second_language,
         after="Where is it right to hold on, and where to let go? Try your own settings on the page Live.",
         speed=1000.0,

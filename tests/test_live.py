@@ -1,5 +1,6 @@
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -341,6 +342,20 @@ def test_who_trains_long_while_others_wait_goes_to_the_end_of_the_line():
     assert turns.ask("a") == 0
     clock.now = 900
     assert turns.ask("a") == 0  # nobody waits
+
+
+def test_a_trainer_that_was_reset_is_gone():
+    runs = LiveRuns()
+    run = runs.open(small())
+    runs.reap()
+    before = weakref.ref(run.trainer)
+    run.step()
+    wait(lambda: run.trainer.steps == 1)
+    run.reset()
+    wait(lambda: run.generation == 1)
+    runs.reap()
+    assert before() is None and run.cpu_seconds >= 0
+    runs.free(run.id)
 
 
 def test_all_checkpoints_together_stay_within_their_memory():
