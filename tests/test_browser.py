@@ -99,7 +99,9 @@ class Proxy:
                 other.sendall(data)
         except OSError:
             pass
-        for end in (one, other):
+        for end in (one, other):  # closed alone, it would live on as long as another thread waits for its next byte
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
             end.close()
 
     def cut(self):
