@@ -20,7 +20,7 @@ from nllab.models.front import ConvolutionalFront
 # Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move fast, since the
 # head is carried over; what the memory levels add in series disturbs everything behind them.
 RATES = {"input": 3.0, "memory": 0.3, "head": 1.0}
-HIDDEN_RIDGE = 1.0  # of input and memory levels: at rates above 1 a smaller one lets their first steps go too far
+HIDDEN_RIDGE = 0.3  # of input and memory levels: at rates above 1 a smaller one lets their first steps go too far
 
 
 class CMSClassifier(nn.Module):

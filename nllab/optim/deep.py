@@ -356,7 +356,7 @@ class DeepOptimizer(torch.optim.Optimizer):
     def _rate_of(self, layer: layers.Layer, group: dict[str, Any]) -> float:
         hidden = self.manager is not None and layer is not self._reader
         seen = self.state[layer.weight].get("seen", 0)
-        return self.manager.hidden_rate(group["rate"], group["ridge"], seen) if hidden else group["rate"]
+        return self.manager.hidden_rate(group["rate"], seen) if hidden else group["rate"]
 
     @property
     def _carries(self) -> bool:

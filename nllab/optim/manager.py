@@ -96,9 +96,9 @@ class Manager:
         """A factor on the rates of all levels."""
         return DOUBT if self.situation == NOISE else 1.0
 
-    def hidden_rate(self, rate: float, ridge: float, seen: float) -> float:
-        """The rate of a hidden level whose own rate and ridge are these, and whose memory holds as many samples as `seen`."""
-        return max(rate, seen / HORIZON * ridge) if self.loose and rate else rate
+    def hidden_rate(self, rate: float, seen: float) -> float:
+        """The rate of a hidden level whose own rate is this, and whose memory holds as many samples as `seen`."""
+        return max(rate, seen / HORIZON) if self.loose and rate else rate
 
     def retention(self, reader: bool) -> float:
         """A factor on the retention of the output layer (reader) or of any other."""
