@@ -93,7 +93,8 @@ def test_contexts_follow_one_another():
         (b"abc\x00def" * 50, "story.txt is a binary file"),
         ("Füße, Straße und Öl".encode("latin-1") * 10, "story.txt is not UTF-8: byte 0xfc at position 1"),
         ("Füße".encode("utf-16"), "story.txt is not UTF-8"),
-        (b"too short", "story.txt holds 9 characters, 1 in its shorter part"),
+        (b"too short", "story.txt holds 9 characters, 1 in its shorter part.* Take a text of 170 characters"),
+        (b"x" * 164, "Take a text of 170 characters"),
     ],
 )
 def test_bad_text_is_named(tmp_path, content, message):
@@ -101,6 +102,11 @@ def test_bad_text_is_named(tmp_path, content, message):
     file.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_text(file, context=16)
+
+
+def test_a_text_as_long_as_asked_is_taken(tmp_path):
+    (tmp_path / "story.txt").write_text("x" * 170)
+    assert len(read_text(tmp_path / "story.txt", context=16).test) == 17
 
 
 def test_a_file_that_is_not_there_and_a_folder_without_text(tmp_path):

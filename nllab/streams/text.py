@@ -7,6 +7,7 @@ character of the test text. Axes: N sequences, T characters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def read_text(path: str | Path, *, context: int, held_out: float = 0.1) -> Text:
     if shortest < context + 1:
         raise DataError(
             f"{place.name} holds {len(text)} characters, {shortest} in its shorter part; one context of {context} and the character "
-            f"after it do not fit. Take a longer text, or a shorter context."
+            f"after it do not fit. Take a text of {ceil((context + 1) / min(held_out, 1 - held_out))} characters or more."
         )
     return parts
 
