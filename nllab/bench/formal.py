@@ -176,7 +176,7 @@ def run_formal(
 
             def train(rate: float, seed: int, name: str = name, language: Language = language, strings: Strings = strings) -> Fit:
                 torch.manual_seed(seed)
-                batch, check = (8, 5) if language.few else (16, 10)
+                batch, check = (8, 5) if language.few else (16, 20)
                 model, steps = build(name, language), 200 if quick else STEPS
                 found = fit(model, language, strings, rate=rate, seed=seed, steps=steps, batch=batch, check=check)
                 report(
