@@ -208,11 +208,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._level_of = {p: group["level"] for group in groups for p in group["params"]}
         others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
         self._others = Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate)) if any(others.values()) else None
-        for group in groups:
-            for weight in filter(self._layers.__contains__, group["params"]):
-                self.state[weight]["context"] = layers.new_context(self._layers[weight], group["ridge"])
-                if self._reader is not None and weight is self._reader.weight:
-                    self._ridge = group["ridge"]
+        ridges = {p: group["ridge"] for group in groups for p in group["params"]}
+        for weight, layer in self._layers.items():
+            self.state[weight]["context"] = layers.new_context(layer, ridges[weight])
+        if self._reader is not None:
+            self._ridge = ridges[self._reader.weight]
         handles = [m.register_forward_hook(_Watch(self, "_watch_layer")) for m in found]
         handles.append(model.register_forward_hook(_Watch(self, "_watch_output")))
         weakref.finalize(self, _remove, handles)
@@ -354,9 +354,9 @@ class DeepOptimizer(torch.optim.Optimizer):
         return loss
 
     def _rate_of(self, layer: layers.Layer, group: dict[str, Any]) -> float:
-        hidden = self.manager is not None and layer is not self._reader
-        seen = self.state[layer.weight].get("seen", 0)
-        return self.manager.hidden_rate(group["rate"], seen) if hidden else group["rate"]
+        if self.manager is None or layer is self._reader:
+            return group["rate"]
+        return self.manager.hidden_rate(group["rate"], self.state[layer.weight].get("seen", 0))
 
     @property
     def _carries(self) -> bool:
