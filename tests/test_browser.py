@@ -375,6 +375,7 @@ def test_signals_and_the_managers_log_are_linked_with_all_views(visit):
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40)
     until(lambda: 0 < int(page.locator(".nl-answers").get_attribute("data-step")) < 68)
     page.locator(".nl-card-surprise .nl-table summary").click()
+    page.locator(".nl-card-surprise .nl-table th").first.wait_for()  # it is filled when it has opened
     assert page.locator(".nl-card-surprise .nl-table th").all_inner_texts()[:2] == ["step", "surprise of input"]
 
 
