@@ -26,7 +26,7 @@ from typing import Any
 from nllab.errors import NllabError, RunFormatError
 from nllab.experiment import OPTIMIZERS, Experiment
 from nllab.repeat import NUMBERS, command_line, snippet
-from nllab.runs import FORMAT, Row, Run, load_run, without_nan
+from nllab.runs import FORMAT, SIGNALS, Row, Run, load_run, without_nan
 
 COLUMNS = ("row", "kind", "step", "task", "metric", "subject", "value", "text")
 MOST_BYTES = 64 * 2**20  # of a run once it is unpacked; as many steps as a live run keeps take a third of it
@@ -44,7 +44,6 @@ NUMBERS_OF = {"step": ("loss", "online_accuracy", "levels")}  # what has lines o
 PICTURES = ("samples", "answers", "texts", "surface", "where")  # kinds of rows that only pictures need
 LEVEL = {"wrote": bool, "writes": int}  # the type of a level's number, where it is not float
 SIZES = ("update_norm", "drift", "drift_since_switch", "gradient_norm")
-SIGNALS = ("surprise", "novelty", "conflict")  # measured on some steps only
 
 
 # -- out --------------------------------------------------------------------------------------------------------------------------
@@ -385,8 +384,9 @@ def _wrong_step(row: Row, run: Run) -> str | None:
     for name, found in levels.items():
         if not isinstance(found, dict) or not isinstance(found.get("wrote"), bool) or not _is_whole(found.get("writes")):
             return f"the level {name} does not say whether it wrote"
-        told = [found.get(key, "missing") for key in SIZES] + [found[key] for key in SIGNALS if key in found]
-        if not all(value is None or _is_number(value) for value in told) or not _is_plain(found):
+        sized = all(key in found and (found[key] is None or _is_number(found[key], 0)) for key in SIZES)
+        signalled = all(found[key] is None or _is_number(found[key]) for key in SIGNALS if key in found)
+        if not (sized and signalled and _is_plain(found)):
             return f"a number of the level {name} is missing or not finite"
     return None
 

@@ -46,8 +46,8 @@ app = typer.Typer(
 errors = Console(stderr=True)
 
 PROBLEM = 2  # exit status for anything the caller can put right
-SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
 DIVERGED = 3  # exit status of a run whose loss was no longer finite; what it measured until then is printed
+SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
 
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the experiment; may be repeated.")]
 SeedsOption = Annotated[int, typer.Option(min=1, max=1000, help="How many seeds, counted up from the experiment's own.")]
@@ -262,21 +262,21 @@ def sweep(
     usual = ["evaluate_on=validation", "evaluate_every=100000", *(settings or [])]
     tried = {" ".join(changes): experiment_of(preset, [*usual, *changes]) for changes in product(*grid)}
     rows = {name: run_seeds(experiment, seeds, device=device, label=name) for name, experiment in tried.items()}
-    found = {name: row["metrics"]["average_accuracy"]["mean"] for name, row in rows.items()}
-    ranked = sorted(rows, key=lambda name: -1.0 if found[name] is None or rows[name]["diverged"] else found[name], reverse=True)
+
+    def rank(row: dict[str, Any]) -> float:
+        score = row["metrics"]["average_accuracy"]["mean"]
+        return -1.0 if score is None or row["diverged"] else score
+
+    rows = dict(sorted(rows.items(), key=lambda item: rank(item[1]), reverse=True))
+    best = next(iter(rows))
     if as_json:
-        print(
-            json.dumps(
-                {"preset": preset, "seeds": seeds, "best": ranked[0], "rows": {name: rows[name] for name in ranked}}, allow_nan=False
-            )
-        )
+        print(json.dumps({"preset": preset, "seeds": seeds, "best": best, "rows": rows}, allow_nan=False))
         return
-    table = Table(title=f"{preset}, {seeds} paired seeds, {tried[ranked[0]].evaluate_on} part, best first", title_justify="left")
-    for heading in ("settings", *(score for score in SWEPT)):
+    table = Table(title=f"{preset}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first", title_justify="left")
+    for heading in ("settings", *SWEPT):
         table.add_column(heading.replace("_", " "))
-    for name in ranked:
-        scores = [_cell(rows[name]["metrics"][score]) for score in SWEPT]
-        table.add_row(name + (", diverged" if rows[name]["diverged"] else ""), *scores)
+    for name, row in rows.items():
+        table.add_row(name + (", diverged" if row["diverged"] else ""), *(_cell(row["metrics"][score]) for score in SWEPT))
     _wide().print(table)
 
 

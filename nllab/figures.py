@@ -16,11 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from nllab.runs import Row, Run, readable
+from nllab.runs import SIGNALS, Row, Run, readable
 
 Spec = dict[str, Any]
 FIGURES = ("accuracy", "drift", "raster")
-SIGNALS = ("surprise", "novelty", "conflict")  # of each level, on the steps on which they were measured
 CURVES = FIGURES + SIGNALS
 TITLES = {
     "accuracy": "Accuracy on each task", "drift": "How far each level has drifted", "raster": "When each level writes",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import get_total_norm, parameters_to_vector
 
-from nllab.streams.stream import Part
+from nllab.streams.stream import Part, side_by_side
 
 GRID = 8  # blocks on a side in the picture of where weights moved
 SURFACE = 40  # points on a side of a decision surface
@@ -55,7 +55,7 @@ def answers(model: nn.Module, inputs: Tensor) -> list[int]:
 def continued(model: nn.Module, beginnings: Sequence[Sequence[int]], classes: int, window: int, longest: int = LONGEST) -> list[list[int]]:
     """Each beginning with what the model adds to it, always the class that scores highest, up to class 0 (left out) or `longest` classes.
 
-    The model sees the last `window` classes, one-hot side by side, as `streams.names.windows` has them.
+    The model sees the last `window` classes, as `streams.names.windows` has them.
     """
     was_training = model.training
     model.eval()
@@ -64,8 +64,7 @@ def continued(model: nn.Module, beginnings: Sequence[Sequence[int]], classes: in
     while open_ := {i for i in open_ if len(found[i]) < longest}:
         order = sorted(open_)
         seen = torch.tensor([([0] * window + found[i])[-window:] for i in order], device=device)
-        inputs = F.one_hot(seen, classes).flatten(1).float() * classes**0.5
-        for i, label in zip(order, model(inputs).argmax(-1).tolist(), strict=True):
+        for i, label in zip(order, model(side_by_side(seen, classes)).argmax(-1).tolist(), strict=True):
             if label:
                 found[i].append(label)
             else:

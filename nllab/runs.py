@@ -42,6 +42,7 @@ FORMAT = 1
 ALL_TASKS = "all"  # the name of the one experience of a joint run
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
 
+SIGNALS = ("surprise", "novelty", "conflict")  # of each level, on the steps on which they were measured
 SCORES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b")
 SCORES += ("mean_online_accuracy", "anytime_accuracy")
 

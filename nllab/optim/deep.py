@@ -179,7 +179,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         self.measure = False
         self.signals: dict[str, list[dict[str, float]]] = {}
         self._settings = {**own, "manager": manager, "levels": levels, "loss": loss, "loss_reduction": loss_reduction}
-        self._ridge, self._carry_every, self._reduction = ridge, carry_every, loss_reduction
+        self._carry_every, self._reduction = carry_every, loss_reduction
         self.attention = attention
         self.loss = None if loss == "auto" else Loss(loss, 0.0)
         self._names = {p: name for name, p in model.named_parameters()}
@@ -205,14 +205,12 @@ class DeepOptimizer(torch.optim.Optimizer):
             for level in levels
         ]
         super().__init__(groups, {})
-        self._level_of = {p: group["level"] for group in groups for p in group["params"]}
         others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
         self._others = Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate)) if any(others.values()) else None
         ridges = {p: group["ridge"] for group in groups for p in group["params"]}
         for weight, layer in self._layers.items():
             self.state[weight]["context"] = layers.new_context(layer, ridges[weight])
-        if self._reader is not None:
-            self._ridge = ridges[self._reader.weight]
+        self._ridge = ridge if self._reader is None else ridges[self._reader.weight]
         handles = [m.register_forward_hook(_Watch(self, "_watch_layer")) for m in found]
         handles.append(model.register_forward_hook(_Watch(self, "_watch_output")))
         weakref.finalize(self, _remove, handles)
@@ -466,7 +464,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         retention = group["retention"] * (self.manager.retention(layer is self._reader) if self.manager is not None else 1.0)
         if retention < 1:
             layers.fade(context, retention, group["ridge"])
-            state["seen"] = retention * state.get("seen", 0)
+            state["seen"] *= retention
             state.pop("inverse", None)
             for name in ("gram", "answers"):
                 if name in state:
@@ -500,7 +498,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             if self.measure:
                 blocked = 1 - float(group["ridge"] * change.norm() / gradient.norm().clamp_min(1e-30))
                 seen = {"surprise": scale * float(deltas.norm(dim=1).mean()), "novelty": new, "conflict": blocked}
-                self.signals.setdefault(self._level_of[layer.weight], []).append(seen)
+                self.signals.setdefault(group["level"], []).append(seen)
         layers.add(layer, change, -rate)
 
     def _change_through_rows(self, state: dict[str, Any], gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:

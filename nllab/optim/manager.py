@@ -142,7 +142,7 @@ class Manager:
         saw["new answers"] = self.fresh
         did = {"attention": self.attention, "rate": self.rate}
         did |= {"retention of the output layer": self.retention(True), "retention of the others": self.retention(False)}
-        did["hidden levels let loose"] = float(self.loose)
+        did |= {"hidden levels let loose": float(self.loose)}
         return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
 
     def _arrived(self) -> str | None:

@@ -13,12 +13,11 @@ from random import Random
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from babel import Locale, UnknownLocaleError
 from babel.localedata import locale_identifiers
 
 from nllab.errors import DataError, unknown
-from nllab.streams.stream import Part, Stream, Task, letter
+from nllab.streams.stream import Part, Stream, Task, letter, side_by_side
 
 KINDS = ("territories", "languages", "currencies")
 FIVE = ("de", "tr", "fi", "pl", "sw")
@@ -116,7 +115,7 @@ def windows(names: Iterable[str], letters: str, window: int = WINDOW) -> Part:
     rows = [[0] * window + [token[character] for character in name] + [0] for name in names]
     seen = torch.tensor([row[i : i + window] for row in rows for i in range(len(row) - window)])
     return Part(
-        F.one_hot(seen, len(letters) + 1).flatten(1).float() * (len(letters) + 1) ** 0.5,
+        side_by_side(seen, len(letters) + 1),
         torch.tensor([target for row in rows for target in row[window:]]),
     )
 

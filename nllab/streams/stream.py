@@ -14,6 +14,11 @@ from torch.nn import functional as F
 from nllab.errors import DataError
 
 
+def side_by_side(seen: Tensor, classes: int) -> Tensor:
+    """Windows of classes (..., W) one-hot side by side, (..., W * classes), of unit mean square."""
+    return F.one_hot(seen, classes).flatten(-2).float() * classes**0.5
+
+
 @dataclass(frozen=True)
 class Part:
     """Inputs (N, D) float32 and class labels (N,) int64."""
