@@ -287,6 +287,53 @@ def test_bad_input_is_a_sentence_and_the_training_goes_on(visit, address):
     assert alert.count() == 0
 
 
+# Every text that is in sight, with its contrast to what lies behind it (1 to 21), the opacity of all around it counted in.
+CONTRASTS = """() => {
+  const numbers = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [[r, g, b], a]; };
+  const linear = (part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const over = (top, share, below) => top.map((part, i) => share * part + (1 - share) * below[i]);
+  const ground = (element) => {
+    if (!element) return [255, 255, 255];
+    const [colour, share] = numbers(getComputedStyle(element).backgroundColor);
+    return share === 1 ? colour : over(colour, share, ground(element.parentElement));
+  };
+  const found = [];
+  for (const element of document.querySelectorAll('.stMain *, .stSidebar *')) {
+    // What cannot be pressed is grey on purpose; a number on a coloured cell is black or white as Plotly finds best.
+    if (element.closest(':disabled, .heatmap-label')) continue;
+    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join('').trim();
+    if (!text || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    const style = getComputedStyle(element);
+    let [ink, share] = numbers(element instanceof SVGElement ? style.fill : style.color);
+    for (let one = element; one; one = one.parentElement) share *= Number(getComputedStyle(one).opacity);
+    const behind = ground(element);
+    const [dark, light] = [luminance(over(ink, share, behind)), luminance(behind)].sort((a, b) => a - b);
+    found.push([(light + 0.05) / (dark + 0.05), text.slice(0, 60), element instanceof SVGElement]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_is_legible(visit, scheme):
+    page = visit("?optimizer=deep&speed=unlimited", color_scheme=scheme)
+    press(page, "play")
+    page.locator(".nl-panel[data-finished=true]").wait_for()
+    page.locator(".nl-log li").first.wait_for()
+    page_colour = page.locator(".stApp").evaluate("one => getComputedStyle(one).backgroundColor")
+    assert (page_colour == "rgb(255, 255, 255)") == (scheme == "light")
+    found = page.evaluate(CONTRASTS)
+    assert len(found) > 100
+    titles = {"Lessons": "Lessons", "Compare": "Side by side", "Replay": "Replay a run", "Tour": "A tour of the lab"}
+    for name, title in {**titles, "Glossary": "Glossary", "Mathematics": "The mathematics"}.items():
+        page.get_by_role("link", name=name, exact=True).first.click()
+        page.get_by_role("heading", name=title, exact=True).wait_for()
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        found += page.evaluate(CONTRASTS)
+    assert not [told for told in found if told[0] < (2.95 if told[2] else 4.5)]  # a curve's name has the curve's colour
+
+
 def test_a_phone_shows_everything_below_one_another_and_the_table_holds_the_numbers(visit):
     page = visit("?speed=unlimited&optimizer=adam", viewport=PHONE)
     press(page, "play")
