@@ -200,6 +200,18 @@ def test_while_it_only_observes_weights_stay_and_the_memory_grows():
     assert torch.allclose(watching.state[model[0].weight]["context"], acting.state[twin[0].weight]["context"])
 
 
+def test_what_another_optimizer_taught_makes_hidden_levels_careful():
+    model = wide()
+    optimizer = DeepOptimizer(model)
+    train(model, optimizer, wide_batches(1))
+    assert optimizer.manager is not None and optimizer.manager.loose and optimizer.manager.hidden
+    optimizer.acting = False
+    train(model, optimizer, wide_batches(1))
+    optimizer.acting = True
+    train(model, optimizer, wide_batches(1))
+    assert not optimizer.manager.loose
+
+
 def test_what_it_watched_is_protected_once_it_acts():
     """A linear layer that learned A while it was only watched keeps A's answers exactly where B's inputs are orthogonal to A's."""
     layer = nn.Linear(6, 1, bias=False).double()

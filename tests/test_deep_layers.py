@@ -140,6 +140,15 @@ def test_padding_rows_do_not_count_and_a_zero_gradient_says_nothing():
     assert recognise(scores, normal(6, 4, seed=3)) == Loss("unknown", 0.0)
 
 
+def test_all_patches_of_an_image_are_one_sample_to_the_manager():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double()
+    optimizer = DeepOptimizer(model)
+    for i in range(2):  # gradients of two batches of five, added up
+        F.cross_entropy(model(normal(5, 1, 6, 6, seed=i)), torch.tensor([0, 1, 2, 0, 1])).backward()
+    optimizer.step()
+    assert optimizer.state[model[0].weight]["seen"] == optimizer.state[model[3].weight]["seen"] == 10
+
+
 def test_padding_is_no_error():
     model = nn.Linear(4, 3).double()
     optimizer = DeepOptimizer(model)

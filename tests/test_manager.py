@@ -17,7 +17,7 @@ def live(manager, steps, wrong=0.0, novelty=0.7, errors=lambda step: ()):
 
 def settled():
     """A manager that has heard ten right answers and makes few errors."""
-    manager = Manager()
+    manager = Manager(loose=False)
     assert live(manager, 100, wrong=0.02, errors=lambda step: [((step + 1) % 10, step % 10)]) == []
     return manager
 
@@ -71,6 +71,22 @@ def test_new_answers_make_hidden_levels_careful_again():
     assert manager.situation == m.TASK and not manager.loose and manager.hidden_rate(0.3, 1e9) == 0.3
 
 
+def test_in_the_first_task_hidden_levels_are_let_loose_until_new_answers_come():
+    manager = Manager()
+    assert manager.hidden_rate(0.3, 3 * m.HORIZON) == 3
+    live(manager, 100, wrong=0.02, errors=lambda step: [((step + 1) % 10, step % 10)])
+    assert manager.loose
+    live(manager, 10, wrong=1.0, errors=lambda step: [(i, 10 + i % 2) for i in range(10)])
+    assert manager.situation == m.TASK and not manager.loose
+
+
+def test_room_is_made_only_for_levels_that_learn():
+    manager = settled()
+    manager.hidden = False
+    live(manager, 3 * m.CROWDED, wrong=0.6, novelty=2.5)
+    assert manager.situation == m.WORLD and manager.retention(True) == manager.retention(False) == 1
+
+
 def test_new_inputs_that_stay_hard_make_room():
     manager = settled()
     live(manager, 3, wrong=0.9, novelty=2.5)
@@ -118,6 +134,13 @@ def test_inputs_that_get_newer_all_the_time_are_a_drift():
     for step in range(200):
         live(manager, 1, wrong=0.04, novelty=1 + 0.01 * step)
     assert manager.situation == m.DRIFT and manager.retention(True) == manager.retention(False) == m.FOLLOW
+
+
+def test_inputs_hardly_newer_than_what_is_remembered_are_no_drift():
+    manager = settled()
+    for step in range(400):
+        live(manager, 1, wrong=0.04, novelty=1 + 0.0001 * step)
+    assert manager.situation == m.STEADY
 
 
 @pytest.mark.parametrize("jump", [2.0, 5.0])

@@ -91,7 +91,7 @@ def test_carrying_keeps_old_answers_while_the_features_move():
     drift = {}
     for every in (0, 4):
         model = network()
-        optimizer = DeepOptimizer(model, carry_every=every)
+        optimizer = DeepOptimizer(model, carry_every=every, manager=False)
         train(model, optimizer, 40)
         probe = normal(200, 3, 4, seed=99)
         before = model(probe).detach()
@@ -130,7 +130,7 @@ def test_while_it_only_observes_the_memory_is_carried_and_no_weight_moves():
 
 def test_a_window_ends_only_when_the_readers_level_is_due():
     model = network()
-    optimizer = DeepOptimizer(model, levels=[Level("below", "1"), Level("head", "4", 6)], carry_every=4)
+    optimizer = DeepOptimizer(model, levels=[Level("below", "1"), Level("head", "4", 6)], carry_every=4, manager=False)
     wrote = []
     for i in range(18):
         before = model[4].weight.detach().clone()
@@ -142,11 +142,11 @@ def test_a_window_ends_only_when_the_readers_level_is_due():
 
 def test_state_round_trips_in_the_middle_of_a_window():
     model = network()
-    optimizer = DeepOptimizer(model, carry_every=5)
+    optimizer = DeepOptimizer(model, carry_every=5, manager=False)
     train(model, optimizer, 13)
     twin = network(seed=1)
     twin.load_state_dict(model.state_dict())
-    restored = DeepOptimizer(twin, carry_every=5)
+    restored = DeepOptimizer(twin, carry_every=5, manager=False)
     restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train(model, optimizer, 9, first=13), train(twin, restored, 9, first=13)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
@@ -155,7 +155,7 @@ def test_state_round_trips_in_the_middle_of_a_window():
 def test_dreaming_leaves_modes_and_torchs_generator_alone():
     model = network()
     model[3].eval()
-    optimizer = DeepOptimizer(model, carry_every=2)
+    optimizer = DeepOptimizer(model, carry_every=2, manager=False)
     before = torch.get_rng_state()
     train(model, optimizer, 8)
     assert model.training and not model[3].training and torch.equal(before, torch.get_rng_state())
@@ -164,7 +164,7 @@ def test_dreaming_leaves_modes_and_torchs_generator_alone():
 def test_a_model_that_reads_tokens_is_trained_without_carrying():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(12, 20), nn.Flatten(), nn.Linear(60, 20), nn.ReLU(), nn.Linear(20, 3)).double()
-    optimizer = DeepOptimizer(model, carry_every=2)
+    optimizer = DeepOptimizer(model, carry_every=2, manager=False)
     for i in range(6):
         optimizer.zero_grad()
         tokens = torch.randint(12, (6, 3), generator=torch.Generator().manual_seed(i))
@@ -181,7 +181,7 @@ def test_a_convolutional_model_is_carried_over_as_well():
     for every in (0, 2):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).double()
-        optimizer = DeepOptimizer(model, carry_every=every, rate=1.0)
+        optimizer = DeepOptimizer(model, carry_every=every, rate=1.0, manager=False)
         for x, y in ((images, targets), (other, moved)):
             for rows in torch.arange(60).split(5):
                 optimizer.zero_grad()

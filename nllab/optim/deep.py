@@ -174,7 +174,6 @@ class DeepOptimizer(torch.optim.Optimizer):
                 "a context memory to hold."
             )
         self.acting = True
-        self.manager = Manager() if manager else None
         self.decisions: list[Decision] = []
         self.measure = False
         self.signals: dict[str, list[dict[str, float]]] = {}
@@ -187,6 +186,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._watched = {id(m) for m in (model, *found)}
         self._model, self._entry = model, found[0]
         self._reader = next((m for m in reversed(found) if isinstance(m, nn.Linear)), None)
+        self.manager = Manager(hidden=any(m is not self._reader for m in found)) if manager else None
         self._pending: dict[Any, list[tuple[Tensor, Tensor, Tensor | None]]] = {weight: [] for weight in self._layers}
         self._forget_batch()
 
@@ -331,7 +331,9 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._refuse_what_it_cannot_see()
         scale = sum(self._scales) / len(self._scales) if self._scales else 1.0
         unit = CROSS_ENTROPY_RATE if self.loss is not None and self.loss.kind == "cross_entropy" else 1.0
-        unit *= self.manager.rate if self.manager is not None else 1.0
+        if self.manager is not None:
+            unit *= self.manager.rate
+            self.manager.loose &= self.acting  # what another optimizer has taught is there to be kept
         seen = [rows for rows, _, _ in self._pending[self._reader.weight]] if self._reader is not None and self._carries else []
         for group in self.param_groups:
             group["steps"] += 1
@@ -429,8 +431,10 @@ class DeepOptimizer(torch.optim.Optimizer):
         elif "gradient" in state:
             gradient += state["gradient"]
         parts = state.setdefault("rows", [])
+        came = sum(len(rows) for rows, _, _ in self._pending[layer.weight])
+        if came:  # the patches of an image are one sample
+            state["seen"] = state.get("seen", 0) + min(came, self._answers or came)
         for rows, deltas, weights in self._pending[layer.weight]:
-            state["seen"] = state.get("seen", 0) + len(rows)
             if context.ndim == 1:
                 layers.observe(context, rows, weights)
                 continue

@@ -3,6 +3,7 @@
 It is told what an optimizer can see by itself: which share of a batch the model got wrong, how new the inputs are to the
 memory, and whether errors repeat each other. One table of situations is all it knows:
 
+    the first task                        nothing is there to be forgotten: hidden levels are let loose
     few errors, familiar inputs           nothing to do
     more errors than usual,               a new task: surprising samples count more; nothing is forgotten. Hidden levels stay
         right answers never heard of      careful, since old answers read what they would change
@@ -32,7 +33,8 @@ NEW = 1.4  # novelty, in terms of the usual one, that tells new inputs from fami
 HEARD = 0.2  # share of errors with right answers just heard for the first time up to which all answers are taken to be known
 REPEATS = 0.4  # share of errors that repeat the last one made with the same answer
 ENOUGH = 30  # errors to look at before their agreement is trusted
-PATIENCE = 30  # steps that novelty has to stay above 1, what memory holds on average, and rise before it is called a drift
+GROWN = 1.05  # usual novelty above which inputs may be drifting; 1 is what memory holds on average
+PATIENCE = 30  # steps that novelty has to stay above that and rise before it is called a drift
 CROWDED = 10  # steps that new inputs may take until their errors are usual, before old memories are taken to stand in their way
 
 ATTENTION = 1.0  # further weight of wrong samples
@@ -69,6 +71,7 @@ class Manager:
     Differs from paper: a readable table in place of a learned controller.
     """
 
+    hidden: bool = True  # whether there are hidden levels that learn; forgetting makes room for nothing else
     situation: str = STEADY
     steps: int = 0
     wrong_now: float = 0.0
@@ -81,9 +84,9 @@ class Manager:
     first_heard: dict[int, int] = field(default_factory=dict)  # right answer -> step
     agreement: float = 0.0
     since: int = 0  # step at which the situation began
-    loose: bool = False  # whether the last task came with new inputs, so that hidden levels may learn at full speed
+    loose: bool = True  # whether this is the first task, or came with new inputs: then hidden levels may learn at full speed
     errors: int = 0  # seen since the situation began
-    rising: int = 0  # steps that novelty has been rising above 1, less twice those that it has not
+    rising: int = 0  # steps that novelty has been rising above GROWN, less twice those that it has not
     last_error: dict[int, int] = field(default_factory=dict)  # answer -> what was right the last time that it was wrong
 
     @property
@@ -121,7 +124,7 @@ class Manager:
             self.novelty_now += (novelty - self.novelty_now) / min(self.novelties, NOW)
             self.novelty_recent += (novelty - self.novelty_recent) / min(self.novelties, RECENT)
             self.novelty_usual += (novelty - self.novelty_usual) / min(self.novelties, USUAL)
-            rising = self.novelty_recent > self.novelty_usual > 1 and self.situation in (STEADY, DRIFT)
+            rising = self.novelty_recent > self.novelty_usual > GROWN and self.situation in (STEADY, DRIFT)
             self.rising = self.rising + 1 if rising else max(0, self.rising - 2)
         for answer, right in errors:
             self.first_heard.setdefault(right, self.steps)
@@ -188,7 +191,7 @@ class Manager:
         if self.situation == UNSURE and self.errors >= ENOUGH and self.agreement <= REPEATS:
             self.situation = NOISE
             return f"The errors contradict each other ({self.agreement:.0%} repeat) on familiar inputs: noise. Rates fall to {DOUBT:.0%}."
-        if self.situation == WORLD and self.steps - self.since >= CROWDED:
+        if self.situation == WORLD and self.hidden and self.steps - self.since >= CROWDED:
             self.situation = FULL
             stuck = f"{percent}, {CROWDED} steps after the task changed: old memories stand in its way."
             return f"{stuck} Every memory keeps {FOLLOW} at each write."
