@@ -135,7 +135,7 @@ def test_measure_is_cross_entropy_and_accuracy():
 
 def test_a_window_of_characters_sees_just_its_window():
     torch.manual_seed(0)
-    model = names.CharacterWindow(9, 16, window=3)
+    model = names.CharacterWindow(9, 3, dim=16)
     torch.nn.init.normal_(model.head.weight)
     tokens = torch.randint(9, (2, 8))
     changed = tokens.clone()
@@ -156,7 +156,7 @@ def test_batches_hold_every_character_once():
 def test_the_twin_moves_its_head_alone():
     lessons, letters = names.name_lessons(("de", "tr"))
     torch.manual_seed(0)
-    model = names.CharacterWindow(len(letters), 16, window=2)
+    model = names.CharacterWindow(len(letters), 2, dim=16)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
     names.freeze_all_but_head(model)
     few = tuple(part[:32] for part in lessons[0].train)

@@ -27,7 +27,6 @@ from nllab.models.hope import (
     next_token_loss,
 )
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window, rotate
-from nllab.models.window import CharacterWindow
 
 # Two summation orders in float64.
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
@@ -415,7 +414,7 @@ def test_settings_that_cannot_be_are_named():
         (lambda: LinearAttention(4, delta=1), "delta is 1; expected a bool"),
         (lambda: LSTM("4"), "dim is '4'"),
         (lambda: Window(0), "dim is 0"),
-        (lambda: CharacterWindow(5, 4, hidden=0), "hidden is 0"),
+        (lambda: CMSClassifier(16, 2, hidden=0), "hidden is 0"),
         (lambda: CMSClassifier(16, 2, dim="4"), "dim is '4'"),
         (lambda: CMSClassifier(16, 2, image_shape=4), "image_shape is 4; expected 2 whole numbers"),
         (lambda: HopeLM(5, 4)(some_tokens() % 5, writes=1), "writes is 1; expected a bool"),
@@ -475,9 +474,6 @@ def test_bad_input_is_named_before_anything_is_computed():
             classifier(bad)
         with pytest.raises(ShapeError, match="CMSClassifier: inputs"):
             CMSClassifier(16, 2, dim=4)(bad)
-    for bad in (None, [1.0], tokens + V, tokens.bool(), tokens.float(), tokens[0], tokens.to("meta")):
-        with pytest.raises(ShapeError, match="CharacterWindow: tokens"):
-            CharacterWindow(V, 4)(bad)
     for scores, followed, words in [
         (torch.zeros(2, 15), tokens, r"scores has shape \(2, 15\)"),
         (torch.zeros(2, 14, V), tokens, r"tokens has shape \(2, 15\); expected \(2, 14\)"),

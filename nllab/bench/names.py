@@ -27,11 +27,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from nllab.errors import SettingError, unknown
+from nllab.models.classifier import CMSClassifier
 from nllab.models.hope import HopeLM, PeerLM
-from nllab.models.window import CharacterWindow
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.output_metric import OutputMetric
-from nllab.streams.names import FIVE, languages, pairs
+from nllab.streams.names import FIVE, WINDOW, languages, pairs
+from nllab.streams.stream import side_by_side
 from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text, shared_characters
 
 
@@ -77,8 +78,23 @@ class Lesson:
     test: tuple[Tensor, Tensor]
 
 
+class CharacterWindow(CMSClassifier):
+    """Scores of the next character (B, T, V) at every place of texts (B, T), from the last `window` characters alone.
+
+    Before the first character of a text stands its end, as in the streams of names.
+    """
+
+    def __init__(self, vocabulary: int, window: int = WINDOW, dim: int = 256) -> None:
+        super().__init__(window * vocabulary, vocabulary, dim=dim, periods=(1,))
+        self.vocabulary, self.window = vocabulary, window
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        seen = F.pad(inputs, (self.window - 1, 0), value=END).unfold(1, self.window, 1)
+        return super().forward(side_by_side(seen.flatten(0, 1), self.vocabulary)).unflatten(0, inputs.shape)
+
+
 MODELS: dict[str, Callable[[int], nn.Module]] = {
-    "window": lambda v: CharacterWindow(v, 256, 1, window=6),
+    "window": CharacterWindow,
     "transformer": lambda v: PeerLM(v, 96, 2, mixer="attention", heads=4, parameters=SIZE),
     "hope-attention": lambda v: HopeLM(v, 96, 2, mixer="attention", heads=4, levels=(1, 4, 16), hidden=96),
     "hope": lambda v: HopeLM(v, 96, 2, heads=2, chunk_size=4, levels=(1, 4, 16), hidden=96),
