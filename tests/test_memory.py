@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nllab.errors import SettingError, ShapeError
-from nllab.memory import MLPWeights, delta_write, dgd_write, hebbian_write, mlp_dgd_write, mlp_read, reference, titans_write
+from nllab.memory import MLPWeights, delta_write, dgd_write, hebbian_write, mlp_read, reference, titans_write
 
 RULES = {
     "hebbian": (hebbian_write, reference.hebbian_write, {}),
@@ -14,10 +14,12 @@ RULES = {
     "dgd_momentum": (dgd_write, reference.dgd_write, {"momentum": 0.7}),
     "dgd_factor_2": (dgd_write, reference.dgd_write, {"gradient_factor": 2.0}),
     "titans": (titans_write, reference.titans_write, {}),
-    "mlp_dgd": (mlp_dgd_write, reference.mlp_dgd_write, {}),
-    "mlp_dgd_dot_without_erase": (mlp_dgd_write, reference.mlp_dgd_write, {"objective": "dot", "erase": False}),
-    "mlp_dgd_without_skip": (mlp_dgd_write, reference.mlp_dgd_write, {"residual": False}),
-    "mlp_dgd_factor_2": (mlp_dgd_write, reference.mlp_dgd_write, {"gradient_factor": 2.0}),
+    "mlp_dgd": (dgd_write, reference.dgd_write, {}),
+    "mlp_dgd_dot_without_erase": (dgd_write, reference.dgd_write, {"objective": "dot", "erase": False}),
+    "mlp_dgd_without_skip": (dgd_write, reference.dgd_write, {"residual": False}),
+    "mlp_dgd_factor_2": (dgd_write, reference.dgd_write, {"gradient_factor": 2.0}),
+    "mlp_dgd_momentum": (dgd_write, reference.dgd_write, {"momentum": 0.5}),
+    "mlp_titans": (titans_write, reference.titans_write, {"momentum": 0.3}),
 }
 # Both forms are exact; what is left is the rounding of float64 over a hundred tokens.
 EXACT = 1e-10
@@ -161,7 +163,7 @@ def test_linear_attention_is_the_hebbian_rule():
 
 def test_dgd_without_momentum_or_erase_is_gradient_descent_and_the_mlp_gradient_is_autograds():
     up, down, key, value, rate, keep, _ = case("mlp_dgd", 1)
-    _, after = mlp_dgd_write(MLPWeights(up, down), key, value, rate, torch.ones_like(keep), erase=False)
+    _, after = dgd_write(MLPWeights(up, down), key, value, rate, torch.ones_like(keep), erase=False)
     loss = 0.5 * (mlp_read(MLPWeights(up, down), key) - value).square().sum()
     gradient = torch.autograd.grad(loss, [up, down])
     for old, new, g in zip((up, down), after, gradient, strict=True):
@@ -232,19 +234,21 @@ def test_strong_forgetting_keeps_outputs_and_gradients_finite(rule):
         ({"state": (torch.zeros(2, 4, 4), None)}, ShapeError, "state is a tuple|state.down is a NoneType"),
     ],
 )
-@pytest.mark.parametrize("function", [dgd_write, mlp_dgd_write])
-def test_what_does_not_fit_is_named(function, change, error, message):
+@pytest.mark.parametrize("mlp", [False, True], ids=["matrix", "mlp"])
+def test_what_does_not_fit_is_named(mlp, change, error, message):
     arguments = {"key": torch.zeros(2, 3, 4), "value": torch.zeros(2, 3, 4), "inner_lr": 0.1}
-    state = MLPWeights(torch.zeros(2, 6, 4), torch.zeros(2, 4, 6)) if function is mlp_dgd_write else torch.zeros(2, 4, 4)
+    state = MLPWeights(torch.zeros(2, 6, 4), torch.zeros(2, 4, 6)) if mlp else torch.zeros(2, 4, 4)
     with pytest.raises(error, match=message):
-        function(**{"state": state} | arguments | change)
+        dgd_write(**{"state": state} | arguments | change)
 
 
 def test_other_kinds_of_memory_are_named():
     up, down, x = torch.zeros(2, 6, 4), torch.zeros(2, 4, 6), torch.zeros(2, 3, 4)
     for call, words in [
-        (lambda: mlp_dgd_write((up, down), x, x), "state is a tuple; expected MLPWeights"),
-        (lambda: dgd_write(MLPWeights(up, down), x, x), r"state is a MLPWeights; expected a tensor \(..., Dv, Dk\)"),
+        (lambda: dgd_write((up, down), x, x), r"state is a tuple; expected a tensor \(..., Dv, Dk\) or MLPWeights"),
+        (lambda: mlp_read(up, x), "state is a Tensor; expected MLPWeights of up"),
+        (lambda: dgd_write(MLPWeights(up, down), x, x, residual=1), "residual is 1; expected a bool"),
+        (lambda: delta_write(MLPWeights(up, down), x, x), r"state is a MLPWeights; expected a tensor \(..., Dv, Dk\)"),
         (lambda: dgd_write(torch.zeros(2, 4, 4, device="meta"), x, x), "key is on cpu; expected meta"),
         (lambda: mlp_read(MLPWeights(up, down), x, residual=None), "residual is None; expected a bool"),
     ]:
@@ -273,7 +277,7 @@ def test_a_momentum_that_cannot_be_is_named(momentum):
 def test_memories_that_do_not_fit_are_named(up, down, message):
     key = torch.zeros(2, 3, 4)
     value = torch.zeros(2, 3, 4 if down is None or down.dim() < 3 else down.shape[1])
-    for call in (lambda w: mlp_read(w, key), lambda w: mlp_dgd_write(w, key, value)):
+    for call in (lambda w: mlp_read(w, key), lambda w: dgd_write(w, key, value)):
         with pytest.raises(ShapeError, match=message):
             call(MLPWeights(up, down))
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.memory.checks import readable
-from nllab.memory.rules import Objective, Span, advance, settle, silu_with_slope, take_away
+from nllab.memory.rules import Objective, Run, Span, Weights, advance, settle, silu_with_slope, take_away
 
 GATES = ("inner_lr", "retention")
 VECTORS = ("key", "value")
-Weights = tuple[Tensor, ...]
+TINY = 1e-12
 Names = tuple[str, ...]
 Groups = tuple[Names, ...]
 Generator = torch.Generator | None
@@ -37,14 +37,9 @@ def per_row(weight: Tensor, batch: int) -> Tensor:
     return weight.to(torch.promote_types(weight.dtype, torch.float32)).expand(batch, *weight.shape).flatten(0, 1)
 
 
-def unit(x: Tensor) -> Tensor:
-    """x / ‖x‖ along the last axis, and 0 at 0."""
-    return x * (x.square().sum(-1, keepdim=True) + 1e-12).rsqrt()
-
-
-def below_one(x: Tensor) -> Tensor:
-    """x / sqrt(1 + ‖x‖²) along the last axis."""
-    return x * (x.square().sum(-1, keepdim=True) + 1).rsqrt()
+def shortened(x: Tensor, margin: Tensor | float) -> Tensor:
+    """x / sqrt(margin + ‖x‖²) along the last axis: for a margin of TINY x / ‖x‖, and 0 at 0; for 1 a norm below 1."""
+    return x * (x.square().sum(-1, keepdim=True) + margin).rsqrt()
 
 
 def limit(weights: Weights, max_norm: float) -> Weights:
@@ -55,15 +50,6 @@ def limit(weights: Weights, max_norm: float) -> Weights:
     if not weights[0].is_cuda and readable(weights[0]) and all((n <= bound).all() for n, bound in zip(norms, bounds, strict=True)):
         return weights
     return tuple(w * (bound / norm.clamp_min(bound)) for w, bound, norm in zip(weights, bounds, norms, strict=True))
-
-
-def advance_all(
-    runs: list[tuple[Span, Tensor, Tensor | None]], running: Weights, velocity: Weights, momentum: float
-) -> tuple[Weights, Weights]:
-    """Every matrix of a group, and its momentum, after its own run of tokens: what they are, their drive, their recall if it is known."""
-    states = zip(runs, running, velocity or [None] * len(runs), strict=True)
-    moved = [advance(tokens, w, drive, s, momentum, recall) for (tokens, drive, recall), w, s in states]
-    return tuple(w for w, _ in moved), tuple(s for _, s in moved if s is not None)
 
 
 class LinearMemories(nn.Module):
@@ -111,7 +97,7 @@ class LinearMemories(nn.Module):
             made, read = (u.flatten(1, 2) @ main.mT).split([2 * size, size], 1)
         else:
             made = u[:, :2].flatten(1, 2) @ projections.mT
-            query = unit(u[:, 2] @ projections.mT @ maps["query"]) if "query" in maps else u[:, 2]
+            query = shortened(u[:, 2] @ projections.mT @ maps["query"], TINY) if "query" in maps else u[:, 2]
             read = query @ main.mT
         gates, vectors = (made.unflatten(1, (2, size)) @ maps["made"]).split([1, self.width], -1)
         return gates, vectors, read
@@ -126,7 +112,7 @@ class LinearMemories(nn.Module):
             return (take_away(tokens, state, settle(tokens, (pull * key - rate * value) @ state.mT)),), ()
         target = value @ state.mT if self.adaptive else value
         drive = rate * (target - key @ state.mT if is_l2 else target)
-        return advance_all([(tokens, drive, None)], running, velocity, momentum)
+        return advance([(tokens, drive, None)], running, velocity, momentum)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
         return read @ maps["memory"] if maps else read
@@ -143,7 +129,7 @@ class MLPMemories(nn.Module):
     """Residual MLPs of Eq. 89, stacked: a group's state is up (N, S, E, d), the maps' down (N, S-G, d, E), the gates' down (N, G, 1, E)."""
 
     def __init__(
-        self, heads: int, width: int, hidden: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator
+        self, hidden: int, heads: int, width: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator
     ) -> None:
         super().__init__()
         self.heads, self.width, self.hidden = heads, width, hidden
@@ -181,7 +167,7 @@ class MLPMemories(nn.Module):
         up, down, gate_down = boundary[0]
         rows = len(self.adaptive)
         gates, vectors = self._read((up[:, :rows], down[:, : rows - len(self.gate_names)], gate_down), u[:, :rows])
-        query = unit(vectors[:, count:]) if "query" in self.adaptive else u[:, rows:]
+        query = shortened(vectors[:, count:], TINY) if "query" in self.adaptive else u[:, rows:]
         up, down, _ = boundary[-1]
         return gates, vectors[:, :count], self._read((up[:, -1:], down[:, -1:], gate_down[:, :0]), query)[1].squeeze(1)
 
@@ -204,16 +190,15 @@ class MLPMemories(nn.Module):
         gates_at_key, maps_at_key = at_key.split(counts, 1)
         # v̂ = M(v), bounded; without adaptive projections v̂ = v, and there are no gates.
         gates_at_value, maps_at_value = F.silu(at_value).split(counts, 1)
-        target = below_one(value + maps_at_value @ down.mT) if self.adaptive else value
-        gates_target = below_one(gates_at_value @ gate_down.mT)
+        target = shortened(value + maps_at_value @ down.mT, 1) if self.adaptive else value
+        gates_target = shortened(gates_at_value @ gate_down.mT, 1)
         if is_l2:
             target, gates_target = target - key - maps_at_key @ down.mT, gates_target - gates_at_key @ gate_down.mT
         drive, gates_drive = rate * target, rate * gates_target
         felt = torch.cat([gates_drive * gate_down, drive @ down], 1)
-        to_maps = tokens._replace(key=maps_at_key, overlap=None, rate=None, erased=None, coupling=None)
-        to_gates = to_maps._replace(key=gates_at_key)
-        runs = [(tokens, felt * slope, recall if boundary is running else None), (to_maps, drive, None), (to_gates, gates_drive, None)]
-        return advance_all(runs, running, velocity, momentum)
+        runs: list[Run] = [(tokens, felt * slope, recall if boundary is running else None)]
+        runs += [(tokens.for_keys(maps_at_key), drive, None), (tokens.for_keys(gates_at_key), gates_drive, None)]
+        return advance(runs, running, velocity, momentum)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
         return read

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nllab.memory.memories import GATES
-from nllab.memory.rules import MLPWeights
+from nllab.memory.rules import MLPWeights, Weights
 from nllab.memory.titans import SelfModifyingTitans
 
 
@@ -42,20 +42,16 @@ def delta_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk
     return _joined(reads, query), state
 
 
-def dgd_write(
-    state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, momentum=0.0, gradient_factor=1
-):
-    """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of the chunk."""
-    reads, velocity, boundary = [], torch.zeros_like(state), state
+def dgd_write(state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, residual=True, **settings):
+    """`_step` after `_step`; the state is a matrix or MLPWeights."""
+    weights = state if isinstance(state, MLPWeights) else (state,)
+    reads, velocity, boundary = [], tuple(torch.zeros_like(w) for w in weights), weights
     for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
         if t % chunk_size == 0:
-            boundary = state
-        reads.append(apply(boundary, q))
-        gradient = outer(apply(boundary, k) - v, k) if objective == "l2" else -outer(v, k)
-        velocity = momentum * velocity - gradient_factor * rate * gradient
-        erased = rate * outer(apply(state, k), k) if erase else 0
-        state = keep * state - erased + velocity
-    return _joined(reads, query), state
+            boundary = weights
+        reads.append(_read(boundary, q, residual))
+        weights, velocity = _step(weights, velocity, boundary, k, v, rate, keep, residual, **settings)
+    return _joined(reads, query), MLPWeights(*weights) if isinstance(state, MLPWeights) else weights[0]
 
 
 def titans_write(state, key, value, inner_lr=1, retention=1, *, momentum=0.9, **settings):
@@ -68,23 +64,7 @@ def mlp_read(weights, query, *, residual=True):
     return torch.stack([_read(weights, z, residual) for z in query.unbind(-2)], dim=-2)
 
 
-def mlp_dgd_write(
-    state, key, value, inner_lr=1, retention=1, *, query=None, chunk_size=16, objective="l2", erase=True, residual=True, gradient_factor=1
-):
-    """up: Eq. 88 with the gradient at the chunk's start; down: the same without the erase."""
-    reads, boundary = [], state
-    for t, (k, v, q, rate, keep) in enumerate(_tokens(key, value, query, inner_lr, retention)):
-        if t % chunk_size == 0:
-            boundary = state
-        reads.append(_read(boundary, q, residual))
-        gradient = MLPWeights(*_gradient(boundary, k, v, objective, residual))
-        erased = rate * outer(apply(state.up, k), k) if erase else 0
-        step = gradient_factor * rate
-        state = MLPWeights(keep * state.up - erased - step * gradient.up, keep * state.down - step * gradient.down)
-    return _joined(reads, query), state
-
-
-def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, ...]]]:
+def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor, dict[str, Weights]]:
     """`layer(x)` from a fresh state, and `layer.fast_weights` after it."""
     batch, tokens, dim = x.shape
     heads, d = layer.heads, layer.width
@@ -97,6 +77,7 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
             memory[names[-1]] = (torch.eye(d, dtype=layer.rate_bias.dtype, device=x.device).expand(batch, heads, d, d),)
     velocity = {name: tuple(torch.zeros_like(w) for w in memory[name]) for name in memory}
     boundary, outputs = dict(memory), []
+    settings = {name: getattr(layer, name) for name in ("objective", "erase", "momentum", "gradient_factor")}
 
     def read(name, z):
         return _read(boundary[name], z, residual=name not in GATES)
@@ -123,13 +104,9 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
             target = read(name, value) if layer.adaptive else value
             if layer.adaptive and layer.hidden is not None:
                 target = _below_one(target)
-            gradient = _gradient(boundary[name], key, target, layer.objective, residual=name not in GATES)
-            velocity[name] = tuple(
-                layer.momentum * s - layer.gradient_factor * rate * g for s, g in zip(velocity[name], gradient, strict=True)
+            memory[name], velocity[name] = _step(
+                memory[name], velocity[name], boundary[name], key, target, rate, keep, name not in GATES, **settings
             )
-            first, *rest = memory[name]
-            erased = rate * outer(apply(first, key), key) if layer.erase else 0
-            memory[name] = tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity[name], strict=True))
         for names, size in zip(groups, layer.chunk_sizes, strict=True):
             if (t + 1) % size == 0:
                 for name in names:
@@ -138,10 +115,29 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
     return torch.stack(outputs, dim=1), {name: memory[name] for names in layer.groups for name in names}
 
 
-def _initial(layer: SelfModifyingTitans, name: str) -> tuple[Tensor, ...]:
-    if layer.hidden is None:
-        return (layer.memories.initial[name],)
-    return layer.memories.initial[f"{name}_up"], layer.memories.initial[f"{name}_down"]
+def _step(
+    weights, velocity, boundary, k, v, rate, keep, residual, *, objective="l2", erase=True, momentum=0.0, gradient_factor=1.0
+) -> tuple[Weights, Weights]:
+    """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of the chunk.
+
+    L is ½‖B(k) - v‖² or -⟨B(k), v⟩, for every matrix of a memory; only the first, whose input is the key, is erased.
+    """
+    error = _read(boundary, k, residual) - v if objective == "l2" else -v
+    if len(boundary) == 1:
+        gradient = (outer(error, k),)
+    else:
+        up, down = boundary
+        z = apply(up, k)
+        slope = z.sigmoid() + z * z.sigmoid() * (1 - z.sigmoid())
+        gradient = outer(apply(down.mT, error) * slope, k), outer(error, F.silu(z))
+    velocity = tuple(momentum * s - gradient_factor * rate * g for s, g in zip(velocity, gradient, strict=True))
+    first, *rest = weights
+    erased = rate * outer(apply(first, k), k) if erase else 0
+    return tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity, strict=True)), velocity
+
+
+def _initial(layer: SelfModifyingTitans, name: str) -> Weights:
+    return tuple(layer.memories.initial[part] for part in ((name,) if layer.hidden is None else (f"{name}_up", f"{name}_down")))
 
 
 def _convolved(layer: SelfModifyingTitans, x: Tensor, t: int, which: int) -> Tensor:
@@ -151,23 +147,12 @@ def _convolved(layer: SelfModifyingTitans, x: Tensor, t: int, which: int) -> Ten
     return torch.stack([layer.conv[which, -1 - back] * x[:, t - back] for back in seen]).sum(0)
 
 
-def _read(weights: tuple[Tensor, ...], z: Tensor, residual: bool) -> Tensor:
+def _read(weights: Weights, z: Tensor, residual: bool) -> Tensor:
     if len(weights) == 1:
         return apply(weights[0], z)
     up, down = weights
     output = apply(down, F.silu(apply(up, z)))
     return z + output if residual else output
-
-
-def _gradient(weights: tuple[Tensor, ...], k: Tensor, target: Tensor, objective: str, residual: bool) -> tuple[Tensor, ...]:
-    """∇ ½‖M(k) - target‖², or of -⟨M(k), target⟩, with respect to each matrix of M; the target is a constant of it."""
-    error = _read(weights, k, residual) - target if objective == "l2" else -target
-    if len(weights) == 1:
-        return (outer(error, k),)
-    up, down = weights
-    z = apply(up, k)
-    slope = z.sigmoid() + z * z.sigmoid() * (1 - z.sigmoid())
-    return outer(apply(down.mT, error) * slope, k), outer(error, F.silu(z))
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ Dk Dv widths of key and value, E hidden width.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from nllab.memory.checks import check_state, check_tensor, readable
 
 Objective = Literal["l2", "dot"]
 Rate = Tensor | float
+Weights = tuple[Tensor, ...]
 OBJECTIVES = ("l2", "dot")
 
 
@@ -34,6 +35,10 @@ class MLPWeights(NamedTuple):
 
     up: Tensor
     down: Tensor
+
+
+Memory = TypeVar("Memory", Tensor, MLPWeights)
+FORMS = {Tensor: "a tensor (..., Dv, Dk)", MLPWeights: "MLPWeights of up (..., E, Dk) and down (..., Dv, E)"}
 
 
 class Span(NamedTuple):
@@ -47,6 +52,13 @@ class Span(NamedTuple):
     rate: Tensor | None = None  # ε_t (..., C, 1)
     erased: Tensor | None = None  # ε_t γ_{t-1} (..., C, 1)
     coupling: Tensor | None = None  # L: overlap γ_{t-1}/γ_i for i < t (..., C, C); on and above the diagonal it holds anything
+
+    def for_keys(self, key: Tensor) -> Span:
+        """The same tokens for a matrix with other keys, from which nothing is erased."""
+        return Span(key, self.total, self.kept, self.kept_since)
+
+
+Run = tuple[Span, Tensor, Tensor | None]  # what tokens are to one matrix: themselves, their drive (..., C, Dv), and K Mᵀ if it is known
 
 
 def span(key: Tensor, log_retention: Tensor, erase: Tensor | None) -> Span:
@@ -84,10 +96,16 @@ def take_away(tokens: Span, state: Tensor, taken: Tensor) -> Tensor:
     return tokens.kept * state + (-tokens.kept_since * taken).mT @ tokens.key
 
 
-def advance(
-    tokens: Span, state: Tensor, drive: Tensor, velocity: Tensor | None = None, momentum: float = 0.0, recall: Tensor | None = None
+def advance(runs: list[Run], weights: Weights, velocity: Weights, momentum: float) -> tuple[Weights, Weights]:
+    """Every matrix of a memory, and its momentum S (none: ()), after its own run of tokens."""
+    states = zip(runs, weights, velocity or [None] * len(runs), strict=True)
+    moved = [advance_one(tokens, w, drive, s, momentum, recall) for (tokens, drive, recall), w, s in states]
+    return tuple(w for w, _ in moved), tuple(s for _, s in moved if s is not None)
+
+
+def advance_one(
+    tokens: Span, state: Tensor, drive: Tensor, velocity: Tensor | None, momentum: float, recall: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """One run of tokens: state and velocity S (..., Dv, Dk), None without momentum; drive (..., C, Dv); recall K Mᵀ if it is known."""
     if velocity is None:
         change = -drive if tokens.erased is None else tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
         return take_away(tokens, state, settle(tokens, change)), None
@@ -109,20 +127,29 @@ def advance(
     return state, powers[size] * velocity + faded.mT @ tokens.key
 
 
+def silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(z) = z s(z) and σ'(z) = s(z) + σ(z) (1 - s(z)), s the logistic function."""
+    gate = z.sigmoid()
+    value = z * gate
+    return value, torch.addcmul(gate, value, 1 - gate)
+
+
 def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Tensor:
     """Read a residual MLP memory: z + down σ(up z), σ = SiLU; query (..., T, Dk), returns (..., T, Dv).
 
     Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of one number).
     """
-    first = _check_memory(weights, MLPWeights)
-    *lead, _, width = first.shape
-    check_tensor("query", query, (*lead, "T", width), first, ())
-    _check_skip(residual, width, weights.down.shape[-2])
-    return _read(weights, query, residual)
+    matrices = _matrices(weights, MLPWeights, residual=residual)
+    *lead, _, width = matrices[0].shape
+    check_tensor("query", query, (*lead, "T", width), matrices[0], ())
+    return _read(matrices, query, residual)
 
 
-def _read(weights: MLPWeights, query: Tensor, residual: bool) -> Tensor:
-    output = F.silu(query @ weights.up.mT) @ weights.down.mT
+def _read(weights: Weights, query: Tensor, residual: bool) -> Tensor:
+    if len(weights) == 1:
+        return query @ weights[0].mT
+    up, down = weights
+    output = F.silu(query @ up.mT) @ down.mT
     return query + output if residual else output
 
 
@@ -138,7 +165,7 @@ def hebbian_write(
     Source: Eq. 64, and Eq. 92 without the erase (dot-product objective).
     Differs from paper: the sign; as printed, Eq. 92 descends towards -v.
     """
-    return _write_exactly(state, _chunks(state, key, value, query, inner_lr, retention, chunk_size), erases=False)
+    return _write_exactly(False, state, key, value, inner_lr, retention, query, chunk_size)
 
 
 def delta_write(
@@ -150,11 +177,24 @@ def delta_write(
     Source: Eq. 65, and Eq. 92 (DGD with the dot-product objective, which is the same thing).
     Differs from paper: the sign of the value in Eq. 92; as printed its fixed point is M k = -v.
     """
-    return _write_exactly(state, _chunks(state, key, value, query, inner_lr, retention, chunk_size), erases=True)
+    return _write_exactly(True, state, key, value, inner_lr, retention, query, chunk_size)
+
+
+def _write_exactly(erase: bool, state: Tensor, *arguments: Any) -> tuple[Tensor | None, Tensor]:
+    """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just written."""
+    reads, chunks = [], _chunks(_matrices(state, Tensor), *arguments)
+    with in_full(state):
+        for k, v, q, rate, log_retention in chunks:
+            tokens = span(k, log_retention, rate if erase else None)
+            taken = settle(tokens, -rate * v if tokens.erased is None else tokens.erased * (k @ state.mT) - rate * v)
+            if q is not None:
+                reads.append(tokens.total.exp() * (q @ state.mT) - (survival(tokens) * (q @ k.mT)) @ taken)
+            state = take_away(tokens, state, taken)
+    return torch.cat(reads, -2) if reads else None, state
 
 
 def dgd_write(
-    state: Tensor,
+    state: Memory,
     key: Tensor,
     value: Tensor,
     inner_lr: Rate = 1,
@@ -166,123 +206,88 @@ def dgd_write(
     erase: bool = True,
     momentum: float = 0.0,
     gradient_factor: float = 1.0,
-) -> tuple[Tensor | None, Tensor]:
+    residual: bool = True,
+) -> tuple[Tensor | None, Memory]:
     """Delta gradient descent with retention: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t).
 
     B is the state at the start of the chunk: the gradient is taken there and reads see it (Eq. 90), so chunk_size is part of the model.
-    The erase acts at every token. Keys should have norm 1 (Eq. 57 is exact only then).
+    The erase acts at every token. Keys should have norm 1 (Eq. 57 is exact only then). The state is a matrix, or an MLP (Eq. 89), in which
+    the erase acts on `up`, whose input is the key; `down` only decays. residual: whether an MLP has its skip; a matrix has none.
 
-    Shapes, units, errors as in `hebbian_write`, but the reads are B q_t; S starts at 0 (`SelfModifyingTitans` carries it in its state).
-    Source: Eq. 88, 90, 92, 93. objective "l2" is Eq. 93, "dot" Eq. 92.
+    Shapes, units, errors as in `hebbian_write`, but the reads are those of B at q_t, and the state may be MLPWeights, up (..., E, Dk) and
+        down (..., Dv, E); S starts at 0 (`SelfModifyingTitans` carries it in its state).
+    Source: Eq. 88-90, 92, 93. objective "l2" is Eq. 93, "dot" Eq. 92.
     Differs from paper: the sign of Eq. 92; the boundary is that of the chunk before (the printed index C ceil(t/C) would read the future);
         momentum is in no equation of the paper, its form is that of Titans. The gradient has no factor 2, as in Eq. 93, so that a
-        repeated pair settles at M k = v/2; gradient_factor=2 is that of ‖M k - v‖² as it is defined, and settles at 2v/3.
+        repeated pair settles at M k = v/2; gradient_factor=2 is that of ‖M k - v‖² as it is defined, and settles at 2v/3. M (α I - η k kᵀ)
+        is defined for a matrix that acts on k: of an MLP, for one of two. The skip is not a weight, so it neither decays nor learns.
     """
+    check_choice("objective", objective, OBJECTIVES)
+    check_type("erase", erase, bool)
     check_number("momentum", momentum, "[0, 1)")
     check_number("gradient_factor", gradient_factor, "(0, inf)")
-    chunks = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, erase)
-    velocity, reads = torch.zeros_like(state) if momentum else None, []
-    with in_full(state):
-        for k, v, q, rate, keep in chunks:
-            reads.append(q @ state.mT if q is not None else None)
-            drive = gradient_factor * rate * (v - k @ state.mT if objective == "l2" else v)
-            state, velocity = advance(span(k, _log(keep), rate if erase else None), state, drive, velocity, momentum)
-    return _joined(reads), state
+    weights = _matrices(state, Tensor, MLPWeights, residual=residual)
+    chunks, reads = _chunks(weights, key, value, inner_lr, retention, query, chunk_size), []
+    velocity = tuple(torch.zeros_like(w) for w in weights) if momentum else ()
+    with in_full(weights[0]):
+        for k, v, q, rate, log_retention in chunks:
+            if q is not None:
+                reads.append(_read(weights, q, residual))
+            tokens, push, recall = span(k, log_retention, rate if erase else None), gradient_factor * rate, k @ weights[0].mT
+            if len(weights) == 1:
+                runs = [(tokens, push * (v - recall if objective == "l2" else v), recall)]
+            else:
+                hidden, slope = silu_with_slope(recall)
+                drive = push * (v - hidden @ weights[1].mT - (k if residual else 0) if objective == "l2" else v)
+                runs = [(tokens, (drive @ weights[1]) * slope, recall), (tokens.for_keys(hidden), drive, None)]
+            weights, velocity = advance(runs, weights, velocity, momentum)
+    after = weights[0] if isinstance(state, Tensor) else MLPWeights(*weights)
+    return torch.cat(reads, -2) if reads else None, after  # type: ignore[return-value]
 
 
 def titans_write(
-    state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, momentum: float = 0.9, **settings: Any
-) -> tuple[Tensor | None, Tensor]:
+    state: Memory, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, momentum: float = 0.9, **settings: Any
+) -> tuple[Tensor | None, Memory]:
     """Titans: gradient descent with momentum, M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ; no erase.
 
-    Shapes, units, errors, query and chunk_size as in `dgd_write`.
+    Shapes, units, errors and settings as in `dgd_write`.
     Source: Eq. 76-78 and Titans (Behrouz et al. 2025, arXiv 2501.00663).
     Differs from paper: α is what is kept, as in Eq. 88 (Titans' own α is what is forgotten); β is a constant.
     """
     return dgd_write(state, key, value, inner_lr, retention, erase=False, momentum=momentum, **settings)
 
 
-def mlp_dgd_write(
-    state: MLPWeights,
-    key: Tensor,
-    value: Tensor,
-    inner_lr: Rate = 1,
-    retention: Rate = 1,
-    *,
-    query: Tensor | None = None,
-    chunk_size: int = 16,
-    objective: Objective = "l2",
-    erase: bool = True,
-    residual: bool = True,
-    gradient_factor: float = 1.0,
-) -> tuple[Tensor | None, MLPWeights]:
-    """Delta gradient descent on the residual MLP memory of Eq. 89: the erase acts on `up`, whose input is the key; `down` only decays.
-
-    Shapes: up (..., E, Dk) · down (..., Dv, E) · key, query (..., T, Dk) · value (..., T, Dv) · inner_lr, retention (..., T) or a number.
-    Source: Eq. 88-90.
-    Differs from paper: M (α I - η k kᵀ) is defined for a matrix that acts on k; on an MLP it is applied to the matrix that does, and the
-        other only decays. The skip is not a weight, so it neither decays nor learns. The rest as in `dgd_write`.
-    """
-    check_number("gradient_factor", gradient_factor, "(0, inf)")
-    chunks, reads = _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective, erase, kind=MLPWeights), []
-    _check_skip(residual, state.up.shape[-1], state.down.shape[-2])
-    with in_full(state.up):
-        for k, v, q, rate, keep in chunks:
-            reads.append(_read(state, q, residual) if q is not None else None)
-            hidden, slope = silu_with_slope(k @ state.up.mT)
-            error = hidden @ state.down.mT + (k - v if residual else -v) if objective == "l2" else -v
-            step = -gradient_factor * rate * error
-            up, _ = advance(span(k, _log(keep), rate if erase else None), state.up, (step @ state.down) * slope)
-            down, _ = advance(span(hidden, _log(keep), None), state.down, step)
-            state = MLPWeights(up, down)
-    return _joined(reads), state
+def _matrices(state: Any, *kinds: type, residual: bool = True) -> Weights:
+    """The matrices of a memory of one of these kinds, once they have been found to fit together."""
+    check_type("residual", residual, bool)
+    first, *rest = weights = tuple(state) if isinstance(state, MLPWeights) else (state,)
+    of_kind = isinstance(state, kinds) and isinstance(first, Tensor)
+    if not of_kind or first.dim() < 2 or first.dtype not in (torch.float32, torch.float64):
+        expected = " or ".join(FORMS[kind] for kind in kinds)
+        found = f"{first.dtype} of shape {tuple(first.shape)}" if of_kind else f"a {type(state).__name__}"
+        raise ShapeError(f"state is {found}; expected {expected}, in float32 or float64.")
+    lead = first.shape[:-2]
+    shapes = MLPWeights([*lead, "E", "Dk"], [*lead, "Dv", "E"]) if rest else [*lead, "Dv", "Dk"]  # type: ignore[arg-type]
+    check_state("state", state, shapes, first)
+    if rest and residual and (width := first.shape[-1]) != (out := state.down.shape[-2]):
+        raise ShapeError(f"state reads {width} numbers and returns {out}; with residual=True they must be as many.")
+    return weights
 
 
-def silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
-    """σ(z) = z s(z) and σ'(z) = s(z) + σ(z) (1 - s(z)), s the logistic function."""
-    gate = z.sigmoid()
-    value = z * gate
-    return value, torch.addcmul(gate, value, 1 - gate)
-
-
-def _write_exactly(state, chunks, *, erases):
-    """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just written."""
-    reads = []
-    with in_full(state):
-        for k, v, q, rate, keep in chunks:
-            tokens = span(k, _log(keep), rate if erases else None)
-            change = -rate * v
-            if tokens.erased is not None:
-                change = change + tokens.erased * (k @ state.mT)
-            taken = settle(tokens, change)
-            if q is not None:
-                reads.append(tokens.total.exp() * (q @ state.mT) - (survival(tokens) * (q @ k.mT)) @ taken)
-            state = take_away(tokens, state, taken)
-    return _joined(reads), state
-
-
-def _log(retention: Tensor) -> Tensor:
-    return retention.clamp_min(torch.finfo(retention.dtype).tiny).log()
-
-
-def _joined(reads: list) -> Tensor | None:
-    return None if not reads or reads[0] is None else torch.cat(reads, dim=-2)
-
-
-def _chunks(state, key, value, query, inner_lr, retention, chunk_size, objective="l2", erase=True, *, kind: type = Tensor):
-    """Keys, values, queries or None, rates and retentions (..., C, 1) of every chunk, in the state's dtype, once all have been checked."""
+def _chunks(weights: Weights, key, value, inner_lr, retention, query, chunk_size):
+    """Keys, values, queries or None, rates and logarithms of the retentions (..., C, 1) of every chunk, in the state's dtype, once all
+    have been checked."""
     check_whole("chunk_size", chunk_size)
-    check_choice("objective", objective, OBJECTIVES)
-    check_type("erase", erase, bool)
-    first = _check_memory(state, kind)
-    lead, width, out, sizes = first.shape[:-2], first.shape[-1], (state if kind is Tensor else state.down).shape[-2], {}
+    first, sizes = weights[0], {}
+    (*lead, _, width), out = first.shape, weights[-1].shape[-2]
     for name, tensor, wide in (("key", key, width), ("value", value, out), ("query", query, width)):
         if name != "query" or tensor is not None:
             check_tensor(name, tensor, (*lead, "T", wide), first, sizes=sizes)
-    rates = [_per_token(*given, (*lead, sizes["T"]), first) for given in (("inner_lr", inner_lr), ("retention", retention))]
+    rate, keep = (_per_token(*given, (*lead, sizes["T"]), first) for given in (("inner_lr", inner_lr), ("retention", retention)))
     # split, not slices: the backward of n slices would write n tensors of full length.
-    parts = [tensor.to(first.dtype).split(chunk_size, -2) for tensor in (key, value, key if query is None else query, *rates)]
-    return [(k, v, None if query is None else q, rate, keep) for k, v, q, rate, keep in zip(*parts, strict=True)]
+    tensors = [t.to(first.dtype) for t in (key, value, key if query is None else query, rate)]
+    parts = [t.split(chunk_size, -2) for t in (*tensors, keep.clamp_min(torch.finfo(keep.dtype).tiny).log())]
+    return [(k, v, None if query is None else q, *rates) for k, v, q, *rates in zip(*parts, strict=True)]
 
 
 def _per_token(name: str, rate: Rate, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -296,23 +301,3 @@ def _per_token(name: str, rate: Rate, shape: tuple[int, ...], like: Tensor) -> T
         for extreme in rate.detach().aminmax():
             check_number("a value of retention", extreme.item(), interval)
     return rate.to(like.dtype).expand(shape).unsqueeze(-1)
-
-
-def _check_memory(state, kind: type) -> Tensor:
-    """The first matrix of a memory (a tensor, or MLPWeights), after all of them have been found to fit together."""
-    first = state.up if isinstance(state, MLPWeights) else state
-    of_kind = isinstance(state, kind) and isinstance(first, Tensor)
-    if not of_kind or first.dim() < 2 or first.dtype not in (torch.float32, torch.float64):
-        expected = "a tensor (..., Dv, Dk)" if kind is Tensor else "MLPWeights of up (..., E, Dk) and down (..., Dv, E)"
-        found = f"{first.dtype} of shape {tuple(first.shape)}" if of_kind else f"a {type(state).__name__}"
-        raise ShapeError(f"state is {found}; expected {expected}, in float32 or float64.")
-    lead = first.shape[:-2]
-    shapes = [*lead, "Dv", "Dk"] if kind is Tensor else MLPWeights([*lead, "E", "Dk"], [*lead, "Dv", "E"])  # type: ignore[arg-type]
-    check_state("state", state, shapes, first)
-    return first
-
-
-def _check_skip(residual: bool, width: int, out: int) -> None:
-    check_type("residual", residual, bool)
-    if residual and width != out:
-        raise ShapeError(f"state reads {width} numbers and returns {out}; with residual=True they must be as many.")

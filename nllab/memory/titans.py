@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,8 @@ from torch.nn import functional as F
 
 from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
 from nllab.memory.checks import HALF, check_heads, check_state, check_tensor
-from nllab.memory.memories import GATES, VECTORS, LinearMemories, MLPMemories, Weights, limit, normal, per_row, unit
-from nllab.memory.rules import OBJECTIVES, Objective, in_full, span
+from nllab.memory.memories import GATES, TINY, VECTORS, LinearMemories, MLPMemories, limit, normal, per_row, shortened
+from nllab.memory.rules import OBJECTIVES, Objective, Weights, in_full, span
 
 PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
@@ -91,7 +92,7 @@ class SelfModifyingTitans(nn.Module):
         likewise, and matrices by max_norm, which a repeated key or momentum would otherwise drive to infinity; α is exp(-softplus(.)), so
         that it can be 1, and η max_inner_lr times a logistic function, both unnamed there; they are one number per token and head, without
         the skip of Eq. 89; the convolutions act on x; momentum, heads and the convolution are named in the paper, their form is not. v̂ is
-        a constant of the inner gradient, not of the outer one. See also `dgd_write` and `mlp_dgd_write`. M_q is only there when it is read.
+        a constant of the inner gradient, not of the outer one. See also `dgd_write`. M_q is only there when it is read.
     Reference: `reference.self_modifying_titans` is the same, token by token and memory by memory.
     """
 
@@ -144,10 +145,8 @@ class SelfModifyingTitans(nn.Module):
         else:
             self.groups, self.chunk_sizes = (self.adaptive, ("memory",)), (projections_every, chunk_size)
 
-        if hidden is None:
-            self.memories = LinearMemories(heads, self.width, self.adaptive, self.groups, objective, generator)
-        else:
-            self.memories = MLPMemories(heads, self.width, hidden, self.adaptive, self.groups, objective, generator)
+        make = LinearMemories if hidden is None else partial(MLPMemories, hidden)
+        self.memories = make(heads, self.width, self.adaptive, self.groups, objective, generator)
         self.static = nn.ParameterDict()
         for name in PROJECTIONS:
             if name not in self.adaptive and (retention or name != "retention"):
@@ -164,7 +163,9 @@ class SelfModifyingTitans(nn.Module):
     def forward(self, x: Tensor, state: MemoryState | None = None, *, writes: bool = True) -> tuple[Tensor, MemoryState]:
         """Read x (B, T, D) and return y (B, T, D) with the state after it. With writes=False the memories stay as they are."""
         check_type("writes", writes, bool)
-        self._check(x, state)
+        check_tensor("x", x, ("B", "T", self.dim), self.rate_bias, (self._dtype, *HALF))
+        if state is not None:
+            self._check_state(state, len(x))
         with in_full(x):
             y, state = self._scan(x.to(self._dtype), self.start(len(x)) if state is None else state, writes)
         return y.to(x.dtype), state
@@ -198,7 +199,7 @@ class SelfModifyingTitans(nn.Module):
         biases: list[Tensor] = [self.rate_bias, *([] if self.retention_bias is None else [self.retention_bias])]
         bias = per_row(torch.stack(biases, 1), batch)[..., None, None]
         generated = (memories.gate_names, memories.vector_names) == (GATES, VECTORS) and self.retention and not static
-        margin = x.new_tensor([1e-12, 1.0]).view(2, 1, 1)
+        margin = x.new_tensor([TINY, 1.0]).view(2, 1, 1)
         lengths = self._lengths(position, x.shape[1])
         # split, not slices: the backward of n slices would write n tensors of full length.
         pieces = [tensor.split(lengths, -2) for tensor in (inputs, *static.values())]
@@ -217,8 +218,7 @@ class SelfModifyingTitans(nn.Module):
                 made |= dict(zip(memories.vector_names, vectors.unbind(1), strict=True)) | dict(zip(static, given, strict=True))
                 gates = torch.stack([made[name] for name in GATES if self.retention or name != "retention"], 1)
                 vectors = torch.stack([made[name] for name in VECTORS], 1)
-            # k / ‖k‖ and v / sqrt(1 + ‖v‖²).
-            key, value = (vectors * (vectors.square().sum(-1, keepdim=True) + margin).rsqrt()).unbind(1)
+            key, value = shortened(vectors, margin).unbind(1)
             rate, *keep = (gates + bias).unbind(1)
             rate = self.max_inner_lr * rate.sigmoid()
             log_retention = F.logsigmoid(-keep[0]) if self.retention else torch.zeros_like(rate)
@@ -254,15 +254,9 @@ class SelfModifyingTitans(nn.Module):
         }
         by_head = dict(zip(("key", "value", "query"), mixed.unflatten(-1, (self.heads, -1)).unbind(0), strict=True))
         by_head |= {"inner_lr": by_head["key"], "retention": by_head["value"]}
-        by_head["memory"] = unit(static.pop("query")) if "query" in static else by_head["query"]
+        by_head["memory"] = shortened(static.pop("query"), TINY) if "query" in static else by_head["query"]
         inputs = torch.stack([by_head[name] for name in self.memories.inputs], 1).permute(0, 3, 1, 2, 4)
         return inputs.flatten(0, 1), {name: out.transpose(1, 2).flatten(0, 1) for name, out in static.items()}
-
-    def _check(self, x: Tensor, state: MemoryState | None) -> None:
-        sizes: dict[str, int] = {}
-        check_tensor("x", x, ("B", "T", self.dim), self.rate_bias, (self._dtype, *HALF), sizes)
-        if state is not None:
-            self._check_state(state, sizes["B"])
 
     def _check_state(self, state: MemoryState, batch: int) -> None:
         with torch.no_grad():
