@@ -13,13 +13,14 @@ Axes: B batch, T tokens, C chunk, H heads, D width, d = D / H, S memories, E hid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
 from nllab.memory.checks import HALF, check_heads, check_state, check_tensor
@@ -50,21 +51,13 @@ class MemoryState(NamedTuple):
     position: int
 
 
+# A state (tensors in tuples, lists and dicts) with a function applied to every tensor in it: map_tensors(function, state).
+map_tensors = partial(tree_map_only, Tensor)
+
+
 def detach(state: Any) -> Any:
     """A state, of this layer or any model, without its past: outer gradients stop here."""
     return map_tensors(Tensor.detach, state)
-
-
-def map_tensors(function: Callable[[Tensor], Any], state: Any) -> Any:
-    """A state (tensors in tuples, lists and dicts) with `function` applied to every tensor in it."""
-    if isinstance(state, Tensor):
-        return function(state)
-    if isinstance(state, dict):
-        return {key: map_tensors(function, value) for key, value in state.items()}
-    if isinstance(state, tuple | list):
-        values = [map_tensors(function, value) for value in state]
-        return type(state)(*values) if hasattr(state, "_fields") else type(state)(values)
-    return state
 
 
 class SelfModifyingTitans(nn.Module):
@@ -159,6 +152,8 @@ class SelfModifyingTitans(nn.Module):
             self.conv = normal(3, conv_window, dim, std=0.5 * conv_window**-0.5, generator=generator)
             with torch.no_grad():
                 self.conv[:, -1] += 1
+        shapes = map_tensors(lambda w: ["N", *w.shape[1:]], self.start(1))
+        self._shapes = shapes._replace(recent=["B", *self.start(1).recent.shape[1:]])
 
     def forward(self, x: Tensor, state: MemoryState | None = None, *, writes: bool = True) -> tuple[Tensor, MemoryState]:
         """Read x (B, T, D) and return y (B, T, D) with the state after it. With writes=False the memories stay as they are."""
@@ -259,6 +254,5 @@ class SelfModifyingTitans(nn.Module):
         return inputs.flatten(0, 1), {name: out.transpose(1, 2).flatten(0, 1) for name, out in static.items()}
 
     def _check_state(self, state: MemoryState, batch: int) -> None:
-        with torch.no_grad():
-            expected = map_tensors(lambda w: [len(w) * batch, *w.shape[1:]], self.start(1))
-        check_state("state", state, expected, self.rate_bias.to(self._dtype))
+        sizes = {"B": batch, "N": batch * self.heads}
+        check_state("state", state, self._shapes, self.rate_bias.to(self._dtype), sizes=sizes)

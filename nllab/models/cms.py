@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
-from math import prod
 from typing import NamedTuple
 
 import torch
@@ -56,15 +55,11 @@ def read(block: nn.Module, fast_weights: Tensor, x: Tensor) -> Tensor:
 
     Any block runs through `vmap`; for `MLPBlock` the same is written out in batched products, which costs a third as much.
     """
-    shapes = {name: p.shape for name, p in block.named_parameters()}
-
-    def unflatten(flat: Tensor) -> dict[str, Tensor]:
-        pieces = flat.split([prod(s) for s in shapes.values()], -1)
-        return {name: piece.view(flat.shape[:-1] + s) for (name, s), piece in zip(shapes.items(), pieces, strict=True)}
-
+    named = dict(block.named_parameters())
+    pieces = fast_weights.split([p.numel() for p in named.values()], -1)
+    w = {name: piece.view(-1, *p.shape) for (name, p), piece in zip(named.items(), pieces, strict=True)}
     if not isinstance(block, MLPBlock):
-        return vmap(lambda flat, row: functional_call(block, unflatten(flat), (row,)))(fast_weights, x)
-    w = unflatten(fast_weights)
+        return vmap(lambda own, row: functional_call(block, own, (row,)))(w, x)
     hidden = torch.baddbmm(w["up.bias"].unsqueeze(1), F.layer_norm(x, x.shape[-1:]), w["up.weight"].mT).relu()
     return x + torch.baddbmm(w["down.bias"].unsqueeze(1), hidden, w["down.weight"].mT)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple, cast
 
@@ -115,7 +116,28 @@ class ModelState(NamedTuple):
     pending: Tensor
 
 
-class LanguageModel(nn.Module):
+class BlockModel(nn.Module):
+    """An input, blocks, a norm and a linear head: what every model of blocks is made of."""
+
+    blocks: Sequence[Block]
+
+    def levels(self) -> tuple[Level, ...]:
+        """For the clock of steps: input, mixers, memories from fast to slow (those of one name in several blocks are one level), head."""
+        found = [level for i, block in enumerate(self.blocks) for level in block.memory.levels(f"blocks.{i}.memory.")]
+        periods = sorted({level.name: level.period for level in found}.items(), key=lambda item: item[1])
+        memories = (Level(name, tuple(m for level in found if level.name == name for m in level.modules), n) for name, n in periods)
+        return (Level("input", ("embed", "place")), Level("mixer", "blocks.*.mixer"), *memories, Level("head", "head"))
+
+    def run(self, x: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None], writes: bool) -> tuple[Tensor, tuple[Any, ...]]:
+        """The blocks and the norm, (B, T, D) both ways, from the states of the mixers and CMS; returns the new states of the mixers."""
+        after = []
+        for block, mixer, memory in zip(self.blocks, mixers, memories, strict=True):
+            x, mixer = block.stream(x, mixer, memory, writes=writes)
+            after.append(mixer)
+        return F.layer_norm(x, x.shape[-1:]), tuple(after)
+
+
+class LanguageModel(BlockModel):
     """Tokens to scores: embedding, blocks, norm, linear head. Build it with `HopeLM` or `PeerLM`.
 
     outputs: scores per token, if other than the vocabulary (then there is no next-token loss and no clock of tokens).
@@ -139,9 +161,7 @@ class LanguageModel(nn.Module):
         if not isinstance(blocks, Sequence) or not blocks or not all(isinstance(block, Block) for block in blocks):
             raise SettingError(f"blocks are {blocks!r:.60}; expected a list of one Block or more.")
         if outputs != vocabulary and any(b.memory.inner_lr is not None for b in blocks):
-            raise SettingError(
-                f"LanguageModel: outputs is {outputs}, vocabulary {vocabulary}; the clock of tokens needs next-token scores."
-            )
+            raise SettingError(f"outputs is {outputs}, vocabulary is {vocabulary}; the clock of tokens needs next-token scores.")
         if len({(b.dim, b.memory.inner_lr is None) for b in blocks}) > 1:
             raise SettingError("LanguageModel: blocks differ in width, or only some have an inner_lr; expected all alike.")
         dim = blocks[0].dim
@@ -152,10 +172,6 @@ class LanguageModel(nn.Module):
     def forward(self, tokens: Tensor, *, writes: bool = True) -> Tensor:
         return self.stream(tokens, writes=writes)[0]
 
-    def levels(self) -> tuple[Level, ...]:
-        """Its levels for the clock of steps, in the order of the data flow; levels of the same name in several blocks write together."""
-        return model_levels(self.blocks)
-
     def stream(self, tokens: Tensor, state: ModelState | None = None, *, writes: bool = True) -> tuple[Tensor, ModelState]:
         """Scores for `tokens`, read on from `state` (None: a fresh start), and the state after them; any cutting gives the same scores.
 
@@ -164,22 +180,14 @@ class LanguageModel(nn.Module):
         check_type("writes", writes, bool)
         self.check(tokens, state)
         if state is None:
-            state = ModelState((None,) * len(self.blocks), (None,) * len(self.blocks), tokens[:, :0])
+            nothing = (None,) * len(self.blocks)
+            state = ModelState(nothing, nothing, tokens[:, :0])
         if writes and (state.memories[0] is not None or any(block.memory.writes_tokens for block in self.blocks)):
             return self.learn(tokens, state)
         already = state.pending.shape[1]
         tokens = torch.cat([state.pending, tokens], 1)
-        scores, mixers = self.read(tokens, state.mixers, state.memories, writes=writes)
-        return scores[:, already:], ModelState(mixers, state.memories, tokens[:, :0])
-
-    def read(
-        self, tokens: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None], *, writes: bool = True
-    ) -> tuple[Tensor, tuple[Any, ...]]:
-        x, after = self.embed(tokens), []
-        for block, mixer, memory in zip(self.blocks, mixers, memories, strict=True):
-            x, mixer = block.stream(x, mixer, memory, writes=writes)
-            after.append(mixer)
-        return self.head(F.layer_norm(x, x.shape[-1:])), tuple(after)
+        x, mixers = self.run(self.embed(tokens), state.mixers, state.memories, writes)
+        return self.head(x)[:, already:], ModelState(mixers, state.memories, tokens[:, :0])
 
     def learn(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """`stream` on the clock of tokens: read a segment, write, read on; also where outer gradients are switched off."""
@@ -194,21 +202,19 @@ class LanguageModel(nn.Module):
                 size = min(block.memory.tokens_to_write(memory.position) for block, memory in zip(self.blocks, memories, strict=True))
                 segment, rest = tokens[:, :size], tokens[:, size:]
                 reading = [m._replace(fast_weights={n: fresh(w, anchor, outer) for n, w in m.fast_weights.items()}) for m in memories]
-                y, after = self.read(segment, mixers, reading)
-                scores.append(y)
+                x, after = self.run(self.embed(segment), mixers, reading, True)
+                scores.append(y := self.head(x))
                 if not rest.shape[1]:
                     break
                 loss = F.cross_entropy(y.flatten(0, 1), tokens[:, 1 : size + 1].flatten(), reduction="sum")
                 weights = [w for m in reading for w in m.fast_weights.values()]
                 gradients = iter(torch.autograd.grad(loss, weights, create_graph=outer))
-                memories = [
-                    block.memory.advance(m, {name: next(gradients) for name in m.fast_weights}, size)
-                    for block, m in zip(self.blocks, memories, strict=True)
-                ]
-                mixers, tokens = after, rest
+                with torch.set_grad_enabled(outer):
+                    pairs = zip(self.blocks, memories, strict=True)
+                    memories = [b.memory.advance(m, {name: next(gradients) for name in m.fast_weights}, size) for b, m in pairs]
+                mixers, tokens, anchor = after, rest, loss
                 if not outer:
-                    mixers, memories, scores[-1] = detach(mixers), detach(memories), y.detach()
-                anchor = loss
+                    mixers, scores[-1] = detach(mixers), y.detach()
             answer = torch.cat(scores, 1)[:, already:]
         state = ModelState(mixers, tuple(memories), segment)
         return (answer, state) if outer else (answer.detach(), detach(state))
@@ -284,20 +290,17 @@ def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, param
     mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window" (an MLP), or any other
     of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its MLPs have a single hidden unit.
     """
-
     if taken := {"levels", "hidden"} & settings.keys():
         raise SettingError(f"PeerLM chooses {' and '.join(sorted(taken))} itself, to hold `parameters`; leave it out.")
 
-    def size(hidden: int) -> int:
-        with torch.device("meta"):
-            model = HopeLM(vocabulary, dim, layers, levels=(1,), mixer=mixer, hidden=hidden, **settings)
-        return sum(p.numel() for p in model.parameters())
-
-    least, unit = size(1), size(2) - size(1)
+    build = partial(HopeLM, vocabulary, dim, layers, levels=(1,), mixer=mixer, **settings)
+    with torch.device("meta"):
+        least = sum(p.numel() for p in build(hidden=1).parameters())
     check_whole("parameters", parameters)
     if parameters < least:
         raise SettingError(f"PeerLM {mixer!r}: parameters is {parameters}; at width {dim} it has at least {least}.")
-    return HopeLM(vocabulary, dim, layers, levels=(1,), mixer=mixer, hidden=1 + round((parameters - least) / unit), **settings)
+    # A hidden unit has a row of `up` with its bias, and a column of `down`.
+    return build(hidden=1 + round((parameters - least) / (layers * (2 * dim + 1))))
 
 
 def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_lr: float | None = 0.0) -> LanguageModel:
@@ -323,15 +326,14 @@ def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_
             raise SettingError(f"from_pretrained_mlps: layer {i} holds {len(block.memory.blocks)} levels; expected one MLP a layer.")
         level = i * len(periods) // layers
         mlps = list(block.memory.blocks.values())
-        blocks.append(
-            Block(deepcopy(block.mixer), ContinuumMemory(block.dim, {names[level]: periods[level]}, inner_lr=inner_lr, blocks=mlps))
-        )
+        memory = ContinuumMemory(block.dim, {names[level]: periods[level]}, inner_lr=inner_lr, blocks=mlps)
+        blocks.append(Block(deepcopy(block.mixer), memory))
     stacked = LanguageModel(model.embed.num_embeddings, blocks, outputs=model.head.out_features)
     stacked.embed, stacked.head = deepcopy(model.embed), deepcopy(model.head)
     return stacked.train(model.training)
 
 
-class HopeClassifier(nn.Module):
+class HopeClassifier(BlockModel):
     """Images to class scores: patches in reading order become tokens, HOPE blocks read them, their mean is classified.
 
     shape: (height, width) or (channels, height, width). patch: (height, width) of a patch; None takes one row of the image.
@@ -377,22 +379,6 @@ class HopeClassifier(nn.Module):
         flat = images.flatten(1) if isinstance(images, Tensor) and images.dim() > 1 else images
         check_tensor("HopeClassifier: images, flattened,", flat, ("B", prod(self.grid)), self.place)
         patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        x = self.embed(patches) + self.place
-        for block in self.blocks:
-            x, _ = block.stream(x, writes=writes)
-        return self.head(F.layer_norm(x, x.shape[-1:]).mean(1))
-
-    def levels(self) -> tuple[Level, ...]:
-        """As in `LanguageModel.levels`."""
-        return model_levels(self.blocks, "place")
-
-
-def model_levels(blocks: Sequence[Block], *inputs: str) -> tuple[Level, ...]:
-    """Input, mixers, memories from fast to slow, head: what every model of blocks is made of."""
-    memories: dict[str, Level] = {}
-    for i, block in enumerate(blocks):
-        for level in block.memory.levels(f"blocks.{i}.memory."):
-            known = memories.get(level.name)
-            memories[level.name] = Level(level.name, (*known.modules, *level.modules) if known else level.modules, level.period)
-    ordered = sorted(memories.values(), key=lambda level: level.period)
-    return (Level("input", ("embed", *inputs)), Level("mixer", "blocks.*.mixer"), *ordered, Level("head", "head"))
+        nothing = (None,) * len(self.blocks)
+        x, _ = self.run(self.embed(patches) + self.place, nothing, nothing, writes)
+        return self.head(x.mean(1))

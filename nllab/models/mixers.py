@@ -24,14 +24,6 @@ def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, expected: Any)
         check_state(f"{name}: state", state, expected, like, (torch.promote_types(like.dtype, torch.float32), *HALF), sizes)
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def join_heads(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)
-
-
 def rotate(x: Tensor, first: int) -> Tensor:
     """Rotary positions: pairs of channels of x (B, H, T, Dh) turn with the position, which starts at `first` (Su et al. 2021)."""
     half = x.shape[-1] // 2
@@ -60,7 +52,7 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dim = self.out.in_features
         check_call(self, x, dim, state, (["B", self.heads, "N", dim // self.heads],) * 2)
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = 0 if state is None else state[0].shape[-2]
         if self.rotary:
             q, k = rotate(q, seen), rotate(k, seen)
@@ -68,7 +60,7 @@ class CausalAttention(nn.Module):
             k, v = torch.cat([state[0], k], -2), torch.cat([state[1], v], -2)
         mask = torch.ones(x.shape[1], k.shape[-2], dtype=torch.bool, device=x.device).tril(seen) if seen else None
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        return self.out(join_heads(y)), (k, v)
+        return self.out(y.transpose(1, 2).flatten(2)), (k, v)
 
 
 class LinearAttention(nn.Module):
@@ -101,7 +93,7 @@ class LinearAttention(nn.Module):
         matrix, recent = state or (x.new_zeros(len(x), *matrix, dtype=wide), x.new_zeros(len(x), *recent))
         seen = torch.cat([recent, x], 1)
         x = torch.einsum("btdw,dw->btd", seen.unfold(1, window, 1), self.conv)
-        q, k, v = (split_heads(part, self.heads).to(wide) for part in self.qkv(x).chunk(3, -1))
+        q, k, v = self.qkv(x).to(wide).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         rate = None if self.beta is None else torch.sigmoid(self.beta(x)).transpose(1, 2).to(wide)
         with in_full(x):
             if rate is None:
@@ -112,7 +104,7 @@ class LinearAttention(nn.Module):
             else:
                 q, k = F.normalize(F.silu(q), dim=-1), F.normalize(F.silu(k), dim=-1)
                 y, matrix = delta_write(matrix, k, v, rate, query=q)
-        return self.out(join_heads(cast(Tensor, y)).to(x.dtype)), (matrix, seen[:, seen.shape[1] - window + 1 :])
+        return self.out(cast(Tensor, y).transpose(1, 2).flatten(2).to(x.dtype)), (matrix, seen[:, seen.shape[1] - window + 1 :])
 
 
 class LSTM(nn.Module):
