@@ -445,19 +445,19 @@ def test_bad_input_is_named_before_anything_is_computed():
         ({"pending": state.pending + V}, "state.pending run from"),
         ({"pending": state.pending.to("meta")}, "state.pending is on meta"),
         ({"memories": (state.memories[0], 3)}, "state is a int; expected a CMSState"),
-        ({"memories": (state.memories[0], None)}, "only some"),
+        ({"memories": (state.memories[0], None)}, "state is a NoneType; expected a CMSState"),
         ({"mixers": (state.mixers[0], 3)}, "CausalAttention: state is a int"),
-        ({"mixers": None}, "mixers"),
+        ({"mixers": None}, "state.mixers is a NoneType; expected a tuple of 2"),
     ]:
         with pytest.raises(ShapeError, match=words):
             model.stream(tokens, state._replace(**change))
     with pytest.raises(ShapeError, match=r"state.pending has shape \(2, 1\); expected \(1, t\)"):
         model.stream(tokens[:1], state)
-    with pytest.raises(SettingError, match="not one of this model"):
+    with pytest.raises(ShapeError, match="state is 2 parts; expected a ModelState of 3"):
         model.stream(tokens, state[0])
-    with pytest.raises(SettingError, match="not one of this model"):
+    with pytest.raises(ShapeError, match="state.memories is 0 parts; expected a tuple of 2"):
         model.stream(tokens, state._replace(memories=()))
-    with pytest.raises(SettingError, match="2 blocks"):
+    with pytest.raises(ShapeError, match="state.mixers is 1 parts; expected a tuple of 2"):
         model.stream(tokens, lm(layers=1).stream(tokens)[1])
     with pytest.raises(ShapeError, match=r"state.fast_weights\['fast'\] has shape"):
         model.stream(tokens, lm(hidden=6, inner_lr=0.1).stream(tokens)[1])

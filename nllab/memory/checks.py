@@ -47,10 +47,6 @@ def check_tensor(
         raise ShapeError(f"{name} is {tensor.dtype}; expected {like.dtype}{' or half precision' if others else ''}. Convert it.")
     if tensor.device != like.device:
         raise ShapeError(f"{name} is on {tensor.device}; expected {like.device}, where the rest is. Move one of them.")
-    check_finite(name, tensor)
-
-
-def check_finite(name: str, tensor: Tensor) -> None:
     # A sum over any NaN or infinity is one itself, and costs less than looking at each number.
     if readable(tensor) and not tensor.detach().sum().isfinite() and not tensor.isfinite().all():
         bad = int((~tensor.isfinite()).sum())
@@ -69,9 +65,11 @@ def check_tokens(name: str, tokens: object, vocabulary: int, like: Tensor, lengt
 def check_state(name: str, found: Any, expected: Any, like: Tensor, others: Collection = (), sizes: dict[str, int] | None = None) -> None:
     """Raise ShapeError unless a state has the tuples and mappings of `expected`, with tensors of the shapes that stand there as lists.
 
-    `like`, `others` and `sizes` as in `check_tensor`; where `expected` holds an integer the state needs one, 0 or more.
+    `like`, `others` and `sizes` as in `check_tensor`; where `expected` has an integer the state needs one, 0 or more; None is anything.
     """
     sizes = {} if sizes is None else sizes
+    if expected is None:
+        return None
     if isinstance(expected, list):
         return check_tensor(name, found, expected, like, others, sizes)
     if isinstance(expected, int):

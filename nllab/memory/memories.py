@@ -83,9 +83,7 @@ class LinearMemories(nn.Module):
             return {}
         none, held = torch.zeros_like(self.initial["memory"]), self.initial
         made = [torch.cat([held.get(gate, none[:, :1]), held.get(vector, none)], 1) for gate, vector in zip(GATES, VECTORS, strict=True)]
-        maps = {"made": torch.stack(made, 1), "memory": self.initial["memory"]}
-        if "query" in self.adaptive:
-            maps["query"] = self.initial["query"]
+        maps = {"made": torch.stack(made, 1), **{name: held[name] for name in ("memory", "query") if name in held}}
         return {name: per_row(weight, batch).mT for name, weight in maps.items()}
 
     def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nllab.memory.memories import GATES
+from nllab.memory.memories import GATES, TINY
 from nllab.memory.rules import MLPWeights, Weights
 from nllab.memory.titans import SelfModifyingTitans
 
@@ -92,8 +92,8 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
             if t % size == 0:
                 boundary |= {name: memory[name] for name in names}
         on_key, on_value, on_query = (_convolved(layer, x, t, i).unflatten(-1, (heads, d)) for i in range(3))
-        query = _unit(project("query", on_query))
-        key, value = _unit(project("key", on_key)), _below_one(project("value", on_value))
+        query = _shortened(project("query", on_query), TINY)
+        key, value = _shortened(project("key", on_key), TINY), _shortened(project("value", on_value), 1)
         rate = layer.max_inner_lr * torch.sigmoid(project("inner_lr", on_key) + layer.rate_bias[:, None])
         keep = torch.ones_like(rate)
         if layer.retention_bias is not None:
@@ -103,15 +103,15 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
         for name in memory:
             target = read(name, value) if layer.adaptive else value
             if layer.adaptive and layer.hidden is not None:
-                target = _below_one(target)
+                target = _shortened(target, 1)
             memory[name], velocity[name] = _step(
                 memory[name], velocity[name], boundary[name], key, target, rate, keep, name not in GATES, **settings
             )
         for names, size in zip(groups, layer.chunk_sizes, strict=True):
             if (t + 1) % size == 0:
                 for name in names:
-                    judged = memory[name if layer.hidden is not None else names[-1]]
-                    memory[name] = tuple(w * _limiting(j, layer.max_norm) for w, j in zip(memory[name], judged, strict=True))
+                    norms = [w.square().sum(-1).mean(-1).sqrt()[..., None, None] for w in memory[name if layer.hidden else names[-1]]]
+                    memory[name] = tuple(w * (layer.max_norm / n).clamp_max(1) for w, n in zip(memory[name], norms, strict=True))
     return torch.stack(outputs, dim=1), {name: memory[name] for names in layer.groups for name in names}
 
 
@@ -155,17 +155,8 @@ def _read(weights: Weights, z: Tensor, residual: bool) -> Tensor:
     return z + output if residual else output
 
 
-def _unit(x: Tensor) -> Tensor:
-    return x / (x.square().sum(-1, keepdim=True) + 1e-12).sqrt()
-
-
-def _below_one(x: Tensor) -> Tensor:
-    return x / (1 + x.square().sum(-1, keepdim=True)).sqrt()
-
-
-def _limiting(w: Tensor, max_norm: float) -> Tensor:
-    norm = w.square().sum(-1).mean(-1).sqrt()
-    return torch.where(norm > max_norm, max_norm / norm, 1)[..., None, None]
+def _shortened(x: Tensor, margin: float) -> Tensor:
+    return x / (margin + x.square().sum(-1, keepdim=True)).sqrt()
 
 
 def _tokens(key, value, query, inner_lr, retention):

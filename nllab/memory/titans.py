@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -191,11 +192,14 @@ class SelfModifyingTitans(nn.Module):
         inputs, static = self._project(mixed)
         boundary, running, velocity, position = list(state.boundary), list(state.running), list(state.velocity), state.position
         maps = memories.prepare(batch)
-        biases: list[Tensor] = [self.rate_bias, *([] if self.retention_bias is None else [self.retention_bias])]
+        biases: list[Tensor] = [bias for bias in (self.rate_bias, self.retention_bias) if bias is not None]
         bias = per_row(torch.stack(biases, 1), batch)[..., None, None]
         generated = (memories.gate_names, memories.vector_names) == (GATES, VECTORS) and self.retention and not static
         margin = x.new_tensor([TINY, 1.0]).view(2, 1, 1)
-        lengths = self._lengths(position, x.shape[1])
+        # Runs of tokens between two boundaries of either kind.
+        end = position + x.shape[1]
+        cuts = sorted({position, end, *(t for size in self.chunk_sizes for t in range(position - position % size + size, end, size))})
+        lengths = [after - before for before, after in pairwise(cuts)]
         # split, not slices: the backward of n slices would write n tensors of full length.
         pieces = [tensor.split(lengths, -2) for tensor in (inputs, *static.values())]
         reads = []
@@ -225,12 +229,6 @@ class SelfModifyingTitans(nn.Module):
         y = memories.finish(torch.cat(reads, dim=-2), maps)
         y = y.unflatten(0, (batch, self.heads)).transpose(1, 2).flatten(2)
         return y, MemoryState(tuple(boundary), tuple(running), tuple(velocity), recent, position)
-
-    def _lengths(self, position: int, tokens: int) -> list[int]:
-        """How the next tokens fall into runs between two boundaries of either kind."""
-        ends = {t for size in self.chunk_sizes for t in range(position - position % size + size, position + tokens, size)}
-        cuts = [position, *sorted(ends), position + tokens]
-        return [end - start for start, end in zip(cuts, cuts[1:], strict=False)]
 
     def _convolve(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
         """What keys (and rates), values (and retention) and queries are made of, (3, B, T, D), and the tokens that the next call needs."""

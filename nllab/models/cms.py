@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -222,7 +222,7 @@ class ContinuumMemory(nn.Module):
             nn.utils.vector_to_parameters(initial.clone(), self.blocks[name].parameters())
         return tuple(due)
 
-    def check_state(self, state: CMSState, batch: int | None = None) -> int:
+    def check_state(self, state: Any, batch: int | None = None) -> int:
         """Raise ShapeError unless the state is of this module and holds `batch` sequences (None: any); returns how many."""
         expected, sizes = CMSState(self.rows(), {}, 0), {} if batch is None else {"B": batch}  # type: ignore[arg-type]
         if isinstance(state, CMSState) and state.gradients != {}:

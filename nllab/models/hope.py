@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nllab.errors import SettingError, ShapeError, check_choice, check_sizes, check_type, check_whole, check_wholes
 from nllab.levels import Level
-from nllab.memory.checks import check_tensor, check_tokens
+from nllab.memory.checks import check_state, check_tensor, check_tokens
 from nllab.memory.titans import SelfModifyingTitans, detach
 from nllab.models.cms import CMSState, ContinuumMemory, Periods, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window
@@ -228,14 +228,11 @@ class LanguageModel(BlockModel):
         check_tokens("LanguageModel: tokens", tokens, size, like, sizes=sizes)
         if state is None:
             return
-        parts = (state.mixers, state.memories) if isinstance(state, ModelState) else ()
-        if not parts or not all(isinstance(part, tuple) and len(part) == len(self.blocks) for part in parts):
-            raise ShapeError(f"LanguageModel: state is not one of this model, with mixers and memories for {len(self.blocks)} blocks.")
-        if len({memory is None for memory in state.memories}) > 1:
-            raise ShapeError("LanguageModel: state.memories holds None for only some blocks; expected a CMSState for all or none.")
+        nothing = (None,) * len(self.blocks)
+        check_state("LanguageModel: state", state, ModelState(nothing, nothing, None), like)  # type: ignore[arg-type]
         check_tokens("LanguageModel: state.pending", state.pending, size, like, "t", sizes)
-        for block, memory in zip(self.blocks, state.memories, strict=True):
-            if memory is not None:
+        if state.memories != nothing:
+            for block, memory in zip(self.blocks, state.memories, strict=True):
                 block.memory.check_state(memory, sizes["B"])
 
 
