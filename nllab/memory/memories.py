@@ -2,9 +2,10 @@
 
     start(batch)        the fast weights before the first token, one tuple of tensors per group of memories with the same chunk size
     prepare(batch)      what stays the same for a whole pass
-    generate(...)       what the memories at the chunk's start make of a run of tokens
+    generate(...)       what the memories at the chunk's start make of a run of tokens: gates (N, G, C, 1) and vectors (N, ., C, d), both
+                        raw, and the read
     write(...)          the fast weights after it
-    finish(read, ...)   the output of all tokens
+    finish(read, ...)   the output of all tokens; until then the read of linear memories lacks the factor M_memory,0
     fast_weights(...)   every memory written out, by name
 
 Groups: the projections and the main memory, or both in one where their chunk sizes agree. Inside a group gates come first, the main memory
@@ -87,7 +88,6 @@ class LinearMemories(nn.Module):
         return {name: per_row(weight, batch).mT for name, weight in maps.items()}
 
     def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gates (N, G, C, 1) and vectors (N, 2, C, d), both raw, and the read, still without the factor M_memory,0."""
         size, projections, main = u.shape[2], boundary[0][0], boundary[-1][0]
         if not self.adaptive:
             return u[:, :0, :, :1], u[:, :0], u[:, 0] @ main.mT
@@ -156,7 +156,6 @@ class MLPMemories(nn.Module):
         return {}
 
     def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gates (N, G, C, 1) and vectors (N, S', C, d), both raw, and the read."""
         count = len(self.vector_names)
         if len(boundary) == 1 and "query" not in self.adaptive:
             gates, made = self._read(boundary[0], u)

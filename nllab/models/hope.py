@@ -289,7 +289,6 @@ def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, param
     """
     if taken := {"levels", "hidden"} & settings.keys():
         raise SettingError(f"PeerLM chooses {' and '.join(sorted(taken))} itself, to hold `parameters`; leave it out.")
-
     build = partial(HopeLM, vocabulary, dim, layers, levels=(1,), mixer=mixer, **settings)
     with torch.device("meta"):
         least = sum(p.numel() for p in build(hidden=1).parameters())
