@@ -106,6 +106,7 @@ def advance(runs: list[Run], weights: Weights, velocity: Weights, momentum: floa
 def advance_one(
     tokens: Span, state: Tensor, drive: Tensor, velocity: Tensor | None, momentum: float, recall: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    """One of these matrices (..., Dv, Dk), and its momentum, None without one."""
     if velocity is None:
         change = -drive if tokens.erased is None else tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
         return take_away(tokens, state, settle(tokens, change)), None
