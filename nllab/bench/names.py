@@ -113,7 +113,7 @@ class Setting(NamedTuple):
 
 
 # Each by its own best `validate` (LOG.md); AdamW trained jointly has the rate that is best for that.
-SETTINGS = {"adamw": Setting(1e-4, 8), "deep": Setting(0.6, 16), "deep, both sides": Setting(0.14, 16)}
+SETTINGS = {"adamw": Setting(1e-4, 8), "deep": Setting(1.4, 16), "deep, both sides": Setting(0.07, 16, damping=0.02)}
 JOINT = {**SETTINGS, "adamw": Setting(1e-3, 8)}
 # In translation, where the request names the language.
 TRANSLATING = {**SETTINGS, "adamw": Setting(1e-3, 8)}
