@@ -426,6 +426,7 @@ def dashboard(
         "server.port": check_port(port),
         "server.address": "127.0.0.1",
         "server.headless": str(not browser).lower(),
+        "server.showEmailPrompt": "false",  # else it waits for an answer the first time
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "runner.postScriptGC": "false",

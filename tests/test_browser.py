@@ -179,6 +179,19 @@ def test_play_pause_toggle_and_keys(visit, address):
     until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="adam takes over").count() == 1)
 
 
+def test_keys_pressed_quickly_leave_the_page_alive(visit):
+    page = visit("compare?speed=20")
+    page.get_by_role("heading", name="Side by side").click()  # away from all fields
+    for _ in range(2):
+        for key in ("Space", "n", "w", "b", "1", "2", "p", "Space", "b", "b", "Shift+X", "Space", "n", "1", "2", "w", "p"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(60)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    assert page.get_by_role("dialog").count() == 0
+    press(page, "reset")
+    until(lambda: page.locator(".nl-number-step dd").all_inner_texts() == ["0", "0"])
+
+
 def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(visit):
     page = visit(FAST)
     press(page, "play")

@@ -1,8 +1,10 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -181,6 +183,29 @@ def test_notebooks_are_copied_once_and_never_overwritten(tmp_path):
     first[0][0].write_text("my own work")
     again = cli.copy_notebooks(folder)
     assert all(existed for _, existed in again) and first[0][0].read_text() == "my own work"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_the_first_dashboard_of_a_life_asks_nothing_and_says_only_where_it_is(tmp_path):
+    import pty
+
+    from nllab.bench.live import fetch, free_port
+
+    port, (terminal, screen) = free_port(), pty.openpty()
+    command = [sys.executable, "-c", "from nllab.cli import main; main()", "dashboard", "--port", str(port)]
+    environment = {**os.environ, "HOME": str(tmp_path), "BROWSER": "true", "DISPLAY": ":0"}  # a browser that does nothing
+    begun = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdin=screen, stdout=screen, stderr=screen, start_new_session=True)
+    try:
+        while fetch(f"http://127.0.0.1:{port}") is None:
+            assert process.poll() is None and time.monotonic() - begun < 60
+            time.sleep(0.2)
+        told = os.read(terminal, 10_000).decode()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+        os.close(terminal), os.close(screen)
+    assert f"127.0.0.1:{port}" in told and "mail" not in told.lower() and "statistics" not in told
 
 
 def test_doctor_finds_everything_in_place():

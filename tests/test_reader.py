@@ -128,6 +128,23 @@ def test_while_it_only_observes_the_memory_is_carried_and_no_weight_moves():
     assert not torch.allclose(*contexts)
 
 
+def test_what_another_optimizer_wrote_within_a_window_is_not_taken_for_least_squares():
+    """Switched on in the middle of a window in which Adam moved features and reader, it begins with the weights that Adam left."""
+    model = network()
+    optimizer = DeepOptimizer(model, carry_every=8, manager=False)
+    optimizer.acting = False
+    adam = torch.optim.Adam(model.parameters(), 0.05)
+    for i in range(12):
+        train(model, optimizer, 1, first=i)
+        adam.step()
+    left = model[4].weight.detach().clone()
+    optimizer.acting = True
+    for group in optimizer.param_groups:
+        group["rate"] = 0.0
+    train(model, optimizer, 6, first=12)
+    assert torch.equal(model[4].weight, left)
+
+
 def test_a_window_ends_only_when_the_readers_level_is_due():
     model = network()
     optimizer = DeepOptimizer(model, levels=[Level("below", "1"), Level("head", "4", 6)], carry_every=4, manager=False)

@@ -395,11 +395,14 @@ class DeepOptimizer(torch.optim.Optimizer):
                 state.pop(name, None)
             return
         state["window"] = state.get("window", 0) + 1
+        # Whether nobody else has written the reader since the window opened: else its weights are no least squares to be carried over.
+        own = state["own"] = state.get("own", True) and self.acting
         if "gram" in state:
             state["window_inputs"] = torch.cat([state["window_inputs"], inputs]) if "window_inputs" in state else inputs
             state["window_rows"] = torch.cat([state["window_rows"], rows]) if "window_rows" in state else rows
         group = next(g for g in self.param_groups if any(p is self._reader.weight for p in g["params"]))
-        if state["window"] < self._carry_every or group["steps"] % group["period"]:
+        closes = state["window"] >= self._carry_every or (self.acting and not own)
+        if not closes or group["steps"] % group["period"]:
             return
         weight = layers.as_memory(self._reader)
         if "gram" in state:
@@ -411,10 +414,10 @@ class DeepOptimizer(torch.optim.Optimizer):
             trust[len(old.dreams) :] = CHUNK_WEIGHT
             state["context"], carried = carry(state["context"], weight, old, translation(before, now, trust), self._ridge)
             state.pop("inverse", None)
-            if self.acting:
+            if own:
                 layers.add(self._reader, carried - weight)
                 weight = carried
-        state["window"] = 0
+        state["window"], state["own"] = 0, True
         context, eye = state["context"], torch.eye(len(state["context"]), dtype=rows.dtype, device=rows.device)
         dreams = dream(state["given"], self._ridge, 2 * len(context), group["steps"])
         dreams = dreams.to(inputs.dtype).reshape(-1, *inputs.shape[1:])
