@@ -187,6 +187,7 @@ class Panel {
   open(opened) {
     this.tasks = opened.tasks;
     this.levels = opened.levels;
+    this.rings.rings = []; // else they go on from the counts of the run before
     for (const name of LINES) {
       const plot = this.plots[name];
       plot.card.hidden = !(name in CURVES);

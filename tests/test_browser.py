@@ -387,6 +387,7 @@ def test_a_lesson_from_prediction_to_reveal_and_every_view_follows_the_hovered_s
     assert "No decision so far" in page.locator(".nl-log").inner_text()
     page.keyboard.press("ArrowRight")  # to the next lesson
     until(lambda: "lesson=dolls" in page.evaluate("location.search") and step_of(page) == 0)
+    until(lambda: page.locator(".nl-rings").text_content().count(" 0 writes") == 5)  # the answer is not given away
 
 
 def test_the_tour_brings_what_it_speaks_of_into_sight(visit):
