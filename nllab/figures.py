@@ -555,18 +555,24 @@ def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
 
 def contrast(runs: Sequence[Run]) -> str:
     """One plain sentence that sets runs of one stream side by side by their first task, from the rows alone."""
-    told = [next((row for row in reversed(run.rows) if "accuracy" in row), None) for run in runs]
-    steps = min(run.steps for run in runs)
-    if not steps or not all(told):
+    measured = [{row["step"]: row["accuracy"] for row in run.rows if "accuracy" in row} for run in runs]
+    if not all(measured) or not min(map(max, measured)):
         return "The same samples in the same order, side by side."
     task = runs[0].tasks[0]
     kinds = [kind_of(run) for run in runs]
     if len(set(kinds)) < len(kinds):
         kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]
-    parts = [f"{row['accuracy'][task]:.2f} {kind}" for row, kind in zip(told, kinds, strict=False) if row]
-    text = f"Accuracy on task {task} at step {steps}: {parts[0] if len(parts) == 1 else ', '.join(parts[:-1]) + ' and ' + parts[-1]}."
+    common = max(set.intersection(*map(set, measured)), default=0)
+    # Runs that train side by side are never more than a measurement apart.
+    beside = common > 0 and max(run.steps for run in runs) - common < 2 * runs[0].experiment.evaluate_every
+    steps = [common if beside else max(found) for found in measured]
+    parts = [f"{found[step][task]:.2f} {kind}" for found, step, kind in zip(measured, steps, kinds, strict=False)]
+    if not beside:
+        parts = [f"{part} (step {step})" for part, step in zip(parts, steps, strict=True)]
+    text = f"Accuracy on task {task}{f' at step {common}' if beside else ''}: {_listed(parts)}."
     *_, whole, twin = [None, *runs]
-    if whole and twin.experiment == whole.experiment.but(frozen=True) and all(run.of_kind("end") for run in (whole, twin)):
+    over = len({run.steps for run in runs}) == 1 and all(run.of_kind("end") for run in (whole, twin) if run)
+    if over and whole and twin.experiment == whole.experiment.but(frozen=True):
         gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
         text += f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this seed."
     return text
@@ -588,7 +594,10 @@ def _moved(task: str, before: Row, now: Row) -> str:
 
 
 def _standing(accuracy: Mapping[str, float], tasks: Sequence[str]) -> str:
-    parts = [f"{task} stands at {accuracy[task]:.2f}" for task in tasks]
+    return _listed([f"{task} stands at {accuracy[task]:.2f}" for task in tasks])
+
+
+def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 

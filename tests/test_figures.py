@@ -187,10 +187,15 @@ def test_rows_of_a_real_run_make_figures():
 
 
 def test_runs_are_set_side_by_side_in_one_sentence():
-    first, second = run_of(lesson()), run_of([step(2, optimizer="deep", accuracy=(0.8, 0.1))])
-    assert figures.contrast([first, second]) == "Accuracy on task A at step 2: 0.03 with Adam and 0.80 with the deep optimizer."
+    first, second = run_of(lesson()), run_of([step(24, optimizer="deep", accuracy=(0.8, 0.1)), step(25, optimizer="deep")])
+    assert figures.contrast([first, second]) == "Accuracy on task A at step 24: 0.03 with Adam and 0.80 with the deep optimizer."
     assert figures.contrast([run_of([]), second]).startswith("The same samples")
     assert "0.03 in the first and 0.03 in the second" in figures.contrast([first, first])
+
+
+def test_numbers_of_different_steps_each_say_their_own():
+    ahead, behind = run_of(lesson()), run_of([step(2, optimizer="deep", accuracy=(0.8, 0.1)), step(3, optimizer="deep")])
+    assert figures.contrast([ahead, behind]) == "Accuracy on task A: 0.03 with Adam (step 24) and 0.80 with the deep optimizer (step 2)."
 
 
 def test_the_gain_over_the_twin_is_said_once_both_have_ended():
@@ -200,6 +205,7 @@ def test_the_gain_over_the_twin_is_said_once_both_have_ended():
 
     whole, twin = ended((0.9, 0.0)), ended((0.8, 0.0), frozen=True)
     assert "brought +0.100 against the twin, on this seed" in figures.contrast([whole, twin])
+    assert "brought" not in figures.contrast([run_of([step(9, accuracy=(0.9, 0.0))]), whole, twin])
     twin.rows.pop()
     assert "brought" not in figures.contrast([whole, twin])
 
