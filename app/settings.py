@@ -25,7 +25,10 @@ def speed_name(speed: float) -> str:
 
 
 def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]]:
-    """(experiment, speed, what could not be used) of an address; what cannot be used falls back to its default."""
+    """(experiment, speed, what could not be used) of an address; what cannot be used falls back to its default.
+
+    An address that names no optimizer starts with the plain one, as every stream of the menu does.
+    """
     pairs, problems = {key: value for key, value in query.items() if key not in OTHER_KEYS}, []
     speed = pairs.pop("speed", speed_name(SPEED))
     by_name = {speed_name(value): value for value in SPEEDS}
@@ -44,7 +47,7 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
         except SettingError as error:
             problems.append(str(error))
     try:
-        experiment = Experiment.from_query(kept) if kept else START
+        experiment = Experiment.from_query({"optimizer": kept.get("off_optimizer", START.optimizer), **kept}) if kept else START
     except SettingError as error:  # each part is fine, together they are not
         experiment = START
         problems.append(str(error))
@@ -64,7 +67,7 @@ def preset_changes(old: str, new: str) -> dict[str, object]:
 def write_address(experiment: Experiment, speed: float) -> dict[str, str]:
     """The query whose `read_address` gives these back; empty for what the page starts with."""
     pairs = dict(parse_qsl(experiment.to_query()))
-    pairs = {} if experiment == START else pairs or {"optimizer": experiment.optimizer}
+    pairs = {} if experiment == START else pairs | {"optimizer": experiment.optimizer}
     return pairs | ({} if speed == SPEED else {"speed": speed_name(speed)})
 
 

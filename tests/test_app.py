@@ -122,7 +122,7 @@ def test_the_toggle_is_a_command_and_only_the_first_step_waits_for_it(page):
     until(lambda: run.run.steps == 2)
     assert run.run.commands == [(2, "optimizer", "deep")]
     assert figures.marks(run.run.rows)[-1]["text"] == "deep optimizer on"
-    assert page.query_params["evaluate_every"] and "optimizer" not in page.query_params  # deep is what an experiment has by default
+    assert page.query_params["evaluate_every"] and page.query_params["optimizer"] == "deep"
 
 
 def test_before_the_first_step_settings_are_the_experiments_own(page):
@@ -465,10 +465,16 @@ def test_an_address_gives_back_what_was_written_into_it(experiment, speed):
 
 
 def test_the_address_of_an_experiment_means_that_experiment():
-    wanted = Experiment(stream="digits-5x2", passes=2)
+    wanted = Experiment(stream="digits-5x2", passes=2, optimizer="adam")
     pairs = dict(pair.split("=") for pair in wanted.to_query().split("&"))
     assert settings.read_address(pairs)[0] == wanted
     assert settings.write_address(settings.START, settings.SPEED) == {}
+
+
+@pytest.mark.parametrize("query", [{"stream": "plane-ab"}, {"seed": "4"}, {"off_optimizer": "sgd"}])
+def test_an_address_that_names_no_optimizer_starts_with_the_plain_one(query):
+    assert settings.read_address(query)[0].optimizer == query.get("off_optimizer", "adam")
+    assert settings.read_address(query | {"optimizer": "deep"})[0].optimizer == "deep"
 
 
 def test_parts_that_do_not_go_together_fall_back_as_a_whole():
