@@ -189,10 +189,14 @@ def read_setting(key: str, text: str) -> Any:
 
 def _readable(error: ValidationError) -> str:
     """Each problem as one sentence: the key, what came, what is expected, what the setting is for."""
-    sentences = []
+    sentences: list[str] = []
     for problem in error.errors():
-        name = str(problem["loc"][0])
-        about = Experiment.model_fields[name].description
-        given = shorten(repr(problem["input"]), 80, placeholder=" …")
-        sentences.append(f"{name} is {given}: {problem['msg'][0].lower()}{problem['msg'][1:]} ({about}).")
+        name, came = str(problem["loc"][0]), problem["input"]
+        given = shorten(repr(spelled(came) if name == "periods" and isinstance(came, tuple | list) else came), 80, placeholder=" …")
+        wanted = f"{problem['msg'][0].lower()}{problem['msg'][1:]} ({Experiment.model_fields[name].description})"
+        if name == "periods":
+            if any(sentence.startswith("periods ") for sentence in sentences):
+                continue  # a part that is wrong makes the whole wrong once more
+            wanted = "expected 1 to 8 whole numbers of steps, from 1 to 100,000, the fastest first, with commas between, such as 1, 4, 16"
+        sentences.append(f"{name} is {given}: {wanted}.")
     return " ".join(sentences)

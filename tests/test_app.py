@@ -163,7 +163,13 @@ def test_periods_change_while_it_trains(page):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"), [("periods", "0, 4, 16", "periods is '0'"), ("learning_rate", "fast", "learning_rate is 'fast'")]
+    ("key", "value", "words"),
+    [
+        ("periods", "0, 4, 16", "periods is '0': expected"),
+        ("periods", "1 4 16", "periods is '1 4 16': expected"),
+        ("periods", "", "periods is '': expected"),
+        ("learning_rate", "fast", "learning_rate is 'fast'"),
+    ],
 )
 def test_a_bad_value_is_a_sentence_and_the_training_goes_on(page, key, value, words):
     page.run()
@@ -172,6 +178,7 @@ def test_a_bad_value_is_a_sentence_and_the_training_goes_on(page, key, value, wo
     before = shared.applied[run]
     next(w for w in page.text_input if w.key == key).set_value(value).run()
     assert not page.exception and len(page.error) == 1 and words in page.error[0].value
+    assert page.error[0].value.count(" is ") == 1 and (key != "periods" or "such as 1, 4, 16" in page.error[0].value)
     assert run.playing and shared.applied[run] == before
     stood = run.status()["step"]
     until(lambda: run.status()["step"] > stood)
@@ -191,9 +198,11 @@ def test_a_bad_address_is_a_sentence_and_the_rest_of_it_counts(page):
     page.query_params["strem"] = "digits-ab"
     page.query_params["passes"] = "2"
     page.query_params["speed"] = "warp"
+    page.query_params["periods"] = "x,y"
     page.run()
     text = " ".join(found.value for found in page.error)
-    assert not page.exception and "seed is 'x'" in text and "Did you mean 'stream'" in text and "speed is 'warp'" in text
+    assert not page.exception and text.count("periods is 'x': expected 1 to 8 whole numbers") == text.count("periods is") == 1
+    assert "seed is 'x'" in text and "Did you mean 'stream'" in text and "speed is 'warp'" in text
     assert next(w for w in page.number_input if w.key == "passes").value == 2
     assert next(w for w in page.number_input if w.key == "seed").value == 0
     button(page, "step").click().run()
