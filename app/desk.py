@@ -319,8 +319,11 @@ def pin() -> Action:
         taken = [run for run in runs if run.run.steps]
         if not taken:
             raise SettingError("There is nothing to pin yet: train a little first.")
-        if len(pins) + len(taken) > MOST_PINS:
-            raise SettingError(f"{len(pins)} runs are pinned, and {MOST_PINS} is as many as fit. Take one away below on the page Compare.")
+        if (over := len(pins) + len(taken) - MOST_PINS) > 0:
+            raise SettingError(
+                f"{MOST_PINS} pinned runs are as many as fit. {len(pins)} {'is' if len(pins) == 1 else 'are'} pinned and this would add "
+                f"{len(taken)}: take {over} away below on the page Compare."
+            )
         for run in taken:
             state.pinned = state.get("pinned", 0) + 1
             kept = run.run

@@ -363,10 +363,12 @@ def test_pinned_runs_stand_side_by_side_with_what_sets_them_apart(compared):
     assert "| optimizer | adam | deep | adam | deep |" in table and "| steps | 1 | 1 | 2 | 2 |" in table and "| seed" not in table
     assert len(compared.get("plotly_chart")) == 2
     button(compared, "pin").click().run()
-    assert "4 is as many as fit" in compared.error[0].value
+    assert "4 pinned runs are as many as fit. 4 are pinned and this would add 2: take 2 away" in compared.error[0].value
     next(found for found in compared.button if found.key.startswith("unpin_2")).click().run()
     table = next(found.value for found in compared.markdown if found.value.startswith("| "))
     assert "| optimizer | adam | adam | deep |" in table
+    button(compared, "pin").click().run()
+    assert "3 are pinned and this would add 2: take 1 away" in compared.error[0].value
 
 
 def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
