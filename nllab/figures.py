@@ -506,10 +506,17 @@ def multiples(name: str, runs: Mapping[str, Run]) -> Spec:
     for i, (title, run) in enumerate(runs.items()):
         spec = draw(name, run)
         number = "" if i == 0 else str(i + 1)
-        data += [{**trace, "xaxis": f"x{number}", "yaxis": f"y{number}"} for trace in spec["data"]]
+        # Names stand apart by the reach of their own run's axis, which only accuracies share.
+        traces = spec["data"] if name == "accuracy" else spec["data"][:-1]
+        data += [{**trace, "xaxis": f"x{number}", "yaxis": f"y{number}"} for trace in traces]
         if not layout:
             layout = {**spec["layout"], "shapes": [], "annotations": [], "margin": {"l": 44, "r": 16, "t": 62, "b": 40}, "height": 280}
-        x = {**spec["layout"]["xaxis"], "range": [0, reach], "domain": [i * width, (i + 1) * width - 0.06], "anchor": f"y{number}"}
+        x = {
+            **spec["layout"]["xaxis"],
+            "range": [0, reach],
+            "domain": [i * width, (i + 1) * width - (0.06 if name == "accuracy" else 0.02)],
+            "anchor": f"y{number}",
+        }
         y = {**spec["layout"]["yaxis"], "anchor": f"x{number}"}
         layout[f"xaxis{number}"] = x
         layout[f"yaxis{number}"] = y if i == 0 else {**y, "matches": "y", "showticklabels": False}
