@@ -408,7 +408,7 @@ def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked:
 
 def settings(*, twin: bool) -> None:
     keep: dict[str, Any] = {"persist_state": "session"}
-    with st.sidebar:
+    with st.sidebar, st.container(key="settings"):
         st.subheader("Settings")
         st.selectbox("Stream", list(PRESETS), key="stream", help=about("stream"), **keep)
         st.number_input("Seed", key="seed", step=1, help=about("seed"), **keep)

@@ -52,6 +52,8 @@ st.radio(
 )  # fmt: skip
 answer = state.answers.get(state.lesson)
 desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer above.")
+if not answer:
+    st.caption("**Play waits for your prediction:** choose an answer above.")
 st.caption("What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else "."))
 desks.messages(desk, [], waiting)
 

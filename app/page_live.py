@@ -11,6 +11,9 @@ from tour import guide
 ABOUT = {
     "digits-ab": "A network learns the handwritten digits 0–4 (**task A**), then 5–9 (**task B**).",
     "digits-5x2": "A network learns handwritten digits two at a time, five tasks in a row.",
+    "fashion-ab": "A network learns T-shirts, trousers, pullovers, dresses and coats (**task A**), then sandals, shirts, sneakers, bags "
+    "and ankle boots (**task B**).",
+    "names-ab": "A network learns to go on with names letter by letter, in German (**task A**), then in Turkish (**task B**).",
     "permuted-digits": "A network learns ten handwritten digits (**task A**), then the same with their pixels shuffled (**task B**).",
 }
 

@@ -11,21 +11,22 @@ STATIONS = (  # (title, what is said, what is framed)
      "is which, and old images never come back. These numbers say where it stands now.", ".nl-numbers"),
     ("Play and pause", "**Play** trains, **Step** takes one batch, **One write** goes on until the level of your choice has changed its "
      "weights. Every training on this page happens at that moment, on this machine.", ".st-key-controls"),
-    ("Accuracy", "The share of test images that are right, task by task. Watch A when B begins. Zoom by dragging, double click to see "
-    "all.",
+    ("Accuracy on each task", "The share of test images that are right, task by task. Watch A when B begins. Zoom by dragging, double "
+     "click to see all.",
      ".nl-card-accuracy"),
     ("The deep optimizer", "The toggle decides who writes: the plain optimizer, or one with a memory of everything each layer has "
     "seen. Switch "
      "it whenever you like; a dotted line marks the step.", ".st-key-toggle"),
-    ("Who writes when", "Each lane is a level, each mark a change of its weights. Fast levels write at every step, slow ones seldom.",
+    ("When each level writes", "Each lane is a level, each mark a change of its weights. Fast levels write at every step, slow ones "
+     "seldom.",
      ".nl-card-raster"),
-    ("How far they went", "The distance of every level from where it began. Slow levels move in stairs.", ".nl-card-drift"),
+    ("How far each level has drifted", "The distance of every level from where it began. Slow levels move in stairs.", ".nl-card-drift"),
     ("Loops inside each other", "The same levels as rings. A hand that reaches the top writes, and its ring lights up.", ".nl-card-rings"),
     ("Going back", "Checkpoints are kept as the training goes. Press one to return to that step, change a setting, and go on from there.",
      ".nl-back"),
     ("Everything else", "All settings are here, and in the address of this page. Next: the page **Lessons**, where you predict before "
     "you see.",
-     ".stSidebar"),
+     ".st-key-settings"),
 )  # fmt: skip
 
 

@@ -100,9 +100,10 @@ def _woken(runs: Runs) -> tuple[int, str]:
 def _new_answers(runs: Runs) -> tuple[int, str]:
     (adam_a, adam_b), (deep_a, deep_b) = (runs[title].online_accuracy[:2] for title in ("Adam", "Deep optimizer"))
     text = (
-        f"Over the first 20 batches with new answers Adam had {adam_b:.2f} right before learning them, the deep optimizer {deep_b:.2f} "
-        f"(of A, at first sight, {adam_a:.2f} and {deep_a:.2f}). "
-        f"At the end B stands at {_end(runs['Adam'], 'B'):.2f} and {_end(runs['Deep optimizer'], 'B'):.2f}."
+        f"Over the first 20 batches with new answers Adam had {adam_b:.2f} right before learning them, the deep optimizer {deep_b:.2f}. "
+        f"Over the first 20 batches of A it had been {adam_a:.2f} with Adam and {deep_a:.2f} with the deep optimizer. "
+        f"At the end B stands at {_end(runs['Adam'], 'B'):.2f} with Adam and at {_end(runs['Deep optimizer'], 'B'):.2f} with the deep "
+        "optimizer."
     )
     if adam_b > deep_b + ALIKE:
         return 0, text + " A memory that keeps what it learned keeps it also when it has become wrong: this is what stability costs."
@@ -117,7 +118,8 @@ def _noisy(runs: Runs) -> tuple[int, str]:
         before = [value for step, value in told if step <= middle][-1]
         lowest = min(value for step, value in told if step > middle)
         falls.append(before - lowest)
-        text.append(f"{title} fell from {before:.2f} to {lowest:.2f} and ended at {told[-1][1]:.2f}")
+        fell = f"fell from {before:.2f} to {lowest:.2f}" if before - lowest >= ALIKE else f"stayed at {before:.2f} or close to it"
+        text.append(f"{title} {fell} and ended at {told[-1][1]:.2f}")
     index = 3 if max(falls) < 0.1 else 0 if falls[0] > falls[1] + 0.1 else 1 if falls[1] > falls[0] + 0.1 else 2
     return index, "; ".join(text) + ", on true labels."
 
@@ -151,7 +153,7 @@ SCENARIOS: dict[str, Scenario] = {
         question="Adam trains a network on the digits 0–4 (A), then on 5–9 only (B), one pass each. How much of A will it know at the end?",
         choices=("Nearly all: over 0.9", "Some of it", "Nearly nothing: under 0.1"),
         runs={"Adam": _digits("adam")},
-        look=("the curve of A at the moment when B begins", "the lanes of the update raster: does any level stop writing?"),
+        look=("the curve of A at the moment when B begins", "“When each level writes”: does any level stop?"),
         reveal=_overwritten,
         after="All levels wrote on, whatever they held. Who of them writes when?",
     ),
@@ -161,7 +163,10 @@ SCENARIOS: dict[str, Scenario] = {
         question="The level “slow” has a period of 16 steps, and the plan has 136. How often will its weights change?",
         choices=("136 times, at every step", "34 times, every 4 steps", "8 times, every 16 steps"),
         runs={"Adam": _digits("adam")},
-        look=("the rings: a hand that reaches the top writes", "the stairs in the drift of medium and slow"),
+        look=(
+            "“Loops inside each other”: a hand that reaches the top writes",
+            "the stairs of medium and slow in “How far each level has drifted”",
+        ),
         reveal=_who_wrote,
         after="If a level seldom writes, does it keep what was learned?",
         speed=6.0,
@@ -172,7 +177,7 @@ SCENARIOS: dict[str, Scenario] = {
         question="Two networks that differ in the periods of their memory levels alone: 1, 16, 64 and 1, 1, 1. Which will know A after B?",
         choices=("The one with slow levels", "The one that always writes", "Neither of them", "Both alike, and well"),
         runs={"Slow levels: 1, 16, 64": _digits("adam", periods=(1, 16, 64)), "All fast: 1, 1, 1": _digits("adam", periods=(1, 1, 1))},
-        look=("the drift of the slow level in both", "A in both, once B begins"),
+        look=("the slow level of both in “How far each level has drifted”", "A in both, once B begins"),
         reveal=_slow_levels,
         after="Writing seldom is not enough. What if the one who writes remembers what it has seen?",
     ),
@@ -213,7 +218,7 @@ SCENARIOS: dict[str, Scenario] = {
             "Adam": Experiment.preset("noisy-digits", optimizer="adam"),
             "Deep optimizer": Experiment.preset("noisy-digits", optimizer="deep"),
         },
-        look=("the accuracy from step 270 on", "how long each takes to come back"),
+        look=("“Accuracy on each task” from step 270 on", "how long each takes to come back"),
         reveal=_noisy,
         after="What was lost can be learned again. Does it come back faster than the first time?",
         speed=40.0,

@@ -6,6 +6,8 @@ from nllab.runs import METRICS, readable
 
 TERMS = {
     "accuracy matrix": "A row for each experience, a column for each task: the accuracy on that task once that experience was over.",
+    "agreement": "The share of recent errors in which the same wrong answer had the same right one as the last time: high where the world "
+    "has changed its answers, low where there is noise.",
     "attention": "Further weight of samples that the network got wrong, in the loss and in the memory alike.",
     "average, joint and chance": "Three lines to hold a run against: its mean over the tasks; the ceiling, a network taught all tasks "
     "at once, "
@@ -25,9 +27,13 @@ TERMS = {
     "head": "The output layer: it turns features into scores for the classes.",
     "hidden level": "Any level but the output layer.",
     "joint": "Training on all tasks at once, mixed: what could be reached if nothing had to be remembered.",
+    "let loose": "A hidden level that the manager lets loose learns at full speed, as if it had seen few samples: on the first task, and "
+    "where new inputs use directions that old ones left free.",
     "level": "A group of weights with its own update period. Faster and slower are the only words of order.",
     "manager": "Watches errors and novelty and sets attention, retention and rate of the deep optimizer, each decision with its reason.",
     "nested learning": "The view that a network and its optimizer are loops inside each other, each a memory that learns at its own speed.",
+    "new answers": "The share of recent errors whose right answer was heard for the first time only just before: high when a task with "
+    "new classes has begun.",
     "novelty": "How new an input is to a layer's memory: 1 is what the memory holds on average, more is newer.",
     "online accuracy": "Accuracy on a batch just before learning it: how the network does as the stream flows.",
     "period": "Steps between two writes of a level. Its gradients are summed meanwhile and written once, at the end.",

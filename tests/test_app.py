@@ -14,6 +14,7 @@ import settings  # noqa: E402
 import shared  # noqa: E402
 from feed import Feed, together  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
+from tour import STATIONS  # noqa: E402
 
 from nllab import figures  # noqa: E402
 from nllab.errors import SettingError  # noqa: E402
@@ -149,6 +150,7 @@ def test_another_stream_brings_its_presets_settings_along(page):
     stream.set_value("fashion-ab").run()
     batch_size = next(w for w in page.number_input if w.key == "batch_size")
     assert batch_size.value == 64 and page.query_params["evaluate_every"] == "100"
+    assert any("ankle boots (**task B**)" in found.value for found in page.markdown)
     next(w for w in page.selectbox if w.key == "stream").set_value("digits-ab").run()
     assert next(w for w in page.number_input if w.key == "batch_size").value == 10
     assert not page.query_params and not page.exception
@@ -399,7 +401,9 @@ def lessons():
 def test_a_lesson_waits_for_a_prediction_and_then_says_what_became_of_it(lessons):
     lessons.run()
     assert button(lessons, "play").disabled and "Predict first" in button(lessons, "play").help and not lessons.exception
+    assert any("waits for your prediction" in found.value for found in lessons.caption)
     lessons.radio[0].set_value("Nearly all: over 0.9").run()
+    assert not any("waits for your prediction" in found.value for found in lessons.caption)
     next(w for w in lessons.selectbox if w.key == "speed").set_value(settings.UNLIMITED).run()
     button(lessons, "play").click().run()
     (run,) = runs_of(lessons, "lessons")
@@ -444,6 +448,9 @@ def test_the_tour_stops_at_every_station_and_ends(page):
         seen.append(next(found.value for found in page.markdown if " of 9" in found.value))
         button(page, "tour_next").click().run()
     assert len(seen) == 8 and len(set(seen)) == 8 and not page.exception
+    framed = {what.removeprefix(".nl-card-"): title for title, _, what in STATIONS}
+    assert all(title == figures.TITLES[name] for name, title in framed.items() if name in figures.TITLES)
+    assert STATIONS[-1][2] == ".st-key-settings"
     button(page, "tour_end").click().run()
     assert not any(" of 9" in found.value for found in page.markdown)
 

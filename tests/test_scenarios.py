@@ -1,7 +1,10 @@
 """Every lesson asks one question, and what it says in the end follows from its runs."""
 
+import re
+
 import pytest
 
+from nllab import figures
 from nllab.runs import METRICS, SCORES, Run
 from nllab.scenarios import SCENARIOS
 from nllab.terms import TERMS, glossary
@@ -60,6 +63,8 @@ def test_each_lesson_is_whole():
     for scenario in SCENARIOS.values():
         assert scenario.question.rstrip().endswith(("?", "…")) and len(set(scenario.choices)) >= 3 and scenario.look and scenario.goal
         seeds = {experiment.seed for experiment in scenario.runs.values()}
+        named = {name for text in scenario.look for name in re.findall("“(.+?)”", text)}
+        assert named <= {*figures.TITLES.values(), "Loops inside each other"} and "raster" not in " ".join(scenario.look)
         assert len(seeds) == 1 and len({experiment.stream for experiment in scenario.runs.values()}) == 1
 
 
@@ -85,8 +90,22 @@ def test_the_reveal_of_the_toggle_follows_the_numbers(watched, blind, index):
     assert scenario.reveal(runs)[0] == index
 
 
+def test_the_reveal_of_noise_calls_nothing_a_fall_that_is_none():
+    scenario = SCENARIOS["noise"]
+    told = {"Adam": (0.98, 0.6, 0.9), "Deep optimizer": (0.982, 0.979, 0.98)}
+    runs = {
+        title: Run(scenario.runs[title], ("A",), {"head": 1}, [
+            {"kind": "step", "step": step, "accuracy": {"A": value}} for step, value in zip((4, 6, 10), values, strict=True)
+        ])
+        for title, values in told.items()
+    }  # fmt: skip
+    index, text = scenario.reveal(runs)
+    assert index == 0 and text.startswith("Adam fell from 0.98 to 0.60 and ended at 0.90; Deep optimizer stayed at 0.98 or close to it")
+
+
 def test_the_glossary_holds_every_metric_every_score_and_every_term():
     words = glossary()
     assert len(words) == len(METRICS | {t.replace(" ", "_"): "" for t in TERMS})
     assert set(SCORES) <= set(METRICS) and "A after B" in words and "frozen twin" in words
+    assert {"agreement", "new answers", "let loose"} <= set(words)  # of the manager's log
     assert all(meaning.endswith(".") for meaning in words.values())
