@@ -36,7 +36,7 @@ def guide() -> str | None:
     if place is None:
         return None
     title, text, what = STATIONS[place]
-    frame = "outline: 3px solid var(--st-primary-color); outline-offset: 6px; border-radius: 4px; scroll-margin-top: 12rem;"
+    frame = "outline: 3px solid var(--st-primary-color, #0072B2); outline-offset: 6px; border-radius: 4px; scroll-margin-top: 12rem;"
     st.html(f"<style>{what} {{ {frame} }}</style>")
     with st.container(border=True, key="tour"):
         st.markdown(f"**{place + 1} of {len(STATIONS)} · {title}.** {text}")

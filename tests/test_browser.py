@@ -398,6 +398,11 @@ def test_the_tour_brings_what_it_speaks_of_into_sight(visit):
         page.wait_for_timeout(300)
     page.locator(".st-key-tour", has_text="7 of 9").wait_for()
     until(lambda: 0 < page.locator(".nl-card-rings").bounding_box()["y"] < DESK["height"])
+    for _ in range(2):
+        press(page, "tour_next")
+        page.wait_for_timeout(300)
+    settings = page.locator(".st-key-settings")
+    until(lambda: settings.evaluate("one => getComputedStyle(one).outlineStyle") == "solid" and settings.bounding_box()["y"] < 100)
     page.keyboard.press("Escape")
     page.locator(".st-key-tour").wait_for(state="detached")
 
