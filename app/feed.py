@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
 STILLS_OF_THE_PAST = 30  # of each picture
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
 LOOK_BACK = 400  # rows in which a level that writes seldom was measured at least once
-SPEAK_SECONDS = 1.0  # between two sentences while nothing but steps happens
 EVENTS = ("untrained", "switch", "command", "experience", "end")
 SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
 COLLAPSE = 0.5  # a task that lost this much accuracy since it was learned has collapsed
@@ -31,7 +29,6 @@ class Feed:
         self.generation = int(generation) if generation.isdigit() else -1
         self.cursor = int(cursor) if cursor.isdigit() else 0
         self._is_new = True
-        self._spoke = 0.0
         self._status: dict[str, Any] = {}
         self._told_joint: float | None = None
 
@@ -73,13 +70,15 @@ class Feed:
             message["overlay"] = {name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.CURVES}
             message["periods"] = _periods(run)
             message["lanes"] = figures.lanes(message["periods"])
-        if eventful or (rows and time.monotonic() - self._spoke > SPEAK_SECONDS):
-            self._spoke = time.monotonic()
-            message["sentence"] = figures.sentence(run.rows, run.tasks) if run.rows else "Press Play: the network has learned nothing yet."
+        past = run.rows[: self.cursor]  # the training goes on meanwhile, and sentence and numbers are of one moment
+        if eventful or rows:
+            message["sentence"] = figures.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
+        if eventful or any("accuracy" in row for row in rows):
             message["hint"] = hint(run)
         status = self.live.status()
         now = {key: status[key] for key in SHOWN}
-        now["accuracy"] = next((row["accuracy"] for row in reversed(run.rows) if "accuracy" in row), {})
+        now["step"] = next((row["step"] for row in reversed(past) if row["kind"] == "step"), now["step"])
+        now["accuracy"] = next((row["accuracy"] for row in reversed(past) if "accuracy" in row), {})
         if now != self._status:
             self._status = message["now"] = now
         self._is_new = False
@@ -117,7 +116,7 @@ def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
     if not any(runs):
         return None
     message: dict[str, Any] = {"runs": runs}
-    if len(feeds) > 1 and any(news and "sentence" in news for news in runs):
+    if len(feeds) > 1 and any(news and "hint" in news for news in runs):
         message["together"] = figures.contrast([feed.live.run for feed in feeds])
     return message
 

@@ -181,7 +181,8 @@ class Panel {
     if (news.wrote) this.rings.pulse(news.wrote, news.writes);
     for (const row of news.log ?? []) this.note(row);
     if (news.now) this.showNumbers(news.now);
-    if ("sentence" in news) this.say(news.sentence, news.hint);
+    if ("sentence" in news) this.say(news.sentence);
+    if ("hint" in news) this.advise(news.hint);
   }
 
   open(opened) {
@@ -394,11 +395,15 @@ class Panel {
     this.rings.show(now.step);
   }
 
-  say(sentence, hint) {
+  say(sentence) {
     this.sentence.textContent = sentence;
     for (const plot of Object.values(this.plots))
       if (plot.layout) plot.frame.setAttribute("aria-label", `${plot.layout.title.text}. ${sentence}`);
     this.rings.root.setAttribute("aria-label", `The nested loops. ${this.rings.rows().slice(1).map((row) => row.join(" ")).join("; ")}.`);
+  }
+
+  // What to try next.
+  advise(hint) {
     const text = this.view.component.data.hints[hint] ?? "";
     if (this.hint.innerHTML !== text) this.hint.innerHTML = text;
     this.hint.hidden = !text;
@@ -572,6 +577,8 @@ class View {
   async connect(runs) {
     const wanted = (this.runs = runs.join());
     this.source?.close();
+    this.together.textContent = ""; // a single run sends none
+    this.together.hidden = true;
     try {
       this.Plotly = await loadPlotly(this.component.data.plotly);
     } catch (error) {
@@ -601,7 +608,7 @@ class View {
       this.together.textContent = together;
       this.together.hidden = !together;
     }
-    this.speak();
+    this.speak(runs.some((news) => news?.open) || this.panels.every((panel) => panel.root.dataset.playing !== "true"));
     if (runs.some((news) => news && (news.open || news.add || news.overlay || news.stills))) this.requestDraw();
     if (runs.some((news) => news?.now)) {
       this.offerCheckpoints();
@@ -609,12 +616,13 @@ class View {
     }
   }
 
-  speak() {
+  // At once where another run begins or all stand still, so that what is said last is how it ended.
+  speak(atOnce) {
     const text = this.together.textContent || this.panels[0].sentence.textContent;
-    if (text === this.spoken.textContent) return;
     clearTimeout(this.speaking);
+    if (text === this.spoken.textContent) return;
     const rest = this.spokeAt + SPEAK_MS - performance.now();
-    if (rest > 0) {
+    if (rest > 0 && !atOnce) {
       this.speaking = setTimeout(() => this.speak(), rest);
       return;
     }

@@ -560,6 +560,15 @@ def test_the_news_adds_up_to_the_figures_and_nothing_is_told_twice(live):
     assert news[-1]["now"]["step"] == 10 and len(news[-1]["now"]["accuracy"]) == 2
 
 
+def test_every_step_that_is_told_has_its_own_sentence(live):
+    feed = Feed(live)
+    for steps in (1, 2):
+        take(live, 1)
+        message = feed.news()
+        assert message["now"]["step"] == steps and f"for {steps} step" in message["sentence"]
+    assert "hint" not in message
+
+
 def test_the_news_of_a_page_says_how_its_runs_compare(live):
     other = LiveRun(settings.START.but(optimizer="deep"))
     try:

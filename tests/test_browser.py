@@ -372,6 +372,11 @@ def test_a_lesson_from_prediction_to_reveal_and_every_view_follows_the_hovered_s
     page.keyboard.press("w")  # one write of the slow level
     until(lambda: step_of(page) == 16)
     play.click()
+    spoken = """() => document.querySelector('.nl-panel').dataset.playing === 'false' &&
+      document.querySelector('.nl-sentence').textContent.startsWith('The plan is over') &&
+      [document.querySelector('.nl-sentence').textContent, document.querySelector('.nl-spoken').textContent]"""
+    shown, told = page.wait_for_function(spoken, polling="raf").json_value()
+    assert shown == told
     page.locator(".st-key-reveal", has_text="Nearly nothing").wait_for()
     for name in ("matrix", "where", "answers"):
         until(lambda name=name: page.locator(f".nl-{name}").get_attribute("data-step") == "136")
@@ -388,6 +393,16 @@ def test_a_lesson_from_prediction_to_reveal_and_every_view_follows_the_hovered_s
     page.keyboard.press("ArrowRight")  # to the next lesson
     until(lambda: "lesson=dolls" in page.evaluate("location.search") and step_of(page) == 0)
     until(lambda: page.locator(".nl-rings").text_content().count(" 0 writes") == 5)  # the answer is not given away
+    assert page.locator(".nl-spoken").text_content().startswith("Press Play")
+
+
+def test_a_lesson_with_one_run_keeps_nothing_of_the_two_before(visit):
+    page = visit("lessons?lesson=slow")
+    page.locator(".nl-together", has_text="side by side").wait_for()
+    page.get_by_role("combobox", name="Lesson").click()
+    page.get_by_role("option", name="2 · ").click()
+    until(lambda: page.locator(".nl-panel").count() == 1 and page.locator(".nl-sentence", has_text="Press Play").count())
+    assert not page.locator(".nl-together").is_visible() and "Press Play" in page.locator(".nl-spoken").text_content()
 
 
 def test_the_tour_brings_what_it_speaks_of_into_sight(visit):
