@@ -266,17 +266,23 @@ def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | No
             annotations.append(_level_label(value, text))
     found = list(found)
     crowded = sum(mark["kind"] == "switch" for mark in found) > MOST_LABELS
+    together: dict[int, list[str]] = {}  # settings changed at one step, whose texts would lie on each other
+    for mark in found:
+        if mark["kind"] != "switch":
+            together.setdefault(mark["step"], []).append(mark["text"])
     for mark in found:
         x = mark["step"] - 0.5  # in force from this step on
         dash = "solid" if mark["kind"] == "switch" else "dot"
         shapes.append(
             {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": INK, "width": 1, "dash": dash}}
         )
-        if name == "accuracy" and not (crowded and mark["kind"] == "switch"):
+        is_switch = mark["kind"] == "switch"
+        text = mark["text"] if is_switch else "<br>".join(together.pop(mark["step"], []))
+        if name == "accuracy" and text and not (crowded and is_switch):
             annotations.append(
                 {
-                    "x": x, "yref": "paper", "y": 1.0 if mark["kind"] == "switch" else 0.93, "text": mark["text"], "showarrow": False,
-                    "xanchor": "left", "yanchor": "bottom" if mark["kind"] == "switch" else "top", "xshift": 2, "font": {"size": 12},
+                    "x": x, "yref": "paper", "y": 1.0 if is_switch else 0.93, "text": text, "showarrow": False, "align": "left",
+                    "xanchor": "left", "yanchor": "bottom" if is_switch else "top", "xshift": 2, "font": {"size": 12},
                 }
             )  # fmt: skip
     return {"shapes": shapes, "annotations": annotations}
@@ -431,7 +437,8 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
         return None
     before = _before(row, rows)
     height, width = samples["shape"]
-    tall, wide = height + height // 2 + 1, width + 1 + width // 8
+    above = height + 1  # room for two lines of text
+    tall, wide = above + height, width + 1 + width // 8
     across = max(len(task["images"]) for task in samples["tasks"].values())
     cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples["tasks"]))]
     notes: list[Spec] = []
@@ -442,19 +449,19 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
             now, then = row["answers"][name][k], before["answers"][name][k] if before else None
             for y in range(height):
                 for x in range(width):
-                    cells[i * tall + height // 2 + y][k * wide + x] = int(image[y * width + x], 16)
+                    cells[i * tall + above + y][k * wide + x] = int(image[y * width + x], 16)
             told = str(now) if now == label else f"<b>({now})</b>"
             if then is not None:
                 told = (str(then) if then == label else f"({then})") + f"<br>{told}"
-            place = {"x": k * wide + width / 2 - 0.5, "y": i * tall + height // 2 - 0.5, "yanchor": "bottom", "showarrow": False}
+            place = {"x": k * wide + width / 2 - 0.5, "y": i * tall + above - 0.5, "yanchor": "bottom", "showarrow": False}
             notes.append({**place, "text": told, "font": {"size": 11}})
             table.append([name, k + 1, label, "–" if then is None else then, now])
             wrong += now != label
     heat = {"type": "heatmap", "z": cells, "colorscale": "Greys", "reversescale": True, "showscale": False, "hoverinfo": "skip"}
-    lines = [i * tall + height for i in range(len(samples["tasks"]))]
+    lines = [i * tall + above + height // 2 for i in range(len(samples["tasks"]))]
     y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples["tasks"]]}
     sub = f"step {row['step']}: {wrong} of {len(notes)} wrong" + (f"; above each, step {before['step']} and now" if before else "")
-    size = 70 + 64 * len(lines)
+    size = 92 + 72 * len(lines)
     hidden = {"showticklabels": False}
     return _picture("What it reads in some test images", sub, [heat], table, xaxis=hidden, yaxis=y_axis, annotations=notes, height=size)
 

@@ -102,6 +102,12 @@ def test_marks_are_the_switches_and_the_commands():
     assert [shape["x0"] for shape in layout["shapes"]] == [0.5, 12.5, 24.5, 25.5, 26.5] and not layout["annotations"]
 
 
+def test_settings_changed_at_one_step_share_one_label():
+    rows = [*lesson(), command(25, "period", ["slow", 8]), command(25, "rate", 2.0)]
+    layout = figures.overlay("accuracy", figures.marks(rows))
+    assert [note["text"] for note in layout["annotations"]] == ["task A", "task B", "slow · every 8 steps<br>rate 2"]
+
+
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_plotly_takes_every_figure_and_colour_is_never_the_only_sign(name):
     spec = figures.draw(name, run_of(lesson()), chance=0.1)
@@ -246,7 +252,11 @@ def test_the_matrix_says_what_was_forgotten(pictured):
 
 
 def test_what_is_misread_now_is_told_with_what_was_read_before(pictured):
-    lines = figures.still("answers", pictured)["meta"]["table"][1:]
+    spec = figures.still("answers", pictured)
+    a, b = sorted({note["y"] for note in spec["layout"]["annotations"]})
+    cell = (spec["layout"]["height"] - spec["layout"]["margin"]["t"] - spec["layout"]["margin"]["b"]) / len(spec["data"][0]["z"])
+    assert (b - a - 8) * cell > 30  # two lines of text lie above an image of 8 rows, not on the one before
+    lines = spec["meta"]["table"][1:]
     told = pictured.of_kind("answers")
     end_of_a = next(row for row in told if row["step"] == pictured.of_kind("experience")[0]["step"])
     assert [line[3] for line in lines if line[0] == "A"] == end_of_a["answers"]["A"]
