@@ -34,7 +34,8 @@ def still(name: str, run: Run, axes: Axes, *, title: str | None = None) -> None:
     for note in layout["annotations"]:
         place, above = (note["x"], note["y"]), note["yanchor"] == "bottom"
         axes.annotate(
-            note["text"].replace("<br>", "\n"), place, xycoords=("data", "axes fraction"), xytext=(3, 2 if above else -2), textcoords="offset points",
+            note["text"].replace("<br>", "\n"), place,
+            xycoords=("data", "axes fraction"), xytext=(3, 2 if above else -2), textcoords="offset points",
             va="bottom" if above else "top", fontsize=9,
         )  # fmt: skip
     y_axis = layout["yaxis"]
