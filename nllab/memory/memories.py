@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.memory.checks import readable
+from nllab.checks import readable
 from nllab.memory.rules import Objective, Run, Span, Weights, advance, settle, silu_with_slope, take_away
 
 GATES = ("inner_lr", "retention")

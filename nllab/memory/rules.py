@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nllab.checks import check_state, check_tensor, readable
 from nllab.errors import ShapeError, check_choice, check_number, check_type, check_whole
-from nllab.memory.checks import check_state, check_tensor, readable
 
 Objective = Literal["l2", "dot"]
 Rate = Tensor | float

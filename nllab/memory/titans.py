@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
+from nllab.checks import HALF, check_heads, check_state, check_tensor
 from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
-from nllab.memory.checks import HALF, check_heads, check_state, check_tensor
 from nllab.memory.memories import GATES, TINY, VECTORS, LinearMemories, MLPMemories, limit, normal, per_row, shortened
 from nllab.memory.rules import OBJECTIVES, Objective, Weights, in_full, span
 

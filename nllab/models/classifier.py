@@ -11,9 +11,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nllab.checks import check_tensor
 from nllab.errors import check_wholes
 from nllab.levels import Level
-from nllab.memory.checks import check_tensor
 from nllab.models.cms import ContinuumMemory
 from nllab.models.front import ConvolutionalFront
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from nllab.checks import check_state, check_tensor
 from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
 from nllab.levels import Level, check_period
-from nllab.memory.checks import check_state, check_tensor
 
 Periods = Sequence[int] | Mapping[str, int]
 VARIANTS = ("sequential", "nested", "independent")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nllab.checks import check_tensor
 from nllab.errors import SettingError, check_sizes, check_whole
-from nllab.memory.checks import check_tensor
 
 CELLS = 3  # of the pooling grid, per axis
 THRESHOLD = 0.25  # answers to a patch of unit contrast that count as none

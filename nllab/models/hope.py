@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nllab.checks import check_state, check_tensor, check_tokens
 from nllab.errors import SettingError, ShapeError, check_choice, check_sizes, check_type, check_whole, check_wholes
 from nllab.levels import Level
-from nllab.memory.checks import check_state, check_tensor, check_tokens
 from nllab.memory.titans import SelfModifyingTitans, detach
 from nllab.models.cms import CMSState, ContinuumMemory, Periods, level_names
 from nllab.models.mixers import LSTM, CausalAttention, LinearAttention, Window

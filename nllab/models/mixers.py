@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nllab.checks import HALF, check_heads, check_state, check_tensor
 from nllab.errors import check_type, check_whole, check_wholes
-from nllab.memory.checks import HALF, check_heads, check_state, check_tensor
 from nllab.memory.rules import delta_write, hebbian_write, in_full
 
 
