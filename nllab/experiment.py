@@ -192,11 +192,11 @@ def _readable(error: ValidationError) -> str:
     sentences: list[str] = []
     for problem in error.errors():
         name, came = str(problem["loc"][0]), problem["input"]
-        given = shorten(repr(spelled(came) if name == "periods" and isinstance(came, tuple | list) else came), 80, placeholder=" …")
         wanted = f"{problem['msg'][0].lower()}{problem['msg'][1:]} ({Experiment.model_fields[name].description})"
         if name == "periods":
             if any(sentence.startswith("periods ") for sentence in sentences):
                 continue  # a part that is wrong makes the whole wrong once more
+            came = spelled(came) if isinstance(came, tuple | list) else came
             wanted = "expected 1 to 8 whole numbers of steps, from 1 to 100,000, the fastest first, with commas between, such as 1, 4, 16"
-        sentences.append(f"{name} is {given}: {wanted}.")
+        sentences.append(f"{name} is {shorten(repr(came), 80, placeholder=' …')}: {wanted}.")
     return " ".join(sentences)

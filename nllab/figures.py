@@ -272,11 +272,11 @@ def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | No
             together.setdefault(mark["step"], []).append(mark["text"])
     for mark in found:
         x = mark["step"] - 0.5  # in force from this step on
-        dash = "solid" if mark["kind"] == "switch" else "dot"
+        is_switch = mark["kind"] == "switch"
+        dash = "solid" if is_switch else "dot"
         shapes.append(
             {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": INK, "width": 1, "dash": dash}}
         )
-        is_switch = mark["kind"] == "switch"
         text = mark["text"] if is_switch else "<br>".join(together.pop(mark["step"], []))
         if name == "accuracy" and text and not (crowded and is_switch):
             annotations.append(

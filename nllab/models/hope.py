@@ -121,6 +121,11 @@ class BlockModel(nn.Module):
 
     blocks: Sequence[Block]
 
+    @property
+    def nothing(self) -> tuple[None, ...]:
+        """The states of mixers, or of CMS, at a fresh start."""
+        return (None,) * len(self.blocks)
+
     def levels(self) -> tuple[Level, ...]:
         """For the clock of steps: input, mixers, memories from fast to slow (those of one name in several blocks are one level), head."""
         found = [level for i, block in enumerate(self.blocks) for level in block.memory.levels(f"blocks.{i}.memory.")]
@@ -180,8 +185,7 @@ class LanguageModel(BlockModel):
         check_type("writes", writes, bool)
         self.check(tokens, state)
         if state is None:
-            nothing = (None,) * len(self.blocks)
-            state = ModelState(nothing, nothing, tokens[:, :0])
+            state = ModelState(self.nothing, self.nothing, tokens[:, :0])
         if writes and (state.memories[0] is not None or any(block.memory.writes_tokens for block in self.blocks)):
             return self.learn(tokens, state)
         already = state.pending.shape[1]
@@ -228,10 +232,9 @@ class LanguageModel(BlockModel):
         check_tokens("LanguageModel: tokens", tokens, size, like, sizes=sizes)
         if state is None:
             return
-        nothing = (None,) * len(self.blocks)
-        check_state("LanguageModel: state", state, ModelState(nothing, nothing, None), like)  # type: ignore[arg-type]
+        check_state("LanguageModel: state", state, ModelState(self.nothing, self.nothing, None), like)  # type: ignore[arg-type]
         check_tokens("LanguageModel: state.pending", state.pending, size, like, "t", sizes)
-        if state.memories != nothing:
+        if state.memories != self.nothing:
             for block, memory in zip(self.blocks, state.memories, strict=True):
                 block.memory.check_state(memory, sizes["B"])
 
@@ -375,6 +378,5 @@ class HopeClassifier(BlockModel):
         flat = images.flatten(1) if isinstance(images, Tensor) and images.dim() > 1 else images
         check_tensor("HopeClassifier: images, flattened,", flat, ("B", prod(self.grid)), self.place)
         patches = images.reshape(-1, *self.grid).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        nothing = (None,) * len(self.blocks)
-        x, _ = self.run(self.embed(patches) + self.place, nothing, nothing, writes)
+        x, _ = self.run(self.embed(patches) + self.place, self.nothing, self.nothing, writes)
         return self.head(x.mean(1))

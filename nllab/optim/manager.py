@@ -143,9 +143,13 @@ class Manager:
         self.since = self.steps
         saw = {"surprise": self.wrong_now, "usual": self.wrong_usual, "novelty": self.novelty_now, "agreement": self.agreement}
         saw["new answers"] = self.fresh
-        did = {"attention": self.attention, "rate": self.rate}
-        did |= {"retention of the output layer": self.retention(True), "retention of the others": self.retention(False)}
-        did |= {"hidden levels let loose": float(self.loose)}
+        did = {
+            "attention": self.attention,
+            "rate": self.rate,
+            "retention of the output layer": self.retention(True),
+            "retention of the others": self.retention(False),
+            "hidden levels let loose": float(self.loose),
+        }
         return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
 
     def _arrived(self) -> str | None:
