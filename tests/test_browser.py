@@ -137,7 +137,9 @@ def press(page, key):
 
 
 def download(page, key):
-    # A file is made when it is asked for, by the script's last run: a press in the middle of the next one would go to nobody.
+    """A file of a run that has ended. It is made when it is asked for, by the script's last run: a press in the middle of the next one
+    would go to nobody, and one more is to come when a run ends, which shows the code that repeats it."""
+    page.get_by_text("Repeats this run exactly").first.wait_for()
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     with page.expect_download() as told:
         press(page, key)
