@@ -301,8 +301,10 @@ class LiveRun:
                 self.error = f"This run has taken {MAX_STEPS} steps, which is as many as a live run keeps. Reset starts it anew."
             self.pause()
             return
+        alone = self._single and not self._playing
         rows = self.trainer.step()
-        self._single = max(0, self._single - 1)
+        if alone:  # one that was under way when it was paused is not the one that was then asked for
+            self._single = max(0, self._single - 1)
         with self._telling:
             self.run.extend(rows)
             self._ring.extend(rows)

@@ -167,6 +167,7 @@ def test_play_pause_toggle_and_keys(visit, address):
     until(lambda: len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2)  # task A, and the toggle
     press(page, "play")
     until(lambda: not run_of(page, address)[1]["playing"])
+    page.wait_for_timeout(1000)  # the step that was under way still ends
     stood = run_of(page, address)[1]["step"]
     until(lambda: step_of(page) == stood)
     page.keyboard.press("n")

@@ -54,6 +54,24 @@ def test_steered_live_and_replayed_give_the_same_rows(live):
     assert replay(run.run).rows == run.run.rows
 
 
+def test_a_step_asked_for_while_one_is_under_way_is_not_lost(live, monkeypatch):
+    run = live()
+    under_way, go_on, begin = threading.Event(), threading.Event(), run.trainer.step
+
+    def step():
+        under_way.set()
+        assert go_on.wait(10)
+        return begin()
+
+    monkeypatch.setattr(run.trainer, "step", step)
+    run.play()
+    assert under_way.wait(10)
+    run.step()
+    go_on.set()
+    wait(lambda: not run._wanting)
+    assert run.trainer.steps == 2
+
+
 def test_pause_freezes_and_step_takes_exactly_as_many(live):
     run = live()
     run.step(3)

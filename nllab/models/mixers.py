@@ -108,7 +108,10 @@ class LinearAttention(nn.Module):
 
 
 class LSTM(nn.Module):
-    """One LSTM layer of the block's own width; the state is (h, c), each (1, B, dim)."""
+    """One LSTM layer of the block's own width; the state is (h, c), each (1, B, dim).
+
+    Dtype: that of its weights, also under autocast: not every processor has an LSTM in half precision.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -118,7 +121,11 @@ class LSTM(nn.Module):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dim = self.cell.input_size
         check_call(self, x, dim, state, ([1, "B", dim],) * 2)
-        return self.cell(x, state)
+        exact = next(self.cell.parameters()).dtype
+        carried = None if state is None else (state[0].to(exact), state[1].to(exact))
+        with in_full(x):
+            y, after = self.cell(x.to(exact), carried)
+        return y.to(x.dtype), after
 
 
 class Window(nn.Module):
