@@ -149,6 +149,11 @@ def test_batches_hold_every_character_once():
     inputs, targets = lessons[0].train
     parts = names.batches(inputs, targets, 16, torch.Generator().manual_seed(0))
     assert sum((y != names.IGNORE).sum() for _, y in parts) == (targets != names.IGNORE).sum()
+    requests, _, _ = names.translation_lessons(("de", "tr"))  # nothing is asked before the answers begin
+    inputs, targets = requests[0].train
+    parts = names.batches(inputs, targets, 16, torch.Generator().manual_seed(0))
+    assert sum((y != names.IGNORE).sum() for _, y in parts) == (targets != names.IGNORE).sum()
+    assert all((y != names.IGNORE)[:, -1].any() for _, y in parts)
     joined, _ = names.together(lessons)
     assert len(joined) == sum(len(lesson.train[0]) for lesson in lessons)
 

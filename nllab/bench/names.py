@@ -152,7 +152,8 @@ def freeze_all_but_head(model: nn.Module) -> None:
 
 def batches(inputs: Tensor, targets: Tensor, size: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     """Rows of like length side by side, cut to the longest of each batch; the order of the batches is drawn."""
-    lengths = (targets != IGNORE).sum(1)
+    asked = targets != IGNORE
+    lengths = asked.shape[1] - asked.flip(1).int().argmax(1)  # up to the last character that is asked for
     # Ties are broken by chance, so that passes differ.
     order = (lengths + torch.rand(len(lengths), generator=generator)).argsort()
     parts = list(order.split(size))
