@@ -360,7 +360,7 @@ def run_translation(
     codes: Sequence[str] = ("de", "tr"),
     models: Sequence[str] = ("transformer",),
     seeds: int = 3,
-    passes: int = 10,
+    passes: int = 20,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
