@@ -39,7 +39,7 @@ CONTROLS = [
 LEVELS = ("input", "fast", "medium", "slow", "head")
 
 
-def until(true, seconds=20.0):
+def until(true, seconds=60.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not come about in time"

@@ -198,7 +198,7 @@ def test_the_first_dashboard_of_a_life_asks_nothing_and_says_only_where_it_is(tm
     process = subprocess.Popen(command, env=environment, stdin=screen, stdout=screen, stderr=screen, start_new_session=True)
     try:
         while fetch(f"http://127.0.0.1:{port}") is None:
-            assert process.poll() is None and time.monotonic() - begun < 60
+            assert process.poll() is None and time.monotonic() - begun < 180
             time.sleep(0.2)
         told = os.read(terminal, 10_000).decode()
     finally:

@@ -14,7 +14,7 @@ def small(**changes):
     return Experiment.preset("digits-ab", **{"dim": 32, "hidden": 32, "batch_size": 40, **changes})
 
 
-def wait(condition, seconds=30.0):
+def wait(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
