@@ -176,7 +176,7 @@ def run_formal(
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The table as plain numbers. `report` is told of each training as it ends. quick: one language, one seed, one rate, fewer steps.
+    """The table as plain numbers. `report` is told of each training as it ends. quick: one language, one seed, one trial, fewer steps.
 
     Raises SettingError for a language or model that is not known.
     """
