@@ -104,6 +104,43 @@ def test_every_variant_matches_token_by_token(variant, device):
         assert relative(found, expected) < EXACT
 
 
+# Projections that stay as they are for longer than the main memory: its chunks are written together, unless max_norm could bind; and how
+# many of 100 tokens are.
+TOGETHER = {
+    "chunk 1": (100, {"chunk_size": 1, "heads": 2}),
+    "chunk 3, projections 50": (96, {"chunk_size": 3, "projection_chunk_size": 50}),
+    "chunk 20": (100, {"chunk_size": 20}),
+    "dot, factor 2": (100, {"chunk_size": 1, "objective": "dot", "gradient_factor": 2.0, "max_inner_lr": 1.0}),
+    "no erase": (100, {"chunk_size": 2, "erase": False}),
+    "static key, no retention": (100, {"chunk_size": 1, "adaptive": ("value", "query"), "retention": False}),
+    "limited at first": (36, {"chunk_size": 2, "max_norm": 0.9}),
+}
+
+
+@pytest.mark.parametrize("variant", TOGETHER)
+def test_chunks_written_together_match_token_by_token(variant, device, monkeypatch):
+    count, settings = TOGETHER[variant]
+    memory, x = layer(device=device, **{"projection_chunk_size": 512, **settings}), tokens(2, 100, device=device)
+    lengths, write = [], type(memory.memories).write_chunks
+
+    def counted(self, state, run, *rest):
+        found = write(self, state, run, *rest)
+        lengths.append(run.key.shape[-2] if found else 0)
+        return found
+
+    monkeypatch.setattr(type(memory.memories), "write_chunks", counted)
+    together = outcome(memory, x)
+    assert sum(lengths) == count
+    for found, expected in zip(together, outcome(memory, x, slow=True), strict=True):
+        assert relative(found, expected) < EXACT
+    state, pieces = None, []
+    for piece in x.split([1, 6, 71, 1, 21], dim=1):
+        y, state = memory(piece, state)
+        pieces.append(y)
+    assert relative([torch.cat(pieces, 1)], together[0][:1]) < EXACT
+    assert relative(tensors(state), tensors(memory(x)[1])) < EXACT
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_as_good_as_the_reference(kind, device):
     # All tensors as one vector: in a tensor of one number the rounding is luck.

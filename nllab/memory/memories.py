@@ -5,6 +5,7 @@
     generate(...)       what the memories at the chunk's start make of a run of tokens: gates (N, G, C, 1) and vectors (N, ., C, d), both
                         raw, and the read
     write(...)          the fast weights after it
+    write_chunks(...)   of linear memories: read and fast weights after several chunks at once
     finish(read, ...)   the output of all tokens; until then the read of linear memories lacks the factor M_memory,0
     fast_weights(...)   every memory written out, by name
 
@@ -95,10 +96,12 @@ class LinearMemories(nn.Module):
             made, read = (u.flatten(1, 2) @ main.mT).split([2 * size, size], 1)
         else:
             made = u[:, :2].flatten(1, 2) @ projections.mT
-            query = shortened(u[:, 2] @ projections.mT @ maps["query"], TINY) if "query" in maps else u[:, 2]
-            read = query @ main.mT
+            read = self.query(boundary, maps, u) @ main.mT
         gates, vectors = (made.unflatten(1, (2, size)) @ maps["made"]).split([1, self.width], -1)
         return gates, vectors, read
+
+    def query(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> Tensor:
+        return shortened(u[:, 2] @ boundary[0][0].mT @ maps["query"], TINY) if "query" in maps else u[:, 2]
 
     def write(
         self, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
@@ -111,6 +114,32 @@ class LinearMemories(nn.Module):
         target = value @ state.mT if self.adaptive else value
         drive = rate * (target - key @ state.mT if is_l2 else target)
         return advance([(tokens, drive, None)], running, velocity, momentum)
+
+    def write_chunks(
+        self, state: Tensor, tokens: Span, value: Tensor, rate: Tensor, query: Tensor, chunk_size: int, max_norm: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """Read and state after a run of chunks whose keys and rates do not depend on what is written in them; None where max_norm may bind.
+
+        v̂ = B v is linear in B, which is linear in what was written before the chunk: one triangular system for all chunks, whose row t
+        has, beside what is erased, -η_t (γ_b / γ_i) k_i·v_t for the tokens i up to b, the last before t's chunk.
+        """
+        key, size = tokens.key, tokens.key.shape[-2]
+        pull = value - key if self.objective == "l2" else value
+        place = torch.arange(size, device=key.device)
+        start = place - place % chunk_size
+        kept = F.pad(tokens.total, (0, 0, 1, 0))[..., start, :]
+        since = (kept - tokens.total.mT).masked_fill(place >= start[:, None], -torch.inf).exp()
+        coupling = -rate * since * (pull @ key.mT)
+        taken = -rate * kept.exp() * (pull @ state.mT)
+        if tokens.coupling is not None and tokens.erased is not None:
+            coupling, taken = coupling + tokens.coupling, taken + tokens.erased * (key @ state.mT)
+        taken = settle(tokens._replace(coupling=coupling), taken)
+        # Keys are no longer than 1 and retention is no more than 1, so no matrix on the way is larger than this.
+        largest = torch.linalg.vector_norm(state, dim=(-2, -1)) + torch.linalg.vector_norm(taken, dim=-1).sum(-1)
+        if not bool((largest <= max_norm * state.shape[-2] ** 0.5).all()):
+            return None
+        read = kept.exp() * (query @ state.mT) - (since * (query @ key.mT)) @ taken
+        return read, take_away(tokens, state, taken)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
         return read @ maps["memory"] if maps else read

@@ -13,6 +13,7 @@ Axes: B batch, T tokens, C chunk, H heads, D width, d = D / H, S memories, E hid
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection
 from functools import partial
 from itertools import pairwise
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
-from nllab.checks import HALF, check_heads, check_state, check_tensor
+from nllab.checks import HALF, check_heads, check_state, check_tensor, readable
 from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
 from nllab.memory.memories import GATES, TINY, VECTORS, LinearMemories, MLPMemories, limit, normal, per_row, shortened
 from nllab.memory.rules import OBJECTIVES, Objective, Weights, in_full, span
@@ -31,6 +32,7 @@ from nllab.memory.rules import OBJECTIVES, Objective, Weights, in_full, span
 PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
 _INPUT = {"inner_lr": 0, "key": 0, "retention": 1, "value": 1, "query": 2}
+BLOCK = 64  # tokens whose chunks are written together: longer runs cost more in their triangular systems than they save
 # Retention starts at exp(-softplus(-11)) = 0.99998 per token, the rate at a fifth of its bound.
 RETENTION_BIAS, RATE_BIAS = -11.0, math.log(0.2 / 0.8)
 
@@ -196,21 +198,20 @@ class SelfModifyingTitans(nn.Module):
         bias = per_row(torch.stack(biases, 1), batch)[..., None, None]
         generated = (memories.gate_names, memories.vector_names) == (GATES, VECTORS) and self.retention and not static
         margin = x.new_tensor([TINY, 1.0]).view(2, 1, 1)
-        # Runs of tokens between two boundaries of either kind.
-        end = position + x.shape[1]
-        cuts = sorted({position, end, *(t for size in self.chunk_sizes for t in range(position - position % size + size, end, size))})
-        lengths = [after - before for before, after in pairwise(cuts)]
+        lengths = self._lengths(position, x.shape[1], readable(x))
         # split, not slices: the backward of n slices would write n tensors of full length.
-        pieces = [tensor.split(lengths, -2) for tensor in (inputs, *static.values())]
-        reads = []
-        for length, (u, *given) in zip(lengths, zip(*pieces, strict=True), strict=True):
+        runs = deque(zip(*(tensor.split(lengths, -2) for tensor in (inputs, *static.values())), strict=True))
+        reads, main = [], self.chunk_sizes[-1]
+        while runs:
+            u, *given = run = runs.popleft()
+            length = u.shape[-2]
             for g, size in enumerate(self.chunk_sizes):
                 if position % size == 0:
                     boundary[g] = running[g]
             gates, vectors, read = memories.generate(boundary, maps, u)
-            reads.append(read)
-            position += length
             if not writes:
+                reads.append(read)
+                position += length
                 continue
             if not generated:
                 made = dict(zip(memories.gate_names, gates.unbind(1), strict=True))
@@ -222,13 +223,37 @@ class SelfModifyingTitans(nn.Module):
             rate = self.max_inner_lr * rate.sigmoid()
             log_retention = F.logsigmoid(-keep[0]) if self.retention else torch.zeros_like(rate)
             tokens, push = span(key, log_retention, rate if self.erase else None), self.gradient_factor * rate
-            for g, size in enumerate(self.chunk_sizes):
+            written = self.chunk_sizes
+            if length > main and isinstance(memories, LinearMemories):
+                query = memories.query(boundary, maps, u)
+                together = memories.write_chunks(running[1][0], tokens, value, push, query, main, self.max_norm)
+                if together is None:
+                    runs.extendleft(reversed([*zip(*(tensor.split(main, -2) for tensor in run), strict=True)]))
+                    continue
+                read, running[1], written = together[0], together[1:], written[:1]
+            reads.append(read)
+            position += length
+            for g, size in enumerate(written):
                 running[g], velocity[g] = memories.write(boundary[g], running[g], velocity[g], tokens, value, push, self.momentum)
                 if position % size == 0:
                     running[g] = limit(running[g], self.max_norm)
+        chunks = zip(boundary, running, self.chunk_sizes, strict=True)
+        boundary = [now if position % size == 0 else at_start for at_start, now, size in chunks]
         y = memories.finish(torch.cat(reads, dim=-2), maps)
         y = y.unflatten(0, (batch, self.heads)).transpose(1, 2).flatten(2)
         return y, MemoryState(tuple(boundary), tuple(running), tuple(velocity), recent, position)
+
+    def _lengths(self, position: int, count: int, whole: bool) -> list[int]:
+        """Tokens from one boundary of either kind to the next. With `whole`, several chunks of the main memory are one run, up to BLOCK
+        tokens long: where the projections do not change meanwhile, linear memories write them together."""
+        end, main, cuts = position + count, self.chunk_sizes[-1], set[int]()
+        together = whole and len(self.groups) == 2 and self.hidden is None and not self.momentum
+        step = main * max(BLOCK // main, 1) if together else main
+        every = self.chunk_sizes[0]
+        for start, stop in pairwise((position, *range(position - position % every + every, end, every), end)):
+            first, last = start + -start % main, stop - stop % main
+            cuts |= {start, *range(first, stop, step), max(last, start)}
+        return [after - before for before, after in pairwise(sorted(cuts | {end}))]
 
     def _convolve(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
         """What keys (and rates), values (and retention) and queries are made of, (3, B, T, D), and the tokens that the next call needs."""
