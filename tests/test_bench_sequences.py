@@ -185,6 +185,21 @@ def test_the_twin_moves_its_head_alone():
     assert {key for key, p in model.named_parameters() if not torch.equal(before[key], p)} == {"head.weight", "head.bias"}
 
 
+@pytest.mark.parametrize("optimizer", names.OPTIMIZERS)
+def test_slow_levels_of_a_language_model_wait_for_their_period(optimizer):
+    lessons, letters = names.name_lessons(("de", "tr"))
+    torch.manual_seed(0)
+    model = names.MODELS["hope-attention-2"](len(letters))
+    writer = names.Writer(optimizer, model, names.Setting(0.1, 16))
+    moved = []
+    for rows in range(0, 64, 16):
+        before = {key: p.detach().clone() for key, p in model.named_parameters() if key.endswith("down.bias")}
+        writer.write(model, *(part[rows : rows + 16] for part in lessons[0].train))
+        moved.append([not torch.equal(p, before[key]) for key, p in model.named_parameters() if key in before])
+    # Two blocks with a level of period 1 and one of period 4 each.
+    assert moved == [[True, False] * 2] * 3 + [[True, True] * 2]
+
+
 def test_answers_are_read_off_until_the_end():
     letters = names.Alphabet(["ab\t"])
 

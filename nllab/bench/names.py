@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
@@ -27,9 +28,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from nllab.errors import SettingError, unknown
+from nllab.levels import Level, Schedule
 from nllab.models.classifier import CMSClassifier
-from nllab.models.hope import HopeLM, PeerLM
+from nllab.models.hope import HopeLM, LanguageModel, PeerLM
 from nllab.optim.deep import DeepOptimizer
+from nllab.optim.leveled import Leveled, members_of
 from nllab.optim.output_metric import OutputMetric
 from nllab.streams.names import FIVE, WINDOW, languages, pairs
 from nllab.streams.stream import side_by_side
@@ -93,11 +96,17 @@ class CharacterWindow(CMSClassifier):
         return super().forward(side_by_side(seen.flatten(0, 1), self.vocabulary)).unflatten(0, inputs.shape)
 
 
+def hope_attention(levels: int, vocabulary: int) -> nn.Module:
+    """Attention before 1 to 4 memory levels, which share 288 hidden units."""
+    return HopeLM(vocabulary, 96, 2, mixer="attention", heads=4, levels=(1, 4, 16, 64)[:levels], hidden=288 // levels)
+
+
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "window": CharacterWindow,
     "transformer": lambda v: PeerLM(v, 96, 2, mixer="attention", heads=4, parameters=SIZE),
-    "hope-attention": lambda v: HopeLM(v, 96, 2, mixer="attention", heads=4, levels=(1, 4, 16), hidden=96),
+    "hope-attention": partial(hope_attention, 3),
     "hope": lambda v: HopeLM(v, 96, 2, heads=2, chunk_size=4, levels=(1, 4, 16), hidden=96),
+    **{f"hope-attention-{levels}": partial(hope_attention, levels) for levels in (1, 2, 4)},
 }
 SIZE = 250_000
 
@@ -121,19 +130,32 @@ OPTIMIZERS = tuple(SETTINGS)
 
 
 class Writer:
-    """An optimizer and the loss it wants: "adamw", "deep", or "deep, both sides", which has the metric of the outputs as well."""
+    """An optimizer and the loss it wants: "adamw", "deep", or "deep, both sides", which has the metric of the outputs as well.
+
+    Levels of a language model write at the end of their periods, on the clock of steps.
+    """
 
     def __init__(self, name: str, model: nn.Module, setting: Setting) -> None:
         if name not in SETTINGS:
             raise unknown("optimizer", name, SETTINGS)
         self.metric = OutputMetric(model, damping=setting.damping) if name == "deep, both sides" else None
         self.summed = name != "adamw"
+        # A window has one memory level, and the rates that its levels name are for images.
+        levels = model.levels() if isinstance(model, LanguageModel) else (Level("all", "*"),)
         if self.summed:
-            self.optimizer: torch.optim.Optimizer = DeepOptimizer(
-                model, rate=setting.rate, ridge=setting.ridge, carry_every=0, manager=False, loss="cross_entropy", loss_reduction="sum"
+            self.optimizer: DeepOptimizer | Leveled = DeepOptimizer(
+                model,
+                levels=levels,
+                rate=setting.rate,
+                ridge=setting.ridge,
+                carry_every=0,
+                manager=False,
+                loss="cross_entropy",
+                loss_reduction="sum",
             )
         else:
-            self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], setting.rate)
+            members = members_of(model, levels)
+            self.optimizer = Leveled(members, Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, setting.rate))
 
     def write(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
         """One step on the cross-entropy of the next character: the mean over those asked, for the deep optimizer the same summed."""
