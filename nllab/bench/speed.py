@@ -100,6 +100,7 @@ def layers(dim: int) -> dict[str, nn.Module]:
         "torch TransformerEncoderLayer": nn.TransformerEncoderLayer(dim, 2, 4 * dim, 0.0, batch_first=True),
         "SelfModifyingTitans, linear, chunk 16": SelfModifyingTitans(dim),
         "SelfModifyingTitans, linear, chunk 64": SelfModifyingTitans(dim, chunk_size=64),
+        "SelfModifyingTitans, linear, chunk 1, projections 512": SelfModifyingTitans(dim, chunk_size=1, projection_chunk_size=512),
         "SelfModifyingTitans, MLP 64, chunk 16": SelfModifyingTitans(dim, hidden=64),
         "SelfModifyingTitans, MLP 256, chunk 16": SelfModifyingTitans(dim, hidden=256),
         "Titans (static projections), chunk 16": SelfModifyingTitans(dim, adaptive=()),
