@@ -478,9 +478,12 @@ def test_states_that_do_not_fit_are_named():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize("settings", [{}, {"hidden": 3}, {"projection_chunk_size": 2, "heads": 2, "momentum": 0.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"hidden": 3}, {"projection_chunk_size": 2, "heads": 2, "momentum": 0.5}, {"chunk_size": 1, "projection_chunk_size": 4}],
+)
 def test_compiled_it_is_the_layer_itself(settings):
-    memory, x = layer(chunk_size=4, dtype=torch.float32, **settings), tokens(2, 9, dtype=torch.float32)
+    memory, x = layer(dtype=torch.float32, **{"chunk_size": 4, **settings}), tokens(2, 9, dtype=torch.float32)
 
     def everything(run):
         start = x.clone().requires_grad_()
