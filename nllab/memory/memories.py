@@ -5,6 +5,7 @@
     generate(...)       what the memories at the chunk's start make of a run of tokens: gates (N, G, C, 1) and vectors (N, ., C, d), both
                         raw, and the read
     write(...)          the fast weights after it
+    query(...)          of linear memories: what the main memory is asked
     write_chunks(...)   of linear memories: read and fast weights after several chunks at once
     finish(read, ...)   the output of all tokens; until then the read of linear memories lacks the factor M_memory,0
     fast_weights(...)   every memory written out, by name
