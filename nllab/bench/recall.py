@@ -67,7 +67,8 @@ class Rebuilder(nn.Module):
         dim, vocabulary = encoder.embed.embedding_dim, encoder.head.out_features
         self.encoder = encoder
         self.encoder.head = nn.Identity()  # type: ignore[assignment]
-        self.place = nn.Parameter(torch.randn(count, dim) * dim**-0.5)
+        # As large as the state: an eighth of it is not heard, and no model gets beyond how often each token came.
+        self.place = nn.Parameter(torch.randn(count, dim))
         self.decoder = nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, vocabulary))
 
     def forward(self, tokens: Tensor) -> Tensor:
