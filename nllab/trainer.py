@@ -73,7 +73,7 @@ def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tupl
         if experiment.front == "conv" and stream.image_shape is None:
             raise SettingError(f"front=conv reads images, and the stream {stream.name!r} has none. Take front=dense.")
         shape = stream.image_shape if experiment.front == "conv" else None
-        joined = {"periods": experiment.periods, "variant": experiment.variant, "image_shape": shape}
+        joined = {"periods": experiment.periods, "variant": experiment.variant, "image_shape": shape, "filters": experiment.filters}
         cms = CMSClassifier(stream.features, stream.classes, **sizes, **joined)
         return cms, cms.levels(input_period=experiment.input_period, head_period=experiment.head_period)
 

@@ -51,7 +51,16 @@ def test_it_learns_as_a_level_of_its_own_and_its_twin_does_not():
     assert torch.equal(twin.model.input.filters.weight, before)
 
 
+def test_an_experiment_says_how_many_filters():
+    few, many = (nllab.Trainer(nllab.Experiment(front="conv", hidden=16, filters=count)).model for count in (5, 7))
+    assert len(few.input.filters.weight) == 5 and few.head.in_features == 90
+    assert len(many.input.filters.weight) == 7 and many.head.in_features == 126
+
+
 def test_bad_input_is_named():
+    with pytest.raises(SettingError, match="filters is 0"):
+        nllab.Experiment(front="conv", filters=0)
+
     with pytest.raises(SettingError, match="front=conv reads images"):
         nllab.Trainer(nllab.Experiment(stream="plane-ab", front="conv"))
     with pytest.raises(SettingError, match="5 x 5"):

@@ -26,7 +26,8 @@ HIDDEN_RIDGE = 0.3  # of input and memory levels: at rates above 1 a smaller one
 class CMSClassifier(nn.Module):
     """Flat inputs to class scores through levels that learn at different speeds.
 
-    image_shape: (height, width) of images takes a convolutional front end (see front.py) as input level; `dim` is then its width, 1,152.
+    image_shape: (height, width) of images takes a convolutional front end of `filters` filters (see front.py) as input level; `dim` is
+        then its width, 18 * filters.
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
     variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who trains a nested one calls
         `memory.restart(step)` after every step).
@@ -50,13 +51,14 @@ class CMSClassifier(nn.Module):
         periods: Sequence[int] = (1, 4, 16),
         variant: str = "sequential",
         image_shape: tuple[int, int] | None = None,
+        filters: int = 64,
     ) -> None:
         super().__init__()
         check_wholes(features=features, classes=classes, dim=dim, hidden=hidden)
         self.features = features
         self.input: nn.Module = nn.Linear(features, dim)
         if image_shape is not None:
-            self.input = ConvolutionalFront(image_shape)
+            self.input = ConvolutionalFront(image_shape, filters)
             dim = self.input.width
         self.memory = ContinuumMemory(dim, periods, variant=variant, hidden=hidden)
         self.head = nn.Linear(dim, classes)
