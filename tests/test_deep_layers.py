@@ -131,6 +131,18 @@ def test_losses_are_recognised_with_their_reduction(name, accuracy):
     assert torch.equal(targets(kind, scores.detach(), gradient, found.per_row * 12), y)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_are_recognised_in_half_precision(name, dtype):
+    loss, kind, per_row = LOSSES[name]
+    y = torch.arange(12) % 5
+    scores = normal(12, 5).to(dtype).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(scores.float(), y), scores)
+    found = recognise(scores, gradient)
+    assert found is not None and found.kind == kind and found.per_row == pytest.approx(per_row(12, 5), rel=torch.finfo(dtype).eps)
+    assert recognise(scores, gradient + 0.02 * gradient.abs().max()) == Loss("unknown", 0.0)
+
+
 def test_padding_rows_do_not_count_and_a_zero_gradient_says_nothing():
     scores, y = normal(6, 4).requires_grad_(), torch.tensor([0, 1, -100, 3, -100, 2])
     (gradient,) = torch.autograd.grad(F.cross_entropy(scores, y), scores)
@@ -316,3 +328,25 @@ def test_dropped_into_a_plain_loop_it_keeps_the_first_task(kind, loss):
         with torch.no_grad():
             kept[name] = [float((model(task.test.inputs).argmax(1) == task.test.labels).float().mean()) for task in stream.tasks]
     assert kept["adam"][0] < 0.3 and min(kept["deep"]) > 0.9
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_with_a_scaled_loss_the_first_task_is_kept(dtype, loss, device):
+    """A plain loop with autocast and GradScaler, whose first scale is too large for float16: those steps are skipped."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)).to(device)
+    optimizer, scaler = DeepOptimizer(model), torch.amp.GradScaler(device, init_scale=2.0**24)
+    tasks = build("digits-ab", seed=0, split=0, hold_out=False).to(torch.device(device)).tasks
+    for task in tasks:
+        for x, y in zip(task.train.inputs.split(10), task.train.labels.split(10), strict=True):
+            optimizer.zero_grad()
+            with torch.autocast(device, dtype):
+                found = loss(model(x), y)
+            scaler.scale(found).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert (scaler.get_scale() < 2.0**24) == (dtype is torch.float16)
+    with torch.no_grad():
+        kept = [float((model(task.test.inputs).argmax(1) == task.test.labels).float().mean()) for task in tasks]
+    assert min(kept) > 0.9 and optimizer.state[model[0].weight]["context"].dtype == torch.float32

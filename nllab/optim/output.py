@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 SCALED = 2.0**-12  # a scale this small is taken to be the work of loss scaling: the sum over a batch of 4,096 samples
-CLOSE = 1e-3  # relative; residuals this close to one of the two forms are taken to be it
+CLOSE = 1e-3  # relative; residuals this close to one of the two forms, or as their precision allows, are taken to be it
 LOSSES = ("squared_error", "cross_entropy")
 
 
@@ -26,11 +26,12 @@ class Loss(NamedTuple):
 
 
 def recognise(scores: Tensor, gradient: Tensor) -> Loss | None:
-    """The loss whose gradient this is, for one-hot targets; None if the gradient is zero and says nothing. scores, gradient (N, C)."""
-    if not bool((gradient != 0).any()):
+    """The loss whose gradient this is, for one-hot targets; None if it is zero or not finite and says nothing. scores, gradient (N, C)."""
+    if not bool((gradient != 0).any() & gradient.isfinite().all()):
         return None
     if scores.ndim < 2 or scores.shape[-1] < 2:
         return Loss("unknown", 0.0)
+    close = max(CLOSE, torch.finfo(gradient.dtype).eps)
     scores, gradient = (t.detach().reshape(-1, t.shape[-1]).double() for t in (scores, gradient))
     used = gradient.abs().amax(1) > 0
     scores, gradient = scores[used], gradient[used]
@@ -41,16 +42,16 @@ def recognise(scores: Tensor, gradient: Tensor) -> Loss | None:
             residual = answer - torch.nn.functional.one_hot(target, scores.shape[1])
             scale = (residual * gradient).sum() / gradient.square().sum()
             target = (answer - scale * gradient).argmax(1)
-        if scale > 0 and (scale * gradient - residual).norm() <= CLOSE * residual.norm():
-            return Loss(kind, _without_loss_scaling(float(scale) / len(scores), scores.shape[1]))
+        if scale > 0 and (scale * gradient - residual).norm() <= close * residual.norm():
+            return Loss(kind, _without_loss_scaling(float(scale) / len(scores), scores.shape[1], close))
     return Loss("unknown", 0.0)
 
 
-def _without_loss_scaling(per_row: float, classes: int) -> float:
+def _without_loss_scaling(per_row: float, classes: int, close: float) -> float:
     """`torch.amp.GradScaler` multiplies a loss by a large power of two, and takes it out of the gradients before the step."""
     if per_row > SCALED:
         return per_row
-    return next((mean for mean in (1.0, classes / 2) if abs((log2(per_row / mean) + 0.5) % 1 - 0.5) < CLOSE), per_row)
+    return next((mean for mean in (1.0, classes / 2) if abs((log2(per_row / mean) + 0.5) % 1 - 0.5) < close), per_row)
 
 
 def targets(kind: str, scores: Tensor, gradient: Tensor, scale: float) -> Tensor:
