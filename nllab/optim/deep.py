@@ -558,7 +558,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
         for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
             if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter
-                self.state[parameter] = deepcopy(state_dict["state"][number])
+                kept = state_dict["state"][number].items()
+                self.state[parameter] = {k: v.to(parameter.device, copy=True) if isinstance(v, Tensor) else deepcopy(v) for k, v in kept}
         self.acting, self.attention = state_dict["acting"], state_dict["attention"]
         self.loss = state_dict["loss"] and Loss(*state_dict["loss"])
         self.manager = state_dict["manager"] and Manager.of_state(state_dict["manager"])
