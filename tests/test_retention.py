@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from nllab.bench import retention
@@ -28,7 +29,13 @@ def result_of(values, bytes_kept=264_000):
         "metrics": {score: spread(values) for score in SCORES},
         "online_accuracy": [spread(values), spread(values)],
         "bytes_kept": bytes_kept,
+        "diverged": [],
     }
+
+
+def test_what_diverged_says_so_in_the_table(capsys):
+    Console(width=200).print(retention.learners_table("", {"ewc": {**result_of([0.87]), "diverged": ["early"]}, "er": result_of([0.7])}))
+    assert [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "│" in line] == ["ewc, diverged", "er"]
 
 
 def test_every_method_and_optimizer_has_the_same_number_of_trials_all_different():
@@ -51,7 +58,7 @@ def test_settings_are_chosen_on_validation_and_reported_on_test():
         asked.append((experiment, seeds))
         best = experiment.learning_rate == GRIDS["naive"][3]["learning_rate"] and experiment.loss == GRIDS["naive"][3]["loss"]
         if experiment.learning_rate == GRIDS["naive"][1]["learning_rate"]:
-            return result_of([None])  # diverged
+            return {**result_of([0.99]), "diverged": ["in the first task, before it could forget anything"]}
         return result_of([0.9 if best else 0.5] * seeds)
 
     row = retention.row_of("naive", SMALL, [{**SETUPS["naive"], **c} for c in GRIDS["naive"]], 3, 1, fake)

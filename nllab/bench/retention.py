@@ -142,8 +142,10 @@ def row_of(name: str, experiment: Experiment, grid: Sequence[Changes], seeds: in
     if len(grid) > 1:
         for changes in grid:
             tried = experiment.but(**changes, evaluate_on="validation", evaluate_every=100_000)
-            score = train(tried, tuning_seeds)["metrics"]["average_accuracy"]["mean"]
-            scores.append(-math.inf if score is None else score)
+            found = train(tried, tuning_seeds)
+            score = found["metrics"]["average_accuracy"]["mean"]
+            # A run that ended early has an average, too: of the tasks that it came to.
+            scores.append(-math.inf if score is None or found["diverged"] else score)
     chosen = grid[int(np.argmax(scores))] if scores else grid[0]
     row = train(experiment.but(**chosen), seeds)
     twin = None
@@ -302,7 +304,7 @@ def learners_table(title: str, rows: Mapping[str, Mapping[str, Any]], step_time:
         ]
         if step_time:
             cells.append(f"{step_time[name]['ratio_to_adam']:.2f}" if name in step_time else "")
-        table.add_row(name, *cells)
+        table.add_row(name + (", diverged" if found["diverged"] else ""), *cells)
     return table
 
 
