@@ -30,15 +30,15 @@ PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
 OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
 
 # What differs from the defaults below, by preset. A preset is named after its stream.
-# Measurements are spaced so that they cost under a tenth of the training time. Images of 28 x 28 hold more than those of 8 x 8; their width
-# was chosen on validation images (LOG.md).
+# Measurements are spaced so that they cost under a tenth of the training time. Images of 28 x 28 hold more than those of 8 x 8; widths for them
+# were chosen on validation images (LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "permuted-digits-5": {"evaluate_every": 25},
     "permuted-digits-50": {"evaluate_every": 270},
     "rotated-digits": {"evaluate_every": 25},
     "fashion-ab": {"batch_size": 64, "evaluate_every": 100, "dim": 768, "filters": 128},
     "fashion-5x2": {"batch_size": 64, "evaluate_every": 100, "dim": 768, "filters": 128},
-    "permuted-fashion": {"batch_size": 64, "evaluate_every": 500},
+    "permuted-fashion": {"batch_size": 64, "evaluate_every": 500, "hidden": 512},
     "names-ab": {"batch_size": 64, "evaluate_every": 50, "loss": "cross_entropy", "rate": 2.0},
     "names-5": {"batch_size": 64, "evaluate_every": 250, "loss": "cross_entropy", "rate": 2.0},
 }
