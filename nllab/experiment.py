@@ -30,8 +30,8 @@ PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
 OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
 
 # What differs from the defaults below, by preset. A preset is named after its stream.
-# Measurements are spaced so that they cost under a tenth of the training time. Images of 28 x 28 hold more than those of 8 x 8; widths for them
-# were chosen on validation images (LOG.md).
+# Measurements are spaced so that they cost under a tenth of the training time. Images of 28 x 28 hold more than those of 8 x 8; the
+# widths for them were chosen on validation images (LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "permuted-digits-5": {"evaluate_every": 25},
     "permuted-digits-50": {"evaluate_every": 270},

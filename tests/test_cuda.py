@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from nllab import DeepOptimizer
 from nllab.experiment import PLAIN_OPTIMIZERS, Experiment
+from nllab.levels import Level
 from nllab.optim.output_metric import OutputMetric
 from nllab.trainer import Trainer
 
@@ -76,12 +77,12 @@ def test_the_metric_of_outputs_is_the_same():
 
 
 def test_state_moves_between_devices():
-    """Saved on CUDA, loaded on the CPU: the next step is the same up to rounding."""
-    models, optimizers = [], []
+    """Saved on CUDA within a level's period, loaded on the CPU: the next step, which writes it, is the same up to rounding."""
+    models, optimizers, levels = [], [], [Level("slow", "0", 3), Level("head", "2")]
     for device in ("cuda", "cpu"):
         torch.manual_seed(0)
         models.append(torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4)).to(device))
-        optimizers.append(DeepOptimizer(models[-1]))
+        optimizers.append(DeepOptimizer(models[-1], levels=levels))
     x, y = torch.randn(16, 6), torch.arange(16) % 4
 
     def step(i):

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from nllab.errors import SettingError
+from nllab.levels import Level
 from nllab.optim import layers
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.output import Loss, recognise, targets
@@ -291,6 +293,18 @@ def test_state_comes_back_exactly_and_a_foreign_state_is_refused():
     with pytest.raises(SettingError, match="lacks"):
         other.load_state_dict({"state": {}, "param_groups": []})
     assert all(torch.equal(a["context"], b["context"]) for a, b in zip(held["state"].values(), other.state.values(), strict=False) if a)
+
+
+def test_loaded_state_lies_where_the_parameters_lie():
+    """In the middle of a period, when rows wait to be written; the device without numbers stands for any other."""
+    model, levels = classifier(), [Level("slow", "0", 8), Level("head", "2")]
+    optimizer = DeepOptimizer(model, levels=levels)
+    fit(model, optimizer, batches(1, size=3))
+    other = DeepOptimizer(copy.deepcopy(model).to("meta"), levels=levels)
+    other.load_state_dict(optimizer.state_dict())
+    found = [value for state in other.state.values() for value in state.values()]
+    tensors = [t for value in found for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
+    assert any(isinstance(value, list) and value for value in found) and {t.device.type for t in tensors} == {"meta"}
 
 
 def test_a_weight_that_is_used_without_its_layer_is_named():

@@ -104,6 +104,14 @@ def _first_tensor(output: Any) -> Tensor | None:
     return next((part for part in parts if isinstance(part, Tensor) and part.requires_grad), None)
 
 
+def _copied_to(device: torch.device, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, copy=True)
+    if isinstance(value, list | tuple):
+        return type(value)(_copied_to(device, item) for item in value)
+    return deepcopy(value)
+
+
 class DeepOptimizer(torch.optim.Optimizer):
     """Gradient descent in the metric of everything that each layer has seen; drop-in for a plain training loop.
 
@@ -558,8 +566,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
         for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
             if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter
-                kept = state_dict["state"][number].items()
-                self.state[parameter] = {k: v.to(parameter.device, copy=True) if isinstance(v, Tensor) else deepcopy(v) for k, v in kept}
+                self.state[parameter] = {k: _copied_to(parameter.device, v) for k, v in state_dict["state"][number].items()}
         self.acting, self.attention = state_dict["acting"], state_dict["attention"]
         self.loss = state_dict["loss"] and Loss(*state_dict["loss"])
         self.manager = state_dict["manager"] and Manager.of_state(state_dict["manager"])
