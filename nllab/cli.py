@@ -373,10 +373,13 @@ def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str],
 
     torch.set_num_threads(1)
     choice = {"formal": "languages", "recall": "tasks", "names": "models", "ablation": "rows", "optimizers": "optimizers"}[what]
-    chosen: dict[str, Any] = {"quick": quick, "seeds": seeds} | ({choice: only} if only else {})
+    chosen: dict[str, Any] = {"quick": quick, "seeds": seeds}
     chosen["report"] = lambda line: errors.print(line, highlight=False, markup=False)
+    bench = import_module(f"nllab.bench.{what}")
+    for name in only or ():
+        model = what in ("formal", "recall") and name in bench.MODELS
+        chosen.setdefault("models" if model else choice, []).append(name)
     if what != "names":
-        bench = import_module(f"nllab.bench.{what}")
         result = getattr(bench, f"run_{what}")(**chosen)
         return result, getattr(bench, f"{what}_tables")(result)
     from nllab.bench.names import names_tables, run_names, run_translation, translation_tables

@@ -115,6 +115,11 @@ def test_bench_retention_writes_and_prints(tmp_path):
     assert list(again["rows"]) == ["deep", "naive", "joint"] and again["rows"] == json.loads(out.read_text())["rows"]
 
 
+def test_a_bench_of_sequences_takes_rows_and_models():
+    found = json.loads(called("bench", "formal", "--quick", "--only", "LSTM", "--only", "aa", "--json"))
+    assert [(row["model"], row["language"]) for row in found["rows"]] == [("LSTM", "aa")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
