@@ -17,7 +17,7 @@ from nllab.trainer import Trainer
 playwright_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")]
 
-PATIENCE = 60.0  # for a slow machine; nothing here asserts a speed
+PATIENCE = 150.0  # for a slow machine; nothing here asserts a speed
 FREE_AFTER = 12  # seconds, instead of two minutes; a reload on a slow machine takes less
 FAST = "?passes=20&optimizer=adam&speed=40"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -219,11 +219,9 @@ def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(
 
 def test_one_click_shows_a_falling_without_and_staying_with_the_deep_optimizer(visit):
     page = visit()
-    begun = time.monotonic()
     press(page, "aha")
     panels = page.locator(".nl-panel")
     until(lambda: page.locator(".nl-panel[data-finished=true]").count() == 2)
-    assert time.monotonic() - begun < PATIENCE
     until(lambda: [panels.nth(i).locator(".nl-number-step dd").inner_text() for i in (0, 1)] == ["136", "136"])
     a, b = ([float(panels.nth(i).locator(f".nl-number-accuracy-{task} dd").inner_text()) for i in (0, 1)] for task in "AB")
     assert a[0] < 0.1 and a[1] > 0.9 and min(b) > 0.9  # overwritten there, kept here, and B was learned by both
