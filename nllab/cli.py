@@ -34,7 +34,7 @@ from nllab.methods import HOME
 from nllab.methods.setups import SETUPS
 from nllab.repeat import read_command
 from nllab.runs import SCORES
-from nllab.summary import summarize
+from nllab.summary import rank, summarize
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -262,11 +262,6 @@ def sweep(
     usual = ["evaluate_on=validation", "evaluate_every=100000", *(settings or [])]
     tried = {" ".join(changes): experiment_of(preset, [*usual, *changes]) for changes in product(*grid)}
     rows = {name: run_seeds(experiment, seeds, device=device, label=name) for name, experiment in tried.items()}
-
-    def rank(row: dict[str, Any]) -> float:
-        score = row["metrics"]["average_accuracy"]["mean"]
-        return -1.0 if score is None or row["diverged"] else score
-
     rows = dict(sorted(rows.items(), key=lambda item: rank(item[1]), reverse=True))
     best = next(iter(rows))
     if as_json:
@@ -377,18 +372,15 @@ def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str],
     chosen["report"] = lambda line: errors.print(line, highlight=False, markup=False)
     bench = import_module(f"nllab.bench.{what}")
     for name in only or ():
-        model = what in ("formal", "recall") and name in bench.MODELS
-        chosen.setdefault("models" if model else choice, []).append(name)
+        chosen.setdefault("models" if name in getattr(bench, "MODELS", ()) else choice, []).append(name)
     if what != "names":
         result = getattr(bench, f"run_{what}")(**chosen)
         return result, getattr(bench, f"{what}_tables")(result)
-    from nllab.bench.names import names_tables, run_names, run_translation, translation_tables
-
-    result = run_names(**chosen, texts=texts)
+    result = bench.run_names(**chosen, texts=texts)
     if texts:
-        return result, names_tables(result)
-    translated = run_translation(**chosen)
-    return {"names": result, "translation": translated}, names_tables(result) + translation_tables(translated)
+        return result, bench.names_tables(result)
+    translated = bench.run_translation(**chosen)
+    return {"names": result, "translation": translated}, bench.names_tables(result) + bench.translation_tables(translated)
 
 
 def shipped(folder: str) -> Path:

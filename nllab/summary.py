@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,13 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
         "std": float(np.std(known, ddof=1)) if complete and len(known) > 1 else None,
         "values": without_nan(list(values)),
     }
+
+
+def rank(found: Mapping[str, Any]) -> float:
+    """What settings are ranked by, of what `summarize` says: average accuracy; -inf where it is undefined or training diverged, since
+    a run that ended early has an average, too: of the tasks that it came to."""
+    score = found["metrics"]["average_accuracy"]["mean"]
+    return -math.inf if score is None or found["diverged"] else score
 
 
 def differences(runs: Mapping[str, Run]) -> list[list[str]]:

@@ -26,7 +26,7 @@ from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.methods import HOME
 from nllab.methods.setups import GRIDS, SETUPS, TRIALS, Changes, optimizer_grid
 from nllab.runs import SCORES
-from nllab.summary import paired_difference, spread
+from nllab.summary import paired_difference, rank, spread
 
 Trainee = Callable[[Experiment, int], dict[str, Any]]  # (experiment, seeds) -> what `summarize` says of it
 Told = Callable[[str], None]  # called with the name of a learner whose row is there
@@ -142,10 +142,7 @@ def row_of(name: str, experiment: Experiment, grid: Sequence[Changes], seeds: in
     if len(grid) > 1:
         for changes in grid:
             tried = experiment.but(**changes, evaluate_on="validation", evaluate_every=100_000)
-            found = train(tried, tuning_seeds)
-            score = found["metrics"]["average_accuracy"]["mean"]
-            # A run that ended early has an average, too: of the tasks that it came to.
-            scores.append(-math.inf if score is None or found["diverged"] else score)
+            scores.append(rank(train(tried, tuning_seeds)))
     chosen = grid[int(np.argmax(scores))] if scores else grid[0]
     row = train(experiment.but(**chosen), seeds)
     twin = None

@@ -16,11 +16,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from torch.utils._pytree import tree_map_only
 
 from nllab.errors import DivergedError, SettingError, unknown
 from nllab.levels import Level, Schedule
@@ -102,14 +104,6 @@ def _first_tensor(output: Any) -> Tensor | None:
     """A model's scores: its output, or the first tensor of a tuple or dict that carries a gradient."""
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
     return next((part for part in parts if isinstance(part, Tensor) and part.requires_grad), None)
-
-
-def _copied_to(device: torch.device, value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, copy=True)
-    if isinstance(value, list | tuple):
-        return type(value)(_copied_to(device, item) for item in value)
-    return deepcopy(value)
 
 
 class DeepOptimizer(torch.optim.Optimizer):
@@ -566,7 +560,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
         for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
             if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter
-                self.state[parameter] = {k: _copied_to(parameter.device, v) for k, v in state_dict["state"][number].items()}
+                move = partial(Tensor.to, device=parameter.device, copy=True)
+                self.state[parameter] = tree_map_only(Tensor, move, state_dict["state"][number])
         self.acting, self.attention = state_dict["acting"], state_dict["attention"]
         self.loss = state_dict["loss"] and Loss(*state_dict["loss"])
         self.manager = state_dict["manager"] and Manager.of_state(state_dict["manager"])
