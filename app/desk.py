@@ -1,4 +1,5 @@
-"""What the pages with a live training share: the runs that a browser session has there, the settings, the controls, what a click does."""
+"""What the pages with a live training share: the runs that a browser session has there, the settings, the controls,
+what a click does."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from nllab.runs import Run
 if TYPE_CHECKING:
     from nllab.live import LiveRun
 
-Action = Callable[["Sequence[LiveRun]", Sequence[Experiment], float], None]  # with the settings and the speed that the page shows
+Action = Callable[
+    ["Sequence[LiveRun]", Sequence[Experiment], float], None
+]  # with the settings and the speed that the page shows
 TASK_BUTTONS = 5  # as many tasks as get a button each
 ADOPT_SECONDS = 1.0  # how long a reloaded page waits for its old connection to end
 RESET_SECONDS = 3.0
@@ -42,8 +45,9 @@ def about(setting: str) -> str:
 
 @dataclass
 class Desk:
-    """What this browser session has on one page. A click starts a new script, while the one before it may still be waiting for something;
-    and any access to st.session_state may end a script in favour of a newer one. So a click only adds to `todo`, whichever script gets the
+    """What this browser session has on one page. A click starts a new script, while the one before it may still be
+    waiting for something; and any access to st.session_state may end a script in favour of a newer one. So a click only
+    adds to `todo`, whichever script gets the
     lock does it, and this is a plain object: no click is lost half-way, no run is opened twice."""
 
     name: str
@@ -94,8 +98,8 @@ class Desk:
         return self.live
 
     def _free(self, titles: Sequence[str] | Mapping[str, str]) -> None:
-        """Let go of these runs: they stand still, and are freed like any that nobody watches. Closed at once, they would end the news that
-        the page still listens to."""
+        """Let go of these runs: they stand still, and are freed like any that nobody watches. Closed at once, they
+        would end the news that the page still listens to."""
         for title in list(titles):
             if run := shared.runs().get(self.runs.pop(title)):
                 run.pause()
@@ -103,15 +107,21 @@ class Desk:
                     run.ceiling.pause()
 
     def attend(self, wanted: Mapping[str, Experiment] | None, speed: float) -> list[str]:
-        """Do what was asked for, pick up the runs that this tab remembers, give every run what can change while it runs.
+        """Do what was asked for, pick up the runs that this tab remembers, give every run what can change while it
+        runs.
 
-        wanted: title -> the settings that the page shows; None while they cannot be used, and the runs go on with what they have.
+        wanted: title -> the settings that the page shows; None while they cannot be used, and the runs go on with what
+            they have.
         Returns the settings that wait for a reset.
         """
         tab = state.get(f"view-{self.name}", {}).get("tab")
         waiting: list[str] = []
         with self.lock:
-            usable = wanted or {title: shared.applied[run] for title, run in zip(self.runs, self.live, strict=False)} or {"": START}
+            usable = (
+                wanted
+                or {title: shared.applied[run] for title, run in zip(self.runs, self.live, strict=False)}
+                or {"": START}
+            )
             while self.todo:
                 self.problems = self.problems if self.is_new else []
                 action = self.todo.pop(0)
@@ -130,7 +140,8 @@ class Desk:
             self.problems = [str(error)]
 
     def _adopt(self, tab: str, wanted: Mapping[str, Experiment], speed: float) -> None:
-        """The tab has said which runs it remembers: pick them up, unless another tab has them. Otherwise begin new ones."""
+        """The tab has said which runs it remembers: pick them up, unless another tab has them. Otherwise begin new
+        ones."""
         remembered = [run for id in tab.split(",") if (run := shared.runs().get(id))]
         end = time.monotonic() + ADOPT_SECONDS
         while any(shared.watchers[run.id] for run in remembered) and time.monotonic() < end:
@@ -143,7 +154,11 @@ class Desk:
 
     def _reconcile(self, wanted: Mapping[str, Experiment], speed: float, changed: bool) -> list[str]:
         runs = self.ready(wanted, speed)
-        waiting = [name for run, one in zip(runs, wanted.values(), strict=True) for name in reconcile(run, one)] if changed else []
+        waiting = (
+            [name for run, one in zip(runs, wanted.values(), strict=True) for name in reconcile(run, one)]
+            if changed
+            else []
+        )
         heed_stops(runs)
         raise_ceiling(runs)
         return waiting
@@ -235,7 +250,8 @@ def drop_level() -> None:
         state.periods = ",".join(periods[:-1])
 
 
-# -- what a click does ------------------------------------------------------------------------------------------------------------
+# -- what a click does
+# ------------------------------------------------------------------------------------------------------------
 
 
 def renew(runs: Sequence[LiveRun], wanted: Sequence[Experiment]) -> None:
@@ -308,7 +324,8 @@ def teach(task: str) -> Action:
     return action
 
 
-# -- runs kept for comparing ------------------------------------------------------------------------------------------------------
+# -- runs kept for comparing
+# ------------------------------------------------------------------------------------------------------
 
 
 def pin() -> Action:
@@ -321,8 +338,8 @@ def pin() -> Action:
             raise SettingError("There is nothing to pin yet: train a little first.")
         if (over := len(pins) + len(taken) - MOST_PINS) > 0:
             raise SettingError(
-                f"{MOST_PINS} pinned runs are as many as fit. {len(pins)} {'is' if len(pins) == 1 else 'are'} pinned and this would add "
-                f"{len(taken)}: take {over} away below on the page Compare."
+                f"{MOST_PINS} pinned runs are as many as fit. {len(pins)} {'is' if len(pins) == 1 else 'are'} pinned"
+                f" and this would add {len(taken)}: take {over} away below on the page Compare."
             )
         for run in taken:
             state.pinned = state.get("pinned", 0) + 1
@@ -343,7 +360,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
 
 
-# -- what the page shows ----------------------------------------------------------------------------------------------------------
+# -- what the page shows
+# ----------------------------------------------------------------------------------------------------------
 
 
 def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked: str = "") -> None:
@@ -386,7 +404,10 @@ def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked:
                 st.toggle(
                     "**Deep optimizer**",
                     key="deep",
-                    help="On, it writes in place of the plain optimizer; off, it only watches. Works while the network trains. Shortcut: D",
+                    help=(
+                        "On, it writes in place of the plain optimizer; off, it only watches. Works while the network"
+                        " trains. Shortcut: D"
+                    ),
                     persist_state="session",
                 )
         tasks = runs[0].run.tasks if runs else ("A", "B")
@@ -412,11 +433,21 @@ def settings(*, twin: bool) -> None:
         st.subheader("Settings")
         st.selectbox("Stream", list(PRESETS), key="stream", help=about("stream"), **keep)
         st.number_input("Seed", key="seed", step=1, help=about("seed"), **keep)
-        st.selectbox("Plain optimizer", list(LEARNING_RATES), key="plain", help="Who writes while the deep optimizer is off.", **keep)
+        st.selectbox(
+            "Plain optimizer",
+            list(LEARNING_RATES),
+            key="plain",
+            help="Who writes while the deep optimizer is off.",
+            **keep,
+        )
         st.text_input("Periods of the memory levels, in steps", key="periods", help=about("periods"), **keep)
         with st.container(horizontal=True, gap="xsmall"):
             st.button(
-                "Add a slower level", key="level_add", icon=":material/add:", on_click=add_level, help="Before the start, or for a reset."
+                "Add a slower level",
+                key="level_add",
+                icon=":material/add:",
+                on_click=add_level,
+                help="Before the start, or for a reset.",
             )
             st.button(
                 "Take the slowest",
@@ -433,7 +464,13 @@ def settings(*, twin: bool) -> None:
         )  # fmt: skip
         with st.expander("Stop by itself"):
             st.number_input(
-                "After step", key="stop_at", min_value=0, max_value=100_000, step=1, help="0: never. Play goes on from there.", **keep
+                "After step",
+                key="stop_at",
+                min_value=0,
+                max_value=100_000,
+                step=1,
+                help="0: never. Play goes on from there.",
+                **keep,
             )
             st.number_input(
                 "When the accuracy on the first task falls below", key="stop_below", min_value=0.0, max_value=1.0, step=0.05,
@@ -444,10 +481,22 @@ def settings(*, twin: bool) -> None:
                 help="An accuracy; 0: never. Play goes on from there.", **keep,
             )  # fmt: skip
         with st.expander("More"):
-            st.text_input("Order of the tasks", key="order", placeholder="as the stream has them", help=about("order"), **keep)
-            st.selectbox("Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep)
-            st.selectbox("Model", get_args(Experiment.model_fields["model"].annotation), key="model", help=about("model"), **keep)
-            st.selectbox("Input level", get_args(Experiment.model_fields["front"].annotation), key="front", help=about("front"), **keep)
+            st.text_input(
+                "Order of the tasks", key="order", placeholder="as the stream has them", help=about("order"), **keep
+            )
+            st.selectbox(
+                "Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep
+            )
+            st.selectbox(
+                "Model", get_args(Experiment.model_fields["model"].annotation), key="model", help=about("model"), **keep
+            )
+            st.selectbox(
+                "Input level",
+                get_args(Experiment.model_fields["front"].annotation),
+                key="front",
+                help=about("front"),
+                **keep,
+            )
             st.number_input("Passes", key="passes", step=1, help=about("passes"), **keep)
             st.number_input("Batch size", key="batch_size", step=1, help=about("batch_size"), **keep)
             usual = f"{LEARNING_RATES[state.plain]:g}, its usual one"
@@ -463,8 +512,8 @@ def settings(*, twin: bool) -> None:
             "The address of this page holds all settings: copy it to share them."
         )
         st.caption(
-            "Keys: Space plays and pauses, N steps, W writes, B goes back, D toggles the deep optimizer, 1 and 2 teach, P pins, "
-            "Shift+X resets."
+            "Keys: Space plays and pauses, N steps, W writes, B goes back, D toggles the deep optimizer, 1 and 2 teach,"
+            " P pins, Shift+X resets."
         )
 
 
@@ -472,17 +521,26 @@ def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> Non
     for problem in dict.fromkeys([*desk.problems, *unusable]):
         st.error(problem, icon=":material/error:")
     for title, run in zip(desk.runs, desk.live, strict=False):
-        failed = run.error or run.trainer.diverged and (run.run.rows[-1].get("text") or "The training diverged. Reset starts it anew.")
+        failed = (
+            run.error
+            or run.trainer.diverged
+            and (run.run.rows[-1].get("text") or "The training diverged. Reset starts it anew.")
+        )
         if failed:
             st.error(f"**{title}.** {failed}" if title else failed, icon=":material/error:")
     notices = dict.fromkeys(run.notice for run in desk.live if run.notice)
     for notice in notices:
         st.info(notice, icon=":material/pause_circle:")
     if waiting:
-        st.info(f"Press **Reset** for the new {', '.join(waiting).replace('_', ' ')}; until then the run goes on as it began.")
+        st.info(
+            f"Press **Reset** for the new {', '.join(waiting).replace('_', ' ')}; until then the run goes on as it"
+            " began."
+        )
     if desk.was_freed:
         desk.was_freed = False
-        st.info("Nobody had watched this run for two minutes, so it was freed. This is a new one with the same settings.")
+        st.info(
+            "Nobody had watched this run for two minutes, so it was freed. This is a new one with the same settings."
+        )
 
 
 def view(desk: Desk, titles: Sequence[str], spotlight: str | None = None) -> None:
@@ -495,7 +553,11 @@ def view(desk: Desk, titles: Sequence[str], spotlight: str | None = None) -> Non
             desk.ask(back(step))
 
     heard = {"on_tab_change": lambda: None, "on_stale_change": lambda: None, "on_back_change": go_back}
-    note = "These settings cannot be trained: above stands why, and what to change." if desk.problems and not all(runs.values()) else ""
+    note = (
+        "These settings cannot be trained: above stands why, and what to change."
+        if desk.problems and not all(runs.values())
+        else ""
+    )
     live_view(desk.name, runs, single=len(titles) == 1, spotlight=spotlight, note=note, **heard)
 
 

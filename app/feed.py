@@ -67,12 +67,16 @@ class Feed:
         self._told_joint = joint
         if eventful:
             found = figures.marks(run.rows)
-            message["overlay"] = {name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.CURVES}
+            message["overlay"] = {
+                name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.CURVES
+            }
             message["periods"] = _periods(run)
             message["lanes"] = figures.lanes(message["periods"])
         past = run.rows[: self.cursor]  # the training goes on meanwhile, and sentence and numbers are of one moment
         if eventful or rows:
-            message["sentence"] = figures.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
+            message["sentence"] = (
+                figures.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
+            )
         if eventful or any("accuracy" in row for row in rows):
             message["hint"] = hint(run)
         status = self.live.status()

@@ -30,8 +30,18 @@ WAYS: dict[str, tuple[str, str, Callable[[Run], bytes | str], str]] = {  # endin
         "A page with a time slider that plays this run in any browser, without server or network.",
     ),
     "csv": ("Table as CSV", "text/csv", bundle.to_csv, "Every number and every event, a line each."),
-    "parquet": ("Table as Parquet", "application/vnd.apache.parquet", bundle.to_parquet, "The same table for pandas, Polars or DuckDB."),
-    "json": ("Experiment", "application/json", lambda run: run.experiment.to_json(), "The settings that the run began with."),
+    "parquet": (
+        "Table as Parquet",
+        "application/vnd.apache.parquet",
+        bundle.to_parquet,
+        "The same table for pandas, Polars or DuckDB.",
+    ),
+    "json": (
+        "Experiment",
+        "application/json",
+        lambda run: run.experiment.to_json(),
+        "The settings that the run began with.",
+    ),
 }
 
 
@@ -66,7 +76,14 @@ def downloads(taken: Callable[[], Run], key: str) -> None:
                 return found if isinstance(found, bytes) else found.encode()
 
             st.download_button(
-                label, made, f"{name}.{ending}", kind, key=f"keep-{key}-{ending}", help=about, on_click="ignore", icon=":material/download:"
+                label,
+                made,
+                f"{name}.{ending}",
+                kind,
+                key=f"keep-{key}-{ending}",
+                help=about,
+                on_click="ignore",
+                icon=":material/download:",
             )
 
 

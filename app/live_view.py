@@ -25,12 +25,19 @@ _component = components.component(
 )
 
 HINTS = {
-    "collapsed": "The new task has overwritten the old one. Switch on the <b>deep optimizer</b>, press <b>Reset</b>, then <b>Play</b>: "
-    "the same network, the same data in the same order.",
-    "survived": "The old task is still there. Nothing was replayed, and nobody told the network that the task had changed. "
-    "Now ask what its hidden levels contributed: switch on <b>Frozen twin</b> in the settings, <b>Reset</b>, <b>Play</b>.",
-    "twin": "This was the frozen twin: all but the output layer stood still. Compare its figures with those of the network that "
-    "learned on every level. What hidden levels are worth shows only against it.",
+    "collapsed": (
+        "The new task has overwritten the old one. Switch on the <b>deep optimizer</b>, press <b>Reset</b>, then"
+        " <b>Play</b>: the same network, the same data in the same order."
+    ),
+    "survived": (
+        "The old task is still there. Nothing was replayed, and nobody told the network that the task had changed. Now"
+        " ask what its hidden levels contributed: switch on <b>Frozen twin</b> in the settings, <b>Reset</b>,"
+        " <b>Play</b>."
+    ),
+    "twin": (
+        "This was the frozen twin: all but the output layer stood still. Compare its figures with those of the network"
+        " that learned on every level. What hidden levels are worth shows only against it."
+    ),
 }
 
 
@@ -47,7 +54,8 @@ def live_view(
 
     name: of the page. single: no title above. spotlight: the selector of what to bring into sight.
     note: what to say in place of runs that cannot be opened.
-    callbacks: on_tab_change, told once which runs this tab remembers ("" for none); on_stale_change, when the page around no longer says
+    callbacks: on_tab_change, told once which runs this tab remembers ("" for none); on_stale_change, when the page
+        around no longer says
     what is the case; on_back_change, with the step of a checkpoint that was pressed.
     """
     opened = [run for run in runs.values() if run]

@@ -1,4 +1,5 @@
-"""The page that compares: the same network on the same samples in the same order, without and with the deep optimizer, and its twin."""
+"""The page that compares: the same network on the same samples in the same order, without and with the deep optimizer,
+and its twin."""
 
 from __future__ import annotations
 
@@ -38,16 +39,21 @@ def take_away(name: str) -> None:
 
 st.title("Side by side", anchor=False)
 st.markdown(
-    "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer does. "
-    "Nothing is replayed and nobody says when the task changes."
+    "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer"
+    " does. Nothing is replayed and nobody says when the task changes."
 )
 desks.controls(desk)
 desks.settings(twin=False)
 desks.messages(desk, unusable, waiting)
 with st.container(horizontal=True, vertical_alignment="center", key="question"):
-    st.markdown("**So what did the hidden levels learn?** The frozen twin keeps all but the output layer as it was drawn.", width="stretch")
+    st.markdown(
+        "**So what did the hidden levels learn?** The frozen twin keeps all but the output layer as it was drawn.",
+        width="stretch",
+    )
     if state.twin:
-        st.button("Take the twin away", key="twin_away", icon=":material/close:", on_click=lambda: state.update(twin=False))
+        st.button(
+            "Take the twin away", key="twin_away", icon=":material/close:", on_click=lambda: state.update(twin=False)
+        )
     else:
         st.button(
             "Add the frozen twin", key="twin_add", icon=":material/ac_unit:", shortcut="T", on_click=add_twin,
@@ -58,13 +64,20 @@ keep(desk)
 pins = desks.pins()
 st.subheader("Pinned runs", anchor=False)
 if not pins:
-    st.caption("None yet. **Pin** keeps a run as it stands, here and on the page Live, so that up to four can be laid side by side.")
+    st.caption(
+        "None yet. **Pin** keeps a run as it stands, here and on the page Live, so that up to four can be laid side by"
+        " side."
+    )
 else:
     with st.container(horizontal=True):
         for name in list(pins):
-            st.button(f"Take away {name}", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,))
+            st.button(
+                f"Take away {name}", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,)
+            )
     for figure in ("accuracy", "drift"):
         scores = "; ".join(f"{name}: {figures.sentence(run.rows, run.tasks)}" for name, run in pins.items())
-        st.plotly_chart(figures.multiples(figure, pins), key=f"pinned_{figure}", config={"displayModeBar": False}, alt=scores)
+        st.plotly_chart(
+            figures.multiples(figure, pins), key=f"pinned_{figure}", config={"displayModeBar": False}, alt=scores
+        )
     st.markdown(desks.table(differences(pins)))
 desks.remember(base, **({"twin": "1"} if state.twin else {}))

@@ -9,9 +9,15 @@ from nllab.terms import glossary
 st.title("Glossary", anchor=False)
 with st.container(key="reading"):
     wanted = (
-        st.text_input("Search", key="search", placeholder="a word, or part of one", help="In terms and in what they mean.").strip().lower()
+        st.text_input(
+            "Search", key="search", placeholder="a word, or part of one", help="In terms and in what they mean."
+        )
+        .strip()
+        .lower()
     )
-    found = {name: meaning for name, meaning in glossary().items() if wanted in name.lower() or wanted in meaning.lower()}
+    found = {
+        name: meaning for name, meaning in glossary().items() if wanted in name.lower() or wanted in meaning.lower()
+    }
     if not found:
         st.info(f"Nothing here holds “{wanted}”. Try a shorter part of the word.")
     for name, meaning in found.items():

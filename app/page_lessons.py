@@ -29,7 +29,9 @@ if state.get("lesson_shown") != state.lesson:
     state.lesson_shown, state.speed = state.lesson, scenario.speed
     state.prediction = state.answers.get(state.lesson)
 state.setdefault("lesson_seed", state.base.seed)
-wanted = {title: experiment.but(seed=min(max(state.lesson_seed, 0), MOST_SEED)) for title, experiment in scenario.runs.items()}
+wanted = {
+    title: experiment.but(seed=min(max(state.lesson_seed, 0), MOST_SEED)) for title, experiment in scenario.runs.items()
+}
 waiting = desk.attend(wanted, state.speed)
 for run in desk.live:
     run.agenda = scenario.agenda
@@ -54,15 +56,21 @@ answer = state.answers.get(state.lesson)
 desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer above.")
 if not answer:
     st.caption("**Play waits for your prediction:** choose an answer above.")
-st.caption("What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else "."))
+st.caption(
+    "What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
+)
 desks.messages(desk, [], waiting)
 
 done = [run.run for run in desk.live]
-if done and all(run.of_kind("end") and run.of_kind("end")[-1]["reason"] == "finished" and run.of_kind("experience") for run in done):
+if done and all(
+    run.of_kind("end") and run.of_kind("end")[-1]["reason"] == "finished" and run.of_kind("experience") for run in done
+):
     came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
     right = answer == scenario.choices[came]
     with st.container(border=True, key="reveal"):
-        st.markdown(f"**You predicted:** {answer or 'nothing'}  \n**It was:** {scenario.choices[came]}{' ✓' if right else ''}")
+        st.markdown(
+            f"**You predicted:** {answer or 'nothing'}  \n**It was:** {scenario.choices[came]}{' ✓' if right else ''}"
+        )
         st.markdown(text)
         st.markdown(f"**{scenario.after}**")
         following = keys.index(state.lesson) + 1
@@ -74,15 +82,32 @@ if done and all(run.of_kind("end") and run.of_kind("end")[-1]["reason"] == "fini
 desks.view(desk, list(scenario.runs))
 with st.sidebar:
     st.subheader("Settings of this lesson")
-    st.number_input("Seed", key="lesson_seed", min_value=0, max_value=MOST_SEED, step=1, help=desks.about("seed"), persist_state="session")
+    st.number_input(
+        "Seed",
+        key="lesson_seed",
+        min_value=0,
+        max_value=MOST_SEED,
+        step=1,
+        help=desks.about("seed"),
+        persist_state="session",
+    )
     first = next(iter(wanted.values()))
-    st.markdown(f"Stream `{first.stream}`, model `{first.model}`, loss {first.loss.replace('_', ' ')}, batches of {first.batch_size}.")
+    st.markdown(
+        f"Stream `{first.stream}`, model `{first.model}`, loss {first.loss.replace('_', ' ')}, batches of"
+        f" {first.batch_size}."
+    )
     for title, experiment in wanted.items():
         periods = ", ".join(map(str, experiment.periods))
-        st.markdown(f"**{title}**: writes `{experiment.optimizer}`, periods {periods}" + ("" if experiment.observe else ", memory blind"))
+        st.markdown(
+            f"**{title}**: writes `{experiment.optimizer}`, periods {periods}"
+            + ("" if experiment.observe else ", memory blind")
+        )
     for at, name, value in scenario.agenda:
         st.markdown(f"From step {at} on: {name} `{value}`.")
-    st.caption("Another seed is another network and another order of samples. What the lesson says at the end is computed from your run.")
+    st.caption(
+        "Another seed is another network and another order of samples. What the lesson says at the end is computed from"
+        " your run."
+    )
 answered = [*scenario.choices, DONT_KNOW].index(answer) if answer in [*scenario.choices, DONT_KNOW] else None
 address = {"lesson": state.lesson} | ({} if answered is None else {"answer": str(answered)})
 if state.lesson_seed:

@@ -69,7 +69,10 @@ CHAPTERS = (
 
 st.title("The mathematics", anchor=False)
 with st.container(key="reading"):
-    st.markdown("Equation numbers are those of *Nested Learning* (Behrouz, Razaviyayn, Zhong, Mirrokni, 2025, arXiv 2512.24695).")
+    st.markdown(
+        "Equation numbers are those of *Nested Learning* (Behrouz, Razaviyayn, Zhong, Mirrokni, 2025, arXiv"
+        " 2512.24695)."
+    )
     for title, parts in CHAPTERS:
         st.subheader(title, anchor=False)
         for part in parts:

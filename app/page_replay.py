@@ -1,4 +1,5 @@
-"""The page that replays a run from a file. Nothing in the file is trusted; nothing of it is executed or written anywhere."""
+"""The page that replays a run from a file. Nothing in the file is trusted; nothing of it is executed or written
+anywhere."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def settings_on_the_live_page() -> None:
 if state.pop("go_live", False):
     st.switch_page("page_live.py")
 st.title("Replay a run", anchor=False)
-st.markdown("Any run that was kept with **Share and keep**: its `.zip`, or its table as CSV or Parquet. It is read here and kept nowhere.")
+st.markdown(
+    "Any run that was kept with **Share and keep**: its `.zip`, or its table as CSV or Parquet. It is read here and"
+    " kept nowhere."
+)
 sent = st.file_uploader(
     "A run of the lab", key="sent", max_upload_size=bundle.MOST_FILE_BYTES // 2**20, label_visibility="collapsed",
     help="A .zip, .csv or .parquet that the lab has written.",

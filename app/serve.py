@@ -33,7 +33,8 @@ STOP_SECONDS = 5.0  # for a server that was asked to stop
 
 
 async def live(request: Request) -> Response:
-    """Server-sent events for the runs of one page, all over one connection: a browser has no more than six for all its tabs.
+    """Server-sent events for the runs of one page, all over one connection: a browser has no more than six for all its
+    tabs.
 
     Whoever holds this connection watches the runs, and a run that is watched goes on.
     """
@@ -83,10 +84,12 @@ async def plotly_script(_: Request) -> Response:
 
 @cache
 def subpage_document() -> str:
-    """Streamlit's document for a page below the root. Told where the server is, the browser does not look for it below that page first,
-    which fails with two errors on its console."""
+    """Streamlit's document for a page below the root. Told where the server is, the browser does not look for it below
+    that page first, which fails with two errors on its console."""
     index = (Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
-    return index.replace("<head>", "<head><script>window.__streamlit = { BACKEND_BASE_URL: location.origin };</script>", 1)
+    return index.replace(
+        "<head>", "<head><script>window.__streamlit = { BACKEND_BASE_URL: location.origin };</script>", 1
+    )
 
 
 async def subpage(_: Request) -> Response:
@@ -95,12 +98,15 @@ async def subpage(_: Request) -> Response:
 
 async def stat(_: Request) -> Response:
     spent = {"all": time.process_time(), "training": shared.runs().cpu_seconds}
-    return JSONResponse({"runs": shared.runs().status(), "watchers": +shared.watchers, "plotly": version("plotly"), "cpu": spent})
+    return JSONResponse(
+        {"runs": shared.runs().status(), "watchers": +shared.watchers, "plotly": version("plotly"), "cpu": spent}
+    )
 
 
 def end_news_with_the_server() -> None:
-    """A server asked to stop waits for open connections, and the news would go on for ever: end them first, and the trainings, which
-    would take the processor from it. What is not done in time is left: nothing of it is kept anyway."""
+    """A server asked to stop waits for open connections, and the news would go on for ever: end them first, and the
+    trainings, which would take the processor from it. What is not done in time is left: nothing of it is kept
+    anyway."""
 
     def leave():
         for run in shared.runs().all():
@@ -130,7 +136,11 @@ async def lifespan(_: st.App):
     yield
 
 
-routes = [Route("/live/{ids}", live), Route("/assets/plotly.min.js", plotly_script), *(Route(f"/{page}", subpage) for page in SUBPAGES)]
+routes = [
+    Route("/live/{ids}", live),
+    Route("/assets/plotly.min.js", plotly_script),
+    *(Route(f"/{page}", subpage) for page in SUBPAGES),
+]
 if shared.TESTING:
     routes.append(Route("/stat", stat))
 app = st.App(HERE / "frame.py", routes=routes, lifespan=lifespan)

@@ -39,7 +39,10 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
     kept: dict[str, str] = {}
     for key, value in pairs.items():
         if key == "stream" and value not in PRESETS and is_known(value):
-            problems.append(f"stream is {value!r}; an address cannot ask for files on the server. Train on your own data with nllab run.")
+            problems.append(
+                f"stream is {value!r}; an address cannot ask for files on the server. Train on your own data with nllab"
+                " run."
+            )
             continue
         try:
             Experiment(**{key: read_setting(key, value)})
@@ -47,19 +50,26 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
         except SettingError as error:
             problems.append(str(error))
     try:
-        experiment = Experiment.from_query({"optimizer": kept.get("off_optimizer", START.optimizer), **kept}) if kept else START
+        experiment = (
+            Experiment.from_query({"optimizer": kept.get("off_optimizer", START.optimizer), **kept}) if kept else START
+        )
     except SettingError as error:  # each part is fine, together they are not
         experiment = START
         problems.append(str(error))
     if len(problems) > MOST_PROBLEMS:
-        problems[MOST_PROBLEMS:] = [f"{len(problems) - MOST_PROBLEMS} more parts of this address could not be used either."]
+        problems[MOST_PROBLEMS:] = [
+            f"{len(problems) - MOST_PROBLEMS} more parts of this address could not be used either."
+        ]
     return experiment, by_name.get(speed, SPEED), problems
 
 
 def preset_changes(old: str, new: str) -> dict[str, object]:
-    """What a page that goes from one preset to another has to set: the settings in which either differs from the rest."""
+    """What a page that goes from one preset to another has to set: the settings in which either differs from the
+    rest."""
     wanted = (
-        START if new == START.stream else Experiment.preset(new, evaluate_every=PRESETS[new].get("evaluate_every", START.evaluate_every))
+        START
+        if new == START.stream
+        else Experiment.preset(new, evaluate_every=PRESETS[new].get("evaluate_every", START.evaluate_every))
     )
     return {key: getattr(wanted, key) for key in {"evaluate_every", *PRESETS[old], *PRESETS[new]}}
 
@@ -71,8 +81,11 @@ def write_address(experiment: Experiment, speed: float) -> dict[str, str]:
     return pairs | ({} if speed == SPEED else {"speed": speed_name(speed)})
 
 
-def commands(old: Experiment, new: Experiment, levels: tuple[str, ...]) -> tuple[list[tuple[str, object]], Experiment, list[str]]:
-    """How a run that has `old` comes to `new`: (commands to give now, what it has after them, settings that need a reset).
+def commands(
+    old: Experiment, new: Experiment, levels: tuple[str, ...]
+) -> tuple[list[tuple[str, object]], Experiment, list[str]]:
+    """How a run that has `old` comes to `new`: (commands to give now, what it has after them, settings that need a
+    reset).
 
     levels: the names of the run's levels, from the input to the head.
     """

@@ -32,7 +32,10 @@ _opening = threading.Lock()
 def _load() -> LiveRuns:
     from nllab.live import LiveRuns
 
-    return LiveRuns(free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")), training=int(os.environ.get("NLLAB_TRAININGS", "4")))
+    return LiveRuns(
+        free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")),
+        training=int(os.environ.get("NLLAB_TRAININGS", "4")),
+    )
 
 
 def runs() -> LiveRuns:
@@ -48,7 +51,8 @@ def warm() -> None:
 
         runs()
         Trainer(Experiment.preset("digits-ab")).step()
-        # What is loaded by now stays: a full collection that walked over it would stop every training for a tenth of a second.
+        # What is loaded by now stays: a full collection that walked over it would stop every training for a tenth of a
+        # second.
         gc.collect()
         gc.freeze()
 

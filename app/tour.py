@@ -36,13 +36,28 @@ def guide() -> str | None:
     if place is None:
         return None
     title, text, what = STATIONS[place]
-    frame = "outline: 3px solid var(--st-primary-color, #0072B2); outline-offset: 6px; border-radius: 4px; scroll-margin-top: 12rem;"
+    frame = (
+        "outline: 3px solid var(--st-primary-color, #0072B2); outline-offset: 6px; border-radius: 4px;"
+        " scroll-margin-top: 12rem;"
+    )
     st.html(f"<style>{what} {{ {frame} }}</style>")
     with st.container(border=True, key="tour"):
         st.markdown(f"**{place + 1} of {len(STATIONS)} · {title}.** {text}")
         with st.container(horizontal=True, gap="xsmall"):
-            st.button("Back", key="tour_back", shortcut="Left", disabled=place == 0, on_click=lambda: state.update(tour=place - 1))
+            st.button(
+                "Back",
+                key="tour_back",
+                shortcut="Left",
+                disabled=place == 0,
+                on_click=lambda: state.update(tour=place - 1),
+            )
             if place + 1 < len(STATIONS):
-                st.button("Next", key="tour_next", type="primary", shortcut="Right", on_click=lambda: state.update(tour=place + 1))
+                st.button(
+                    "Next",
+                    key="tour_next",
+                    type="primary",
+                    shortcut="Right",
+                    on_click=lambda: state.update(tour=place + 1),
+                )
             st.button("End the tour", key="tour_end", shortcut="Escape", on_click=lambda: state.update(tour=None))
     return what

@@ -1,4 +1,5 @@
-"""nllab: a live lab for Nested Learning. Public names load on first use, so that importing the package loads no torch."""
+"""nllab: a live lab for Nested Learning. Public names load on first use, so that importing the package loads no
+torch."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
 """A run as files to hand on, and back from a file that anybody may have sent. No torch.
 
-Out: `pack` (a zip of what `Run.save` writes and of the code that repeats the run), `to_csv` and `to_parquet` (the same, as a table).
-Back: `unpack`. Nothing in the file is trusted, executed, unpickled or written anywhere; what is not a run raises RunFormatError with one
+Out: `pack` (a zip of what `Run.save` writes and of the code that repeats the run), `to_csv` and `to_parquet` (the same,
+    as a table).
+Back: `unpack`. Nothing in the file is trusted, executed, unpickled or written anywhere; what is not a run raises
+    RunFormatError with one
 sentence that says what is wrong and what to do.
 
-The table has a line for each number (metric, subject, value) and, for what is not a number, a line with `text` in JSON; lines of one `row`
-belong to one row of the run. Line 0 is the run's own: format, experiment, tasks, levels.
+The table has a line for each number (metric, subject, value) and, for what is not a number, a line with `text` in JSON;
+lines of one `row` belong to one row of the run. Line 0 is the run's own: format, experiment, tasks, levels.
 """
 
 from __future__ import annotations
@@ -46,11 +48,13 @@ LEVEL = {"wrote": bool, "writes": int}  # the type of a level's number, where it
 SIZES = ("update_norm", "drift", "drift_since_switch", "gradient_norm")
 
 
-# -- out --------------------------------------------------------------------------------------------------------------------------
+# -- out
+# --------------------------------------------------------------------------------------------------------------------------
 
 
 def pack(run: Run) -> bytes:
-    """The run as a zip, the same bytes for the same run: what `Run.save` writes, and the code and command that repeat it."""
+    """The run as a zip, the same bytes for the same run: what `Run.save` writes, and the code and command that repeat
+    it."""
     files = run.files() | {"repeat.py": f"# or: {command_line(run)}\n\n{snippet(run)}"}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -68,9 +72,13 @@ def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None
         numbers = [("accuracy", task, value) for task, value in row.get("accuracy", {}).items()]
         if row["kind"] == "step":
             numbers += [(metric, "", row[metric]) for metric in ("loss", "online_accuracy")]
-            numbers += [(metric, level, value) for level, found in row["levels"].items() for metric, value in found.items()]
+            numbers += [
+                (metric, level, value) for level, found in row["levels"].items() for metric, value in found.items()
+            ]
         rest = {
-            key: value for key, value in row.items() if key not in ("kind", "step", "task", "accuracy", *NUMBERS_OF.get(row["kind"], ()))
+            key: value
+            for key, value in row.items()
+            if key not in ("kind", "step", "task", "accuracy", *NUMBERS_OF.get(row["kind"], ()))
         }
         if rest or not numbers:
             yield (*place, "", "", None, json.dumps(without_nan(rest)) if rest else "")
@@ -102,7 +110,8 @@ def to_parquet(run: Run) -> bytes:
     return out.getvalue()
 
 
-# -- back -------------------------------------------------------------------------------------------------------------------------
+# -- back
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def open_run(path: str | Path) -> Run:
@@ -115,11 +124,14 @@ def open_run(path: str | Path) -> Run:
             raise RunFormatError(_too_large(path.name))
         return unpack(path.name, path.read_bytes())
     except OSError as error:
-        raise RunFormatError(f"{path} is not a run: {error.strerror}. Name a folder or a file in which a run was saved.") from None
+        raise RunFormatError(
+            f"{path} is not a run: {error.strerror}. Name a folder or a file in which a run was saved."
+        ) from None
 
 
 def unpack(name: str, data: bytes) -> Run:
-    """The run in a file as `pack`, `to_csv` or `to_parquet` writes it; what it is shows from its content, the name is for messages only."""
+    """The run in a file as `pack`, `to_csv` or `to_parquet` writes it; what it is shows from its content, the name is
+    for messages only."""
     if len(data) > MOST_FILE_BYTES:
         raise RunFormatError(_too_large(name))
     try:
@@ -133,14 +145,21 @@ def unpack(name: str, data: bytes) -> Run:
 
 
 def _too_large(name: str) -> str:
-    return f"{name} is larger than {MOST_FILE_BYTES // 2**20} MB, and no run of the lab is. Download the run as .zip and upload that."
+    return (
+        f"{name} is larger than {MOST_FILE_BYTES // 2**20} MB, and no run of the lab is. Download the run as .zip and"
+        " upload that."
+    )
 
 
 def _from_zip(data: bytes) -> Run:
     end = data.rfind(b"PK\x05\x06")
     if end < 0 or len(data) < end + 22:
-        raise RunFormatError(f"the end of this zip is missing, so the upload was cut off or the file is damaged. {AGAIN}")
-    if int.from_bytes(data[end + 12 : end + 16], "little") > 200 * MOST_MEMBERS:  # the size of its list of members, before reading it
+        raise RunFormatError(
+            f"the end of this zip is missing, so the upload was cut off or the file is damaged. {AGAIN}"
+        )
+    if (
+        int.from_bytes(data[end + 12 : end + 16], "little") > 200 * MOST_MEMBERS
+    ):  # the size of its list of members, before reading it
         raise RunFormatError(f"this zip has more members than a run, which has four. {AGAIN}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -148,15 +167,23 @@ def _from_zip(data: bytes) -> Run:
             if len(members) > MOST_MEMBERS:
                 raise RunFormatError(f"this zip has {len(members)} members, and a run has four. {AGAIN}")
             for member in members:
-                if member.filename.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", member.filename) or ":" in member.filename:
-                    raise RunFormatError(f"this zip names the path {member.filename[:60]!r}, which no run of the lab does. {AGAIN}")
+                if (
+                    member.filename.startswith(("/", "\\"))
+                    or ".." in re.split(r"[/\\]", member.filename)
+                    or ":" in member.filename
+                ):
+                    raise RunFormatError(
+                        f"this zip names the path {member.filename[:60]!r}, which no run of the lab does. {AGAIN}"
+                    )
             experiment, rows = (_member(archive, members, wanted) for wanted in ("experiment.json", "rows.jsonl"))
     except RunFormatError:
         raise
     except Exception:  # a damaged archive makes its reader raise nearly anything
         raise RunFormatError(f"this zip is damaged or was cut off. {AGAIN}") from None
     if rows.count(b"\n") > MOST_ROWS + 1:
-        raise RunFormatError(f"it has more than {MOST_ROWS} rows, which is as many as can be shown. Replay a shorter run.")
+        raise RunFormatError(
+            f"it has more than {MOST_ROWS} rows, which is as many as can be shown. Replay a shorter run."
+        )
     lines = _decoded(rows).split("\n")
     if not lines[-1]:
         del lines[-1]
@@ -174,7 +201,9 @@ def _member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], wanted: st
     with archive.open(found[0]) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise RunFormatError(f"{wanted} unpacks to more than {MOST_BYTES // 2**20} MB, and no run of the lab does. {AGAIN}")
+        raise RunFormatError(
+            f"{wanted} unpacks to more than {MOST_BYTES // 2**20} MB, and no run of the lab does. {AGAIN}"
+        )
     return content
 
 
@@ -197,7 +226,8 @@ def _from_text(data: bytes) -> Run:
         found = _json(text[: MOST_LINE + 1], "this file")
         if isinstance(found, dict) and set(found) <= set(Experiment.model_fields):
             raise RunFormatError(
-                "this is an experiment, the settings of a run without what happened in it. Upload the run's .zip, .csv or .parquet."
+                "this is an experiment, the settings of a run without what happened in it. Upload the run's .zip, .csv"
+                " or .parquet."
             )
         raise RunFormatError(f"this JSON file is not a run. {AGAIN}")
     head = text.partition("\n")[0].strip().split(",")
@@ -227,7 +257,8 @@ def _numbered(reader: Iterable[list[str]]) -> Iterator[tuple[int, list[str]]]:
         if number > 1:
             if len(cells) != len(COLUMNS):
                 raise RunFormatError(
-                    f"line {number} has {len(cells)} cells in place of {len(COLUMNS)}, so it was cut off or edited. {AGAIN}"
+                    f"line {number} has {len(cells)} cells in place of {len(COLUMNS)}, so it was cut off or edited."
+                    f" {AGAIN}"
                 )
             yield number, cells
 
@@ -310,7 +341,8 @@ def _run(head: Any, settings: Any, rows: list[Any]) -> Run:
     return Run(experiment, tuple(tasks), levels, rows, kept if _is_whole(kept) else None)
 
 
-# -- what a run must be -----------------------------------------------------------------------------------------------------------
+# -- what a run must be
+# -----------------------------------------------------------------------------------------------------------
 
 
 def examined(run: Run) -> Run:
@@ -322,7 +354,9 @@ def examined(run: Run) -> Run:
     if not isinstance(run.levels, dict) or not all(_is_whole(period, 1) for period in run.levels.values()):
         raise RunFormatError(f"the periods of its levels are not whole numbers. {AGAIN}")
     if len(run.rows) > MOST_ROWS:
-        raise RunFormatError(f"it has {len(run.rows)} rows, and {MOST_ROWS} is as many as can be shown. Replay a shorter run.")
+        raise RunFormatError(
+            f"it has {len(run.rows)} rows, and {MOST_ROWS} is as many as can be shown. Replay a shorter run."
+        )
     before, samples = 0, None
     for number, row in enumerate(run.rows, start=1):
         wrong = "it is not an object" if not isinstance(row, dict) else _wrong(row, run, before)
@@ -382,7 +416,11 @@ def _wrong_step(row: Row, run: Run) -> str | None:
     if not isinstance(levels, dict) or set(levels) != set(run.levels):
         return "levels does not name every level"
     for name, found in levels.items():
-        if not isinstance(found, dict) or not isinstance(found.get("wrote"), bool) or not _is_whole(found.get("writes")):
+        if (
+            not isinstance(found, dict)
+            or not isinstance(found.get("wrote"), bool)
+            or not _is_whole(found.get("writes"))
+        ):
             return f"the level {name} does not say whether it wrote"
         sized = all(key in found and (found[key] is None or _is_number(found[key], 0)) for key in SIZES)
         signalled = all(found[key] is None or _is_number(found[key]) for key in SIGNALS if key in found)
@@ -405,12 +443,18 @@ def _is_picture(row: Row, samples: Row | None, run: Run) -> bool:
     """Whether a picture can be drawn from this row, given the samples that it speaks of."""
     if row["kind"] == "where":
         levels = row.get("levels")
-        return isinstance(levels, dict) and tuple(levels) == tuple(run.levels) and all(_are_grids(grids) for grids in levels.values())
+        return (
+            isinstance(levels, dict)
+            and tuple(levels) == tuple(run.levels)
+            and all(_are_grids(grids) for grids in levels.values())
+        )
     if row["kind"] == "samples":
         if "given" in row:
             return _are_names(row, run)
         tasks, shape = row.get("tasks"), row.get("shape")
-        sized = shape is None or (isinstance(shape, list) and len(shape) == 2 and all(_is_whole(side, 1) and side <= 64 for side in shape))
+        sized = shape is None or (
+            isinstance(shape, list) and len(shape) == 2 and all(_is_whole(side, 1) and side <= 64 for side in shape)
+        )
         known = isinstance(tasks, dict) and bool(tasks) and set(tasks) <= set(run.tasks)
         return sized and known and all(_are_samples(found, shape) for found in tasks.values())  # type: ignore[union-attr]
     if samples is None or (row["kind"] == "texts") != ("given" in samples):
@@ -418,21 +462,38 @@ def _is_picture(row: Row, samples: Row | None, run: Run) -> bool:
     if row["kind"] == "texts":
         texts = row.get("texts")
         expected = {name: len(found["names"]) for name, found in samples["tasks"].items()}
-        good = isinstance(texts, dict) and all(isinstance(found, list) and all(map(_is_text, found)) for found in texts.values())
+        good = isinstance(texts, dict) and all(
+            isinstance(found, list) and all(map(_is_text, found)) for found in texts.values()
+        )
         return good and {name: len(found) for name, found in texts.items()} == expected  # type: ignore[union-attr]
     counts = {name: len(found["labels"]) for name, found in samples["tasks"].items()}
     if row["kind"] == "answers":
         answers = row.get("answers")
         return isinstance(answers, dict) and {name: _count(given) for name, given in answers.items()} == counts
     span, classes = row.get("span"), row.get("classes")
-    ordered = isinstance(span, list) and len(span) == 4 and all(map(_is_number, span)) and span[0] < span[1] and span[2] < span[3]
+    ordered = (
+        isinstance(span, list)
+        and len(span) == 4
+        and all(map(_is_number, span))
+        and span[0] < span[1]
+        and span[2] < span[3]
+    )
     drawn = isinstance(classes, list) and 2 <= len(classes) <= 200 and all(isinstance(line, str) for line in classes)
-    return ordered and drawn and not samples.get("shape") and all(re.fullmatch(f"[0-9a-f]{{{len(classes)}}}", line) for line in classes)  # type: ignore[arg-type]
+    return (
+        ordered
+        and drawn
+        and not samples.get("shape")
+        and all(re.fullmatch(f"[0-9a-f]{{{len(classes)}}}", line) for line in classes)
+    )  # type: ignore[arg-type]
 
 
 def _count(labels: Any) -> int | None:
     """How many classes these are, or None if they are no classes."""
-    return len(labels) if isinstance(labels, list) and len(labels) <= 200 and all(_is_whole(c) and c < 1000 for c in labels) else None
+    return (
+        len(labels)
+        if isinstance(labels, list) and len(labels) <= 200 and all(_is_whole(c) and c < 1000 for c in labels)
+        else None
+    )
 
 
 def _are_samples(found: Any, shape: list[int] | None) -> bool:
@@ -441,7 +502,9 @@ def _are_samples(found: Any, shape: list[int] | None) -> bool:
     if not isinstance(told, list) or len(told) != count:
         return False
     if shape:
-        return all(isinstance(image, str) and re.fullmatch(f"[0-9a-f]{{{shape[0] * shape[1]}}}", image) for image in told)
+        return all(
+            isinstance(image, str) and re.fullmatch(f"[0-9a-f]{{{shape[0] * shape[1]}}}", image) for image in told
+        )
     return all(isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in told)
 
 
@@ -452,7 +515,9 @@ def _are_names(row: Row, run: Run) -> bool:
     if not _is_whole(row["given"], 1) or row["given"] > LONGEST_NAME:
         return False
     lists = [found.get("names") if isinstance(found, dict) else None for found in tasks.values()]
-    return all(isinstance(names, list) and 1 <= len(names) <= MOST_SHOWN and all(map(_is_text, names)) for names in lists)
+    return all(
+        isinstance(names, list) and 1 <= len(names) <= MOST_SHOWN and all(map(_is_text, names)) for names in lists
+    )
 
 
 def _is_text(value: Any) -> bool:
@@ -466,7 +531,9 @@ def _are_grids(grids: Any) -> bool:
     for grid in grids:
         if not isinstance(grid, list) or not 1 <= len(grid) <= 64 or not all(isinstance(line, list) for line in grid):
             return False
-        if not 1 <= len(grid[0]) <= 64 or any(len(line) != len(grid[0]) or not all(_is_number(v, 0) for v in line) for line in grid):
+        if not 1 <= len(grid[0]) <= 64 or any(
+            len(line) != len(grid[0]) or not all(_is_number(v, 0) for v in line) for line in grid
+        ):
             return False
     return True
 
@@ -480,13 +547,19 @@ def _is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool
 
 
 def _is_plain(value: Any, depth: int = 3, most: int = 200) -> bool:
-    """Whether this is a value of JSON whose numbers are finite, with no more than `most` parts each of which is as plain."""
+    """Whether this is a value of JSON whose numbers are finite, with no more than `most` parts each of which is as
+    plain."""
     if isinstance(value, Mapping):
         inner = [*value, *value.values()]
     elif isinstance(value, list):
         inner = value
     else:
-        return value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= 20_000) or _is_number(value)
+        return (
+            value is None
+            or isinstance(value, bool)
+            or (isinstance(value, str) and len(value) <= 20_000)
+            or _is_number(value)
+        )
     return depth > 0 and len(inner) <= most and all(_is_plain(item, depth - 1, most) for item in inner)
 
 

@@ -1,7 +1,7 @@
 """The command line: nllab run | export | compare | sweep | bench | dashboard | lab | doctor.
 
-Results go to stdout (with --json one JSON object and nothing else), progress bars to stderr. Bad input ends with status 2 and one
-message that names the value and what was expected.
+Results go to stdout (with --json one JSON object and nothing else), progress bars to stderr. Bad input ends with status
+2 and one message that names the value and what was expected.
 """
 
 from __future__ import annotations
@@ -49,15 +49,20 @@ PROBLEM = 2  # exit status for anything the caller can put right
 DIVERGED = 3  # exit status of a run whose loss was no longer finite; what it measured until then is printed
 SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
 
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the experiment; may be repeated.")]
-SeedsOption = Annotated[int, typer.Option(min=1, max=1000, help="How many seeds, counted up from the experiment's own.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the experiment; may be repeated.")
+]
+SeedsOption = Annotated[
+    int, typer.Option(min=1, max=1000, help="How many seeds, counted up from the experiment's own.")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}.")]
 
 
 def experiment_of(preset: str, settings: Sequence[str], **given: Any) -> Experiment:
-    """The preset with `key=value` settings and what was given by options; an option wins over nothing, a setting over an option."""
+    """The preset with `key=value` settings and what was given by options; an option wins over nothing, a setting over
+    an option."""
     changes = {key: value for key, value in given.items() if value is not None}
     for setting in settings:
         key, sign, value = setting.partition("=")
@@ -103,7 +108,9 @@ def run_seeds(
     started = time.perf_counter()
     for number in range(seeds):
         trainer = Trainer(experiment.but(seed=experiment.seed + number), device=device)
-        with _progress(f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps, bars) as advance:
+        with _progress(
+            f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps, bars
+        ) as advance:
             runs.append(trainer.run(advance, **course))
         if out:
             runs[-1].save(out / f"seed-{experiment.seed + number}")
@@ -127,10 +134,15 @@ def _table(title: str, results: dict[str, dict[str, Any]]) -> Table:
         if set(cells) != {"–"}:
             table.add_row(name.replace("_", " "), *cells)
     for i in range(max(len(result["online_accuracy"]) for result in results.values())):
-        cells = [_cell(result["online_accuracy"][i]) if i < len(result["online_accuracy"]) else "–" for result in results.values()]
+        cells = [
+            _cell(result["online_accuracy"][i]) if i < len(result["online_accuracy"]) else "–"
+            for result in results.values()
+        ]
         table.add_row(f"first 20 batches of experience {i + 1}", *cells)
     for level in next(iter(results.values()))["update_counts"]:
-        table.add_row(f"writes of {level}", *(f"{result['update_counts'][level]['mean']:.0f}" for result in results.values()))
+        table.add_row(
+            f"writes of {level}", *(f"{result['update_counts'][level]['mean']:.0f}" for result in results.values())
+        )
     table.add_row("bytes kept beyond the weights", *(f"{result['bytes_kept']:,}" for result in results.values()))
     table.add_row("seconds", *(f"{result['seconds']:.1f}" for result in results.values()))
     return table
@@ -160,9 +172,14 @@ def run(
     settings: SetOption = None,
     at: Annotated[
         list[str] | None,
-        typer.Option(metavar="STEP:NAME=VALUE", help="A change on the way, such as 69:optimizer=deep or 69:teach=B; may be repeated."),
+        typer.Option(
+            metavar="STEP:NAME=VALUE",
+            help="A change on the way, such as 69:optimizer=deep or 69:teach=B; may be repeated.",
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps, instead of at the end of the plan.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many steps, instead of at the end of the plan.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder in which every run is saved.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -170,26 +187,44 @@ def run(
     commands = [read_command(text) for text in at or []]
     experiment = experiment_of(preset, settings or [], optimizer=optimizer, model=model)
     result = {"preset": preset, **run_seeds(experiment, seeds, device=device, out=out, commands=commands, steps=steps)}
-    label = experiment.optimizer + (", hidden levels frozen" if experiment.frozen else "") + (", joint" if experiment.joint else "")
+    label = (
+        experiment.optimizer
+        + (", hidden levels frozen" if experiment.frozen else "")
+        + (", joint" if experiment.joint else "")
+    )
     _print(as_json, result, f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}", {label: result})
     _leave_if_diverged({label: result})
 
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that --out wrote, or a run downloaded from the dashboard.")],
-    html: Annotated[Path | None, typer.Option(help="A page that replays the run in any browser, without a server or network.")] = None,
-    archive: Annotated[Path | None, typer.Option("--zip", help="All of it in one file, as the dashboard takes it back.")] = None,
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A folder that --out wrote, or a run downloaded from the dashboard.")
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="A page that replays the run in any browser, without a server or network.")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option("--zip", help="All of it in one file, as the dashboard takes it back.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="All that happened, as a table.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="The same table for pandas, Polars or DuckDB.")] = None,
 ) -> None:
     """Write a saved run as a page that replays it, as one file or as a table."""
     from nllab import bundle, player
 
-    ways = {html: lambda run: player.page(run).encode(), archive: bundle.pack, csv: bundle.to_csv, parquet: bundle.to_parquet}
+    ways = {
+        html: lambda run: player.page(run).encode(),
+        archive: bundle.pack,
+        csv: bundle.to_csv,
+        parquet: bundle.to_parquet,
+    }
     wanted = {path: make for path, make in ways.items() if path}
     if not wanted:
-        raise SettingError("Nothing to write: name a file, such as --html run.html, --zip run.zip, --csv run.csv or --parquet run.parquet.")
+        raise SettingError(
+            "Nothing to write: name a file, such as --html run.html, --zip run.zip, --csv run.csv or --parquet"
+            " run.parquet."
+        )
     found = bundle.open_run(source)
     for path, make in wanted.items():
         try:
@@ -207,7 +242,9 @@ def compare(
     seeds: SeedsOption = 3,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
-    twins: Annotated[bool, typer.Option(help="Beside every row its twin: the same with all levels but the head frozen.")] = True,
+    twins: Annotated[
+        bool, typer.Option(help="Beside every row its twin: the same with all levels but the head frozen.")
+    ] = True,
     joint: Annotated[bool, typer.Option(help="Beside every row its ceiling: all tasks at once.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -228,7 +265,8 @@ def compare(
         if joint and name in names:
             variants[", joint ceiling"] = {"joint": True}
         own = {
-            suffix: run_seeds(experiment.but(**changes), seeds, device=device, label=name + suffix) for suffix, changes in variants.items()
+            suffix: run_seeds(experiment.but(**changes), seeds, device=device, label=name + suffix)
+            for suffix, changes in variants.items()
         }
         rows |= {name + suffix: result for suffix, result in own.items()}
         twin = own.get(", frozen twin")
@@ -251,14 +289,19 @@ def compare(
 @app.command()
 def sweep(
     preset: PresetArgument,
-    over: Annotated[list[str], typer.Option("--over", metavar="KEY=VALUE/VALUE/...", help="Values of a setting to try; may be repeated.")],
+    over: Annotated[
+        list[str],
+        typer.Option("--over", metavar="KEY=VALUE/VALUE/...", help="Values of a setting to try; may be repeated."),
+    ],
     seeds: SeedsOption = 1,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train every combination of some settings and rank them by average accuracy on validation data."""
-    grid = [[f"{key}={value}" for value in values.split("/")] for key, _, values in (text.partition("=") for text in over)]
+    grid = [
+        [f"{key}={value}" for value in values.split("/")] for key, _, values in (text.partition("=") for text in over)
+    ]
     usual = ["evaluate_on=validation", "evaluate_every=100000", *(settings or [])]
     tried = {" ".join(changes): experiment_of(preset, [*usual, *changes]) for changes in product(*grid)}
     rows = {name: run_seeds(experiment, seeds, device=device, label=name) for name, experiment in tried.items()}
@@ -267,11 +310,15 @@ def sweep(
     if as_json:
         print(json.dumps({"preset": preset, "seeds": seeds, "best": best, "rows": rows}, allow_nan=False))
         return
-    table = Table(title=f"{preset}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first", title_justify="left")
+    table = Table(
+        title=f"{preset}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first", title_justify="left"
+    )
     for heading in ("settings", *SWEPT):
         table.add_column(heading.replace("_", " "))
     for name, row in rows.items():
-        table.add_row(name + (", diverged" if row["diverged"] else ""), *(_cell(row["metrics"][score]) for score in SWEPT))
+        table.add_row(
+            name + (", diverged" if row["diverged"] else ""), *(_cell(row["metrics"][score]) for score in SWEPT)
+        )
     _wide().print(table)
 
 
@@ -286,17 +333,25 @@ def _wide() -> Console:
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="speed, live, retention, formal, recall, names, ablation or optimizers.")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="WHAT", help="speed, live, retention, formal, recall, names, ablation or optimizers."),
+    ],
     device: DeviceOption = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="A small version of the same, under three minutes.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="One row of the table (a language, task, model, optimizer or method); repeat for more.")
+        list[str] | None,
+        typer.Option(help="One row of the table (a language, task, model, optimizer or method); repeat for more."),
     ] = None,
-    text: Annotated[list[Path] | None, typer.Option(help="names: your own text file or folder in place of names; twice or more.")] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="names: your own text file or folder in place of names; twice or more.")
+    ] = None,
     seeds: SeedsOption = 3,
     preset: Annotated[str | None, typer.Option(help="retention: the stream, digits-ab without it.")] = None,
     settings: SetOption = None,
-    tune: Annotated[bool, typer.Option(help="retention: choose settings on validation data; otherwise take the usual ones.")] = True,
+    tune: Annotated[
+        bool, typer.Option(help="retention: choose settings on validation data; otherwise take the usual ones.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="retention: a .json (which can be resumed) or .csv file.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="retention: processes that share the work.")] = 2,
     as_json: JsonOption = False,
@@ -315,7 +370,10 @@ def bench(
 
         result = run_speed(device=device, quick=quick)
         growth = result["growth"]
-        last = f"T times {growth['tokens']:.0f}: time times {growth['time']:.1f}, saved bytes times {growth['saved_bytes']:.1f}"
+        last = (
+            f"T times {growth['tokens']:.0f}: time times {growth['time']:.1f}, saved bytes times"
+            f" {growth['saved_bytes']:.1f}"
+        )
         tables = [*speed_tables(result), last]
     elif what == "live":
         from nllab.bench.live import run_live
@@ -341,7 +399,14 @@ BENCHES = ("speed", "live", "retention", "formal", "recall", "names", "ablation"
 
 
 def _retention(
-    experiment: Experiment, quick: bool, only: Sequence[str], seeds: int, tune: bool, out: Path | None, device: str, jobs: int
+    experiment: Experiment,
+    quick: bool,
+    only: Sequence[str],
+    seeds: int,
+    tune: bool,
+    out: Path | None,
+    device: str,
+    jobs: int,
 ) -> dict[str, Any]:
     """`run_retention` with what the command line says; each finished row is reported to stderr."""
     from nllab.bench.retention import QUICK_OPTIMIZERS, run_retention
@@ -362,12 +427,21 @@ def _retention(
     return run_retention(experiment, seeds=seeds, train=train, out=out, device=device, jobs=jobs, tell=tell, **chosen)
 
 
-def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str], seeds: int) -> tuple[dict[str, Any], list[Table]]:
-    """The benches that train: the result as JSON can hold it, and its tables. One CPU thread; each training is reported to stderr."""
+def _sequences(
+    what: str, quick: bool, only: list[str] | None, texts: list[str], seeds: int
+) -> tuple[dict[str, Any], list[Table]]:
+    """The benches that train: the result as JSON can hold it, and its tables. One CPU thread; each training is reported
+    to stderr."""
     import torch
 
     torch.set_num_threads(1)
-    choice = {"formal": "languages", "recall": "tasks", "names": "models", "ablation": "rows", "optimizers": "optimizers"}[what]
+    choice = {
+        "formal": "languages",
+        "recall": "tasks",
+        "names": "models",
+        "ablation": "rows",
+        "optimizers": "optimizers",
+    }[what]
     chosen: dict[str, Any] = {"quick": quick, "seeds": seeds}
     chosen["report"] = lambda line: errors.print(line, highlight=False, markup=False)
     bench = import_module(f"nllab.bench.{what}")
@@ -380,7 +454,9 @@ def _sequences(what: str, quick: bool, only: list[str] | None, texts: list[str],
     if texts:
         return result, bench.names_tables(result)
     translated = bench.run_translation(**chosen)
-    return {"names": result, "translation": translated}, bench.names_tables(result) + bench.translation_tables(translated)
+    return {"names": result, "translation": translated}, bench.names_tables(result) + bench.translation_tables(
+        translated
+    )
 
 
 def shipped(folder: str) -> Path:
@@ -428,7 +504,16 @@ def dashboard(
     }
     errors.print(f"nllab dashboard on http://127.0.0.1:{port} (Ctrl+C ends it)", highlight=False)
     raise typer.Exit(
-        _call([sys.executable, "-m", "streamlit", "run", str(script), *(f"--{key}={value}" for key, value in options.items())])
+        _call(
+            [
+                sys.executable,
+                "-m",
+                "streamlit",
+                "run",
+                str(script),
+                *(f"--{key}={value}" for key, value in options.items()),
+            ]
+        )
     )
 
 
@@ -461,7 +546,8 @@ def copy_notebooks(folder: Path) -> list[tuple[Path, bool]]:
 
 
 def _call(command: list[str]) -> int:
-    """Become the command where the system can, so that whoever ends this process ends the server; otherwise wait for it."""
+    """Become the command where the system can, so that whoever ends this process ends the server; otherwise wait for
+    it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if os.name == "posix":
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """In-context learning made visible: what a model gets from its context, and what its memory holds after each token.
 
-Pure functions of a model and tokens: they change nothing and draw nothing. A model here has `stream(tokens, state, writes=...)`, as
+Pure functions of a model and tokens: they change nothing and draw nothing. A model here has `stream(tokens, state,
+    writes=...)`, as
 `nllab.LanguageModel` has. Axes: B sequences, T tokens, K keys, V vocabulary.
 """
 
@@ -20,28 +21,36 @@ IGNORE = -100
 
 @torch.no_grad()
 def loss_by_position(model: Any, tokens: Tensor, targets: Tensor, *, writes: bool = True) -> Tensor:
-    """Mean loss, nats, at each position of the context; with writes=False the memories stay as they were before the first token.
+    """Mean loss, nats, at each position of the context; with writes=False the memories stay as they were before the
+    first token.
 
     What falls with the position while writes are on, and does not while they are off, was learned in context.
 
-    Shapes: tokens, targets (B, T), targets IGNORE (-100) where nothing is asked · returns (T,), NaN where no sequence is asked.
-    Source: Behrouz et al. 2025, arXiv 2512.24695, Fig. 10 (perplexity by context length). Differs from paper: by position, not by length.
+    Shapes: tokens, targets (B, T), targets IGNORE (-100) where nothing is asked · returns (T,), NaN where no sequence
+        is asked.
+    Source: Behrouz et al. 2025, arXiv 2512.24695, Fig. 10 (perplexity by context length). Differs from paper: by
+        position, not by length.
     Raises: ShapeError where the shapes differ.
     """
     if tokens.shape != targets.shape:
-        raise ShapeError(f"tokens are {tuple(tokens.shape)} and targets {tuple(targets.shape)}; expected the same shape (B, T).")
+        raise ShapeError(
+            f"tokens are {tuple(tokens.shape)} and targets {tuple(targets.shape)}; expected the same shape (B, T)."
+        )
     scores, _ = model.stream(tokens, writes=writes)
-    losses = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none").view_as(targets)
+    losses = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none").view_as(
+        targets
+    )
     asked = targets != IGNORE
     return torch.where(asked, losses, 0).sum(0) / asked.sum(0)
 
 
 @torch.no_grad()
 def recalled(model: Any, tokens: Tensor, keys: Tensor) -> Tensor:
-    """What the model would answer to each key if it were asked after each token: one sequence is read token by token, and at every point
-    each key is put as a question to a copy of the memory that does not learn from being asked.
+    """What the model would answer to each key if it were asked after each token: one sequence is read token by token,
+    and at every point each key is put as a question to a copy of the memory that does not learn from being asked.
 
-    Shapes: tokens (T,) · keys (K,) tokens to ask with · returns probabilities (T, K, V) of the token that follows the key.
+    Shapes: tokens (T,) · keys (K,) tokens to ask with · returns probabilities (T, K, V) of the token that follows the
+        key.
     """
     asked, state, found = keys.view(-1, 1), None, []
     for token in tokens:
@@ -52,10 +61,12 @@ def recalled(model: Any, tokens: Tensor, keys: Tensor) -> Tensor:
 
 
 class ReadOut(NamedTuple):
-    """What one self-modifying memory holds after each token; all (B, H, T, T), entry [t, i] after token t about token i, NaN for i > t.
+    """What one self-modifying memory holds after each token; all (B, H, T, T), entry [t, i] after token t about token
+    i, NaN for i > t.
 
     agreement: cosine between what the memory reads at key i and the value that was to be stored there.
-    strength: the length of that read over the length of the value: 1 would be all of it, and the paper's rule settles at 1/2.
+    strength: the length of that read over the length of the value: 1 would be all of it, and the paper's rule settles
+        at 1/2.
     """
 
     agreement: Tensor
@@ -64,18 +75,20 @@ class ReadOut(NamedTuple):
 
 @torch.no_grad()
 def stored_keys(layer: SelfModifyingTitans, x: Tensor) -> ReadOut:
-    """Read every key back after every token: which associations the main memory still holds, which it has lost or overwritten.
+    """Read every key back after every token: which associations the main memory still holds, which it has lost or
+    overwritten.
 
-    Key and value i are what the memories, as they stood before token i, make of it: exact for chunk_size 1; inside a larger chunk the layer
-    itself still uses the memories of the chunk's start. Needs linear memories, adaptive keys and values and no convolution.
+    Key and value i are what the memories, as they stood before token i, make of it: exact for chunk_size 1; inside a
+    larger chunk the layer itself still uses the memories of the chunk's start. Needs linear memories, adaptive keys and
+    values and no convolution.
 
     Shapes: x (B, T, D), the layer's input.
     Raises: ShapeError for a layer of another kind.
     """
     if layer.hidden is not None or not {"key", "value"} <= set(layer.adaptive) or layer.conv_window:
         raise ShapeError(
-            f"stored_keys reads linear memories with adaptive keys and values and no convolution; this layer has hidden={layer.hidden}, "
-            f"adaptive={layer.adaptive}, conv_window={layer.conv_window}."
+            "stored_keys reads linear memories with adaptive keys and values and no convolution; this layer has"
+            f" hidden={layer.hidden}, adaptive={layer.adaptive}, conv_window={layer.conv_window}."
         )
     state = layer.start(len(x))
     keys, values, memories = [], [], []

@@ -58,8 +58,14 @@ def check_wholes(**values: object) -> None:
 
 def check_sizes(name: str, values: object, *counts: int) -> None:
     """Whole numbers, 1 or more, as many as one of `counts` (none given: at least one)."""
-    if not isinstance(values, Sequence) or isinstance(values, str) or (len(values) not in counts if counts else not len(values)):
-        raise SettingError(f"{name} is {values!r}; expected {' or '.join(map(str, counts)) or '1 or more'} whole numbers.")
+    if (
+        not isinstance(values, Sequence)
+        or isinstance(values, str)
+        or (len(values) not in counts if counts else not len(values))
+    ):
+        raise SettingError(
+            f"{name} is {values!r}; expected {' or '.join(map(str, counts)) or '1 or more'} whole numbers."
+        )
     for value in values:
         check_whole(f"{name}, here {values!r}, has a part that", value)
 

@@ -15,7 +15,8 @@ from nllab.methods import METHODS
 from nllab.streams import HOME as STREAMS
 from nllab.streams import is_known
 
-# Learning rates a plain optimizer takes where none is given: on digits-ab's task A, validation part, each is the best of a grid (LOG.md).
+# Learning rates a plain optimizer takes where none is given: on digits-ab's task A, validation part, each is the best
+# of a grid (LOG.md).
 LEARNING_RATES = {
     "sgd": 0.01,
     "adam": 1e-3,
@@ -30,8 +31,8 @@ PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
 OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
 
 # What differs from the defaults below, by preset. A preset is named after its stream.
-# Measurements are spaced so that they cost under a tenth of the training time. Images of 28 x 28 hold more than those of 8 x 8; the
-# widths for them were chosen on validation images (LOG.md).
+# Measurements are spaced so that they cost under a tenth of the training time. Images of 28 x 28 hold more than those
+# of 8 x 8; the widths for them were chosen on validation images (LOG.md).
 PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "permuted-digits-5": {"evaluate_every": 25},
     "permuted-digits-50": {"evaluate_every": 270},
@@ -57,28 +58,44 @@ class Experiment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stream: str = Field("digits-ab", description="what is learned, task after task")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="draws the initial weights, the order of samples and what is random in the stream")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="draws the initial weights, the order of samples and what is random in the stream",
+    )
     split: int = Field(0, ge=0, le=2**31 - 1, description="draws the cut between training and test samples")
     evaluate_on: Literal["test", "validation"] = Field(
         "test", description="validation holds out a tenth of the training part and scores on it"
     )
     order: tuple[str, ...] = Field(
-        (), max_length=1000, description="tasks as they are taught in turn, such as B,A,B; empty, as the stream has them"
+        (),
+        max_length=1000,
+        description="tasks as they are taught in turn, such as B,A,B; empty, as the stream has them",
     )
     passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
-    loss: Literal["squared_error", "cross_entropy"] = Field("squared_error", description="the same on both sides of the toggle")
+    loss: Literal["squared_error", "cross_entropy"] = Field(
+        "squared_error", description="the same on both sides of the toggle"
+    )
     outputs: Literal["all", "seen", "batch"] = Field(
-        "all", description="outputs that the loss counts: all, those of the classes seen so far, or those of the batch's classes"
+        "all",
+        description=(
+            "outputs that the loss counts: all, those of the classes seen so far, or those of the batch's classes"
+        ),
     )
     method: str = Field("naive", description="continual-learning method around a plain optimizer")
     method_settings: dict[str, Amount] = Field({}, description="settings of the method, such as strength:100")
-    model: Literal["cms", "hope", "mlp"] = Field("cms", description="cms: memory levels; hope: reads images row by row; mlp: two layers")
+    model: Literal["cms", "hope", "mlp"] = Field(
+        "cms", description="cms: memory levels; hope: reads images row by row; mlp: two layers"
+    )
     front: Literal["dense", "conv"] = Field(
         "dense", description="input level of a cms: all pixels at once, or filters on patches of images"
     )
     filters: int = Field(64, ge=1, le=1024, description="of the input level conv; each answers with 18 features")
-    variant: Literal["sequential", "nested", "independent"] = Field("sequential", description="how a cms joins its memory levels")
+    variant: Literal["sequential", "nested", "independent"] = Field(
+        "sequential", description="how a cms joins its memory levels"
+    )
     dim: int = Field(256, ge=1, le=4096, description="width")
     hidden: int = Field(256, ge=1, le=8192, description="width inside a memory level")
     periods: tuple[Period, ...] = Field(
@@ -90,15 +107,25 @@ class Experiment(BaseModel):
     off_optimizer: str = Field("adam", description="who writes while the deep optimizer is switched off")
     learning_rate: Rate | None = Field(None, description="of the plain optimizer; empty takes its usual one")
     rate: Rate = Field(1.0, description="of the deep optimizer, a factor on the rates of its levels")
-    ridge: float = Field(0.1, gt=0, le=1e6, allow_inf_nan=False, description="resistance of what the deep optimizer has never seen")
-    carry_every: int = Field(16, ge=0, le=100_000, description="steps between two times that the head is told what its features mean now")
-    retention: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write")
-    attention: float = Field(0.0, ge=0, le=1000, allow_inf_nan=False, description="further weight of samples that the model got wrong")
+    ridge: float = Field(
+        0.1, gt=0, le=1e6, allow_inf_nan=False, description="resistance of what the deep optimizer has never seen"
+    )
+    carry_every: int = Field(
+        16, ge=0, le=100_000, description="steps between two times that the head is told what its features mean now"
+    )
+    retention: float = Field(
+        1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write"
+    )
+    attention: float = Field(
+        0.0, ge=0, le=1000, allow_inf_nan=False, description="further weight of samples that the model got wrong"
+    )
     manager: bool = Field(True, description="whether a manager balances stability and plasticity as it sees fit")
     observe: bool = Field(True, description="whether the deep optimizer's memory watches while it is switched off")
     joint: bool = Field(False, description="the ceiling: all tasks at once, mixed")
     frozen: bool = Field(False, description="the twin: every level but the head stays at its initial values")
-    evaluate_every: int = Field(10, ge=1, le=100_000, description="steps between two measurements of the accuracy on every task")
+    evaluate_every: int = Field(
+        10, ge=1, le=100_000, description="steps between two measurements of the accuracy on every task"
+    )
 
     def __init__(self, **settings: Any) -> None:
         strange = [key for key in settings if key not in type(self).model_fields]
@@ -120,7 +147,10 @@ class Experiment(BaseModel):
         if self.off_optimizer not in PLAIN_OPTIMIZERS:
             raise unknown("off_optimizer", self.off_optimizer, PLAIN_OPTIMIZERS)
         if list(self.periods) != sorted(self.periods):
-            raise SettingError(f"periods is {spelled(self.periods)}; memory levels go from fast to slow, so their periods must not fall.")
+            raise SettingError(
+                f"periods is {spelled(self.periods)}; memory levels go from fast to slow, so their periods must not"
+                " fall."
+            )
 
     @property
     def plain(self) -> str:
@@ -137,7 +167,8 @@ class Experiment(BaseModel):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Experiment:
-        """The settings known by this name, changed where asked; "own:PATH_A,PATH_B" is one too. Raises SettingError for other names."""
+        """The settings known by this name, changed where asked; "own:PATH_A,PATH_B" is one too. Raises SettingError for
+        other names."""
         if name not in PRESETS and not is_known(name):
             raise unknown("preset", name, PRESETS)
         return cls(**{"stream": name, **PRESETS.get(name, {}), **changes})
@@ -157,7 +188,13 @@ class Experiment(BaseModel):
 
     def to_query(self) -> str:
         """What differs from the defaults, as the part of an address behind its question mark."""
-        return urlencode({key: spelled(value) for key, value in self.model_dump().items() if value != Experiment.model_fields[key].default})
+        return urlencode(
+            {
+                key: spelled(value)
+                for key, value in self.model_dump().items()
+                if value != Experiment.model_fields[key].default
+            }
+        )
 
     @classmethod
     def from_query(cls, query: str | Mapping[str, str]) -> Experiment:
@@ -176,7 +213,8 @@ def spelled(value: Any) -> str:
 
 
 def read_setting(key: str, text: str) -> Any:
-    """The value that a person means by `key=text`: lists by commas, pairs by colons, nothing for None. The experiment itself checks it."""
+    """The value that a person means by `key=text`: lists by commas, pairs by colons, nothing for None. The experiment
+    itself checks it."""
     if key not in Experiment.model_fields:
         raise unknown("setting", key, Experiment.model_fields)
     if key == "periods":
@@ -199,6 +237,9 @@ def _readable(error: ValidationError) -> str:
             if any(sentence.startswith("periods ") for sentence in sentences):
                 continue  # a part that is wrong makes the whole wrong once more
             came = spelled(came) if isinstance(came, tuple | list) else came
-            wanted = "expected 1 to 8 whole numbers of steps, from 1 to 100,000, the fastest first, with commas between, such as 1, 4, 16"
+            wanted = (
+                "expected 1 to 8 whole numbers of steps, from 1 to 100,000, the fastest first, with commas between,"
+                " such as 1, 4, 16"
+            )
         sentences.append(f"{name} is {shorten(repr(came), 80, placeholder=' …')}: {wanted}.")
     return " ".join(sentences)

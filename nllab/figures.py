@@ -1,11 +1,13 @@
-"""From the rows of a run to Plotly figures, as plain dicts: the live page, notebooks and a replay draw the very same ones. No torch.
+"""From the rows of a run to Plotly figures, as plain dicts: the live page, notebooks and a replay draw the very same
+ones. No torch.
 
 A figure is `empty(...)` plus what the rows add to it, in pieces that can arrive one after another:
     points(name, rows, ...)  what each trace is extended by
     ends(name, rows, ...)    the labels where the curves end now; they replace the last trace, which holds nothing else
     overlay(name, marks)     the part of the layout that tells when a task or a setting changed
-`draw(name, run)` is all of it at once. Colours are those of Okabe and Ito, some darkened until they read on white; every curve also
-has a dash and a label of its own, and no background is painted, so that a figure fits light and dark pages.
+`draw(name, run)` is all of it at once. Colours are those of Okabe and Ito, some darkened until they read on white;
+every curve also has a dash and a label of its own, and no background is painted, so that a figure fits light and dark
+pages.
 """
 
 from __future__ import annotations
@@ -26,33 +28,64 @@ TITLES = {
     "surprise": "Surprise", "novelty": "Novelty", "conflict": "Conflict",
 }  # fmt: skip
 ABOUT = {  # what each view means, for somebody who sees it for the first time
-    "accuracy": "The share of each task's test images that the network gets right, measured every few steps. A curve that falls while "
-    "another task is taught is forgetting. The dotted line is what guessing gives.",
-    "drift": "How far the weights of each level have moved from where they began, relative to their size, on a logarithmic axis. A "
-    "level that writes seldom moves in stairs. An output layer starts at zero, so for it the distance itself is shown.",
-    "raster": "One lane for each level, with its period in steps; one mark for each step at which its weights changed. Marks and "
-    "counts come from the weights themselves, not from a clock. A level collects its gradients between two marks.",
-    "rings": "The same levels as loops inside each other, the fastest innermost. A hand goes round once in a period; when it is at "
-    "the top the level writes what it has collected, and its ring lights up.",
-    "surprise": "How large the error is that reaches each level, on steps on which it wrote and the deep optimizer measured it. It jumps "
-    "when a new task begins and sinks as that is learned.",
-    "novelty": "How new the inputs of each level are to what it remembers: 1 is what its memory holds on average. High novelty with "
-    "high surprise is a new task; high surprise alone is a changed answer, or noise.",
-    "conflict": "The share of the change that a batch asks for which the memory holds back, since earlier inputs use those directions: "
-    "0 lets all of it pass, 1 none.",
-    "matrix": "Each row was measured after an experience (a visit of a task), each column is a task. Read down a column to see a task "
-    "being learned and kept, or lost. Forgetting is how far tasks have fallen from their best; backward transfer is what "
-    "later tasks did to earlier ones; forward transfer is what earlier tasks did for later ones.",
-    "where": "Each matrix of weights, level by level, cut into a coarse grid: the brighter a cell, the further the weights in it "
-    "have moved from where they began, relative to the size of that matrix. Rows are outputs, columns are inputs.",
-    "surface": "What the network would answer at every point of the plane. The dots are test samples, coloured by their true class: "
-    "where a dot and its ground differ, it is misread.",
-    "answers": "Some test images of each task. Above each stands what the network answered when the last experience ended and, "
-    "below that, what it answers now. Brackets mark a wrong answer.",
-    "texts": "Names that the network has never seen. It is given the first letters and writes on by itself, always with the letter it "
-    "finds likeliest: when the last experience ended, and now. Watch the first language take on the spelling of the second.",
-    "log": "The deep optimizer's manager watches surprise, novelty, conflict and drift of every level, and may change a level's "
-    "settings. Each entry says what it saw and what it did. Nothing is here while no manager has decided anything.",
+    "accuracy": (
+        "The share of each task's test images that the network gets right, measured every few steps. A curve that falls"
+        " while another task is taught is forgetting. The dotted line is what guessing gives."
+    ),
+    "drift": (
+        "How far the weights of each level have moved from where they began, relative to their size, on a logarithmic"
+        " axis. A level that writes seldom moves in stairs. An output layer starts at zero, so for it the distance"
+        " itself is shown."
+    ),
+    "raster": (
+        "One lane for each level, with its period in steps; one mark for each step at which its weights changed. Marks"
+        " and counts come from the weights themselves, not from a clock. A level collects its gradients between two"
+        " marks."
+    ),
+    "rings": (
+        "The same levels as loops inside each other, the fastest innermost. A hand goes round once in a period; when it"
+        " is at the top the level writes what it has collected, and its ring lights up."
+    ),
+    "surprise": (
+        "How large the error is that reaches each level, on steps on which it wrote and the deep optimizer measured it."
+        " It jumps when a new task begins and sinks as that is learned."
+    ),
+    "novelty": (
+        "How new the inputs of each level are to what it remembers: 1 is what its memory holds on average. High novelty"
+        " with high surprise is a new task; high surprise alone is a changed answer, or noise."
+    ),
+    "conflict": (
+        "The share of the change that a batch asks for which the memory holds back, since earlier inputs use those"
+        " directions: 0 lets all of it pass, 1 none."
+    ),
+    "matrix": (
+        "Each row was measured after an experience (a visit of a task), each column is a task. Read down a column to"
+        " see a task being learned and kept, or lost. Forgetting is how far tasks have fallen from their best; backward"
+        " transfer is what later tasks did to earlier ones; forward transfer is what earlier tasks did for later ones."
+    ),
+    "where": (
+        "Each matrix of weights, level by level, cut into a coarse grid: the brighter a cell, the further the weights"
+        " in it have moved from where they began, relative to the size of that matrix. Rows are outputs, columns are"
+        " inputs."
+    ),
+    "surface": (
+        "What the network would answer at every point of the plane. The dots are test samples, coloured by their true"
+        " class: where a dot and its ground differ, it is misread."
+    ),
+    "answers": (
+        "Some test images of each task. Above each stands what the network answered when the last experience ended and,"
+        " below that, what it answers now. Brackets mark a wrong answer."
+    ),
+    "texts": (
+        "Names that the network has never seen. It is given the first letters and writes on by itself, always with the"
+        " letter it finds likeliest: when the last experience ended, and now. Watch the first language take on the"
+        " spelling of the second."
+    ),
+    "log": (
+        "The deep optimizer's manager watches surprise, novelty, conflict and drift of every level, and may change a"
+        " level's settings. Each entry says what it saw and what it did. Nothing is here while no manager has decided"
+        " anything."
+    ),
 }
 WRITERS = {  # optimizer -> how a sentence calls it, where not by its name
     "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "dgd": "DGD", "m3": "M3", "muon": "Muon", "deep": "the deep optimizer",
@@ -72,8 +105,11 @@ def lane(level: str, period: int) -> str:
     return f"{level} · every step" if period == 1 else f"{level} · every {period} steps"
 
 
-def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: int | None = None, chance: float | None = None) -> Spec:
-    """The figure before anything has happened: {"data": one trace per task or level, then the labels at their ends, "layout": ...}.
+def empty(
+    name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: int | None = None, chance: float | None = None
+) -> Spec:
+    """The figure before anything has happened: {"data": one trace per task or level, then the labels at their ends,
+    "layout": ...}.
 
     levels: name -> period. steps: how far the axis reaches at first. chance: accuracy of guessing, drawn as a line.
     """
@@ -86,7 +122,9 @@ def empty(name: str, tasks: Sequence[str], levels: Mapping[str, int], *, steps: 
             line |= {"width": 2, "dash": "solid"}
             hover = "step %{x}<extra></extra>"
         mode = "lines+markers" if name in SIGNALS else "lines"
-        data.append({"type": "scatter", "mode": mode, "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover})
+        data.append(
+            {"type": "scatter", "mode": mode, "name": subject, "x": [], "y": [], "line": line, "hovertemplate": hover}
+        )
         if name == "raster":
             data[-1]["meta"] = {"group": 3}  # up and down again: one mark
     data.append(
@@ -154,22 +192,30 @@ def points(name: str, rows: Iterable[Row], tasks: Sequence[str], levels: Mapping
     """What the rows add to each trace but the last: {"x": [...], "y": [...]} per task or level."""
     if name == "accuracy":
         told = [row for row in rows if "accuracy" in row]
-        return [{"x": [row["step"] for row in told], "y": [round(row["accuracy"][task], 4) for row in told]} for task in tasks]
+        return [
+            {"x": [row["step"] for row in told], "y": [round(row["accuracy"][task], 4) for row in told]}
+            for task in tasks
+        ]
     told = [row for row in rows if row["kind"] == "step"]
     if name == "drift":
         return [
-            {"x": [row["step"] for row in told], "y": [_on_log_axis(row["levels"][level]["drift"]) for row in told]} for level in levels
+            {"x": [row["step"] for row in told], "y": [_on_log_axis(row["levels"][level]["drift"]) for row in told]}
+            for level in levels
         ]
     if name in SIGNALS:
         found = [
-            [(row["step"], _rounded(row["levels"][level].get(name))) for row in told if name in row["levels"][level]] for level in levels
+            [(row["step"], _rounded(row["levels"][level].get(name))) for row in told if name in row["levels"][level]]
+            for level in levels
         ]
         return [{"x": [step for step, _ in pairs], "y": [value for _, value in pairs]} for pairs in found]
     traces = []
     for i, level in enumerate(levels):
         wrote = [row["step"] for row in told if row["levels"][level]["wrote"]]
-        # One unbroken line that runs along its lane and up at every write: a gap would cost the browser a path of its own for each.
-        traces.append({"x": [x for step in wrote for x in (step, step, step)], "y": [i + 0.34, i - 0.34, i + 0.34] * len(wrote)})
+        # One unbroken line that runs along its lane and up at every write: a gap would cost the browser a path of its
+        # own for each.
+        traces.append(
+            {"x": [x for step in wrote for x in (step, step, step)], "y": [i + 0.34, i - 0.34, i + 0.34] * len(wrote)}
+        )
     return traces
 
 
@@ -197,16 +243,27 @@ def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[s
             told = [value for value in values if value is not None] or [0.0]
             text = [f" {name}" if drift else "" for name, drift in zip(levels, drifts, strict=True)]
             apart = _apart(values, max(0.16, 0.09 * (max(told) - min(told) + 1.2)))
-            return {"x": [row["step"]] * len(found), "y": [y if y is None else float(f"{10**y:.4g}") for y in apart], "text": text}
+            return {
+                "x": [row["step"]] * len(found),
+                "y": [y if y is None else float(f"{10**y:.4g}") for y in apart],
+                "text": text,
+            }
     return None
 
 
 def _signal_ends(name: str, rows: Sequence[Row], levels: Mapping[str, int]) -> dict[str, list]:
-    """The name of each level at its last value among the rows, which should reach back far enough for slow levels to be among them."""
+    """The name of each level at its last value among the rows, which should reach back far enough for slow levels to be
+    among them."""
     last = {level: (row["step"], _rounded(row["levels"][level][name])) for row in rows if row["kind"] == "step"
             for level in levels if name in row["levels"][level]}  # fmt: skip
     values = [last.get(level, (0, None))[1] for level in levels]
-    told = [level[name] for row in rows if row["kind"] == "step" for level in row["levels"].values() if level.get(name) is not None]
+    told = [
+        level[name]
+        for row in rows
+        if row["kind"] == "step"
+        for level in row["levels"].values()
+        if level.get(name) is not None
+    ]
     reach = 1.0 if name == "conflict" else max(told, default=1.0)
     text = ["" if value is None else f" {level}" for level, value in zip(levels, values, strict=True)]
     step = max(step for step, _ in last.values())
@@ -224,7 +281,8 @@ def _on_log_axis(value: float | None) -> float | None:
 
 
 def _apart(values: Sequence[float | None], gap: float) -> list[Any]:
-    """The values moved as little as it takes to lie at least `gap` apart, their order kept; None where there is none."""
+    """The values moved as little as it takes to lie at least `gap` apart, their order kept; None where there is
+    none."""
     told = {i: value for i, value in enumerate(values) if value is not None}
     order = sorted(told, key=lambda i: told[i])
     moved = dict(told)
@@ -235,7 +293,8 @@ def _apart(values: Sequence[float | None], gap: float) -> list[Any]:
 
 
 def marks(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """What changed and when: {step, kind: "switch" | "command" | "end", text}, in order. A taught task shows as the switch it brings."""
+    """What changed and when: {step, kind: "switch" | "command" | "end", text}, in order. A taught task shows as the
+    switch it brings."""
     found = []
     for row in rows:
         if row["kind"] == "switch":
@@ -253,7 +312,9 @@ def _asked(name: str, value: Any) -> str:
     return lane(*value) if name == "period" else f"{name.replace('_', ' ')} {value:g}"
 
 
-def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | None = None, joint: float | None = None) -> Spec:
+def overlay(
+    name: str, found: Iterable[Mapping[str, Any]], *, chance: float | None = None, joint: float | None = None
+) -> Spec:
     """The layout's shapes and annotations for these marks: a line each and, on the accuracy figure, its text.
 
     chance, joint: accuracy of guessing, and of a network that was taught all tasks at once, drawn as lines.
@@ -275,7 +336,15 @@ def overlay(name: str, found: Iterable[Mapping[str, Any]], *, chance: float | No
         is_switch = mark["kind"] == "switch"
         dash = "solid" if is_switch else "dot"
         shapes.append(
-            {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": INK, "width": 1, "dash": dash}}
+            {
+                "type": "line",
+                "x0": x,
+                "x1": x,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "line": {"color": INK, "width": 1, "dash": dash},
+            }
         )
         text = mark["text"] if is_switch else "<br>".join(together.pop(mark["step"], []))
         if name == "accuracy" and text and not (crowded and is_switch):
@@ -294,13 +363,19 @@ def _level_line(value: float) -> Spec:
 
 
 def _level_label(value: float, text: str) -> Spec:
-    """To the right of the axes for chance; what lies high would collide there with the labels of the curves, and stands inside."""
-    right = {"x": 1, "xanchor": "left", "yanchor": "middle"} if value < 0.5 else {"x": 0.995, "xanchor": "right", "yanchor": "bottom"}
+    """To the right of the axes for chance; what lies high would collide there with the labels of the curves, and stands
+    inside."""
+    right = (
+        {"x": 1, "xanchor": "left", "yanchor": "middle"}
+        if value < 0.5
+        else {"x": 0.995, "xanchor": "right", "yanchor": "bottom"}
+    )
     return {"xref": "paper", "y": value, "text": f" {text}", "showarrow": False, "font": {"size": 11}, **right}
 
 
 def thin(rows: Sequence[Row], limit: int) -> list[Row]:
-    """At most about `limit` step rows that stand for all of them: a level that wrote in a left-out step is told in the next kept one.
+    """At most about `limit` step rows that stand for all of them: a level that wrote in a left-out step is told in the
+    next kept one.
 
     Rows of other kinds and steps with accuracies all stay.
     """
@@ -316,7 +391,9 @@ def thin(rows: Sequence[Row], limit: int) -> list[Row]:
         passed += 1
         wrote |= {name for name, level in row["levels"].items() if level["wrote"]}
         if "accuracy" in row or passed % stride == 0 or row is rows[-1]:
-            kept.append({**row, "levels": {name: {**level, "wrote": name in wrote} for name, level in row["levels"].items()}})
+            kept.append(
+                {**row, "levels": {name: {**level, "wrote": name in wrote} for name, level in row["levels"].items()}}
+            )
             wrote = set()
     return kept
 
@@ -363,7 +440,12 @@ def still(name: str, run: Run, end: int | None = None) -> Spec | None:
 def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **layout: Any) -> Spec:
     head = {"text": f'{title}<br><span style="font-size:12px">{sub}</span>' if sub else title, "font": {"size": 14}}
     place = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16 if sub else 4}}
-    plain = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": INK, "size": 12}, "showlegend": False}
+    plain = {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": INK, "size": 12},
+        "showlegend": False,
+    }
     axis = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
     axes = {"xaxis": axis | layout.pop("xaxis", {}), "yaxis": axis | layout.pop("yaxis", {})}
     margin = {"l": 64, "r": 12, "t": 56, "b": 36}
@@ -377,7 +459,12 @@ def _matrix(run: Run) -> Spec:
     told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
     sub = " · ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in told if value is not None)
     cells = matrix.round(3).tolist()
-    heat = {"type": "heatmap", "z": cells, "x": list(run.tasks), "y": [f"{i} · {task}" for i, task in enumerate(visits, start=1)]}
+    heat = {
+        "type": "heatmap",
+        "z": cells,
+        "x": list(run.tasks),
+        "y": [f"{i} · {task}" for i, task in enumerate(visits, start=1)],
+    }
     heat |= {"zmin": 0, "zmax": 1, "colorscale": "Cividis", "showscale": False, "xgap": 2, "ygap": 2}
     heat["hovertemplate"] = "task %{x} after experience %{y}: %{z:.3f}<extra></extra>"
     if matrix.size <= MOST_LABELS**2:
@@ -404,11 +491,29 @@ def _where(row: Row) -> Spec:
             flat = [value for line in grid for value in line]
             table.append([level, k + 1, round(sum(flat) / len(flat), 4), max(flat)])
     shades = [[None if v is None else math.log10(max(v, SMALLEST_DRIFT)) for v in line] for line in cells]
-    heat = {"type": "heatmap", "z": shades, "customdata": cells, "zmin": math.log10(SMALLEST_DRIFT), "zmax": 0.5, "colorscale": "Cividis"}
-    ticks = {"tickvals": [-4, -3, -2, -1, 0], "ticktext": ["0.0001", "0.001", "0.01", "0.1", "1"], "thickness": 10, "outlinewidth": 0}
+    heat = {
+        "type": "heatmap",
+        "z": shades,
+        "customdata": cells,
+        "zmin": math.log10(SMALLEST_DRIFT),
+        "zmax": 0.5,
+        "colorscale": "Cividis",
+    }
+    ticks = {
+        "tickvals": [-4, -3, -2, -1, 0],
+        "ticktext": ["0.0001", "0.001", "0.01", "0.1", "1"],
+        "thickness": 10,
+        "outlinewidth": 0,
+    }
     heat |= {"colorbar": ticks, "hoverongaps": False, "hovertemplate": "moved %{customdata:.2g}<extra></extra>"}
-    y = {"autorange": "reversed", "tickvals": [i * high + (high - 2) / 2 for i in range(len(levels))], "ticktext": list(levels)}
-    return _picture("Where the weights moved", f"step {row['step']}", [heat], table, yaxis=y, xaxis={"showticklabels": False})
+    y = {
+        "autorange": "reversed",
+        "tickvals": [i * high + (high - 2) / 2 for i in range(len(levels))],
+        "ticktext": list(levels),
+    }
+    return _picture(
+        "Where the weights moved", f"step {row['step']}", [heat], table, yaxis=y, xaxis={"showticklabels": False}
+    )
 
 
 def _surface(row: Row, samples: Row) -> Spec:
@@ -416,12 +521,28 @@ def _surface(row: Row, samples: Row) -> Spec:
     ground = [[int(c, 16) for c in line] for line in row["classes"]]
     size, classes = len(ground), len(TASK_COLOURS)
     bands = [[(i + k) / classes, colour] for i, colour in enumerate(TASK_COLOURS) for k in (0, 1)]
-    heat = {"type": "heatmap", "z": ground, "zmin": -0.5, "zmax": classes - 0.5, "colorscale": bands, "opacity": 0.35, "showscale": False}
+    heat = {
+        "type": "heatmap",
+        "z": ground,
+        "zmin": -0.5,
+        "zmax": classes - 0.5,
+        "colorscale": bands,
+        "opacity": 0.35,
+        "showscale": False,
+    }
     heat |= {"x0": left, "dx": (right - left) / (size - 1), "y0": bottom, "dy": (top - bottom) / (size - 1)}
     heat["hovertemplate"] = "answer: class %{z}<extra></extra>"
-    points = [(*xy, label) for task in samples["tasks"].values() for xy, label in zip(task["points"], task["labels"], strict=True)]
+    points = [
+        (*xy, label)
+        for task in samples["tasks"].values()
+        for xy, label in zip(task["points"], task["labels"], strict=True)
+    ]
     x, y, labels = zip(*points, strict=True) if points else ((), (), ())
-    marks = {"size": 6, "color": [TASK_COLOURS[label % classes] for label in labels], "symbol": [label % 4 for label in labels]}
+    marks = {
+        "size": 6,
+        "color": [TASK_COLOURS[label % classes] for label in labels],
+        "symbol": [label % 4 for label in labels],
+    }
     marks["line"] = {"width": 0.6, "color": INK}
     dots = {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "marker": marks}
     dots["text"] = [f"class {label}" for label in labels]
@@ -432,7 +553,8 @@ def _surface(row: Row, samples: Row) -> Spec:
 
 
 def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
-    """The images next to each other, a line for each task; above each what is read in it, and what was when the last experience ended."""
+    """The images next to each other, a line for each task; above each what is read in it, and what was when the last
+    experience ended."""
     if "shape" not in samples or not samples["shape"]:
         return None
     before = _before(row, rows)
@@ -453,27 +575,53 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
             told = str(now) if now == label else f"<b>({now})</b>"
             if then is not None:
                 told = (str(then) if then == label else f"({then})") + f"<br>{told}"
-            place = {"x": k * wide + width / 2 - 0.5, "y": i * tall + above - 0.5, "yanchor": "bottom", "showarrow": False}
+            place = {
+                "x": k * wide + width / 2 - 0.5,
+                "y": i * tall + above - 0.5,
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
             notes.append({**place, "text": told, "font": {"size": 11}})
             table.append([name, k + 1, label, "–" if then is None else then, now])
             wrong += now != label
-    heat = {"type": "heatmap", "z": cells, "colorscale": "Greys", "reversescale": True, "showscale": False, "hoverinfo": "skip"}
+    heat = {
+        "type": "heatmap",
+        "z": cells,
+        "colorscale": "Greys",
+        "reversescale": True,
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
     lines = [i * tall + above + height // 2 for i in range(len(samples["tasks"]))]
     y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples["tasks"]]}
-    sub = f"step {row['step']}: {wrong} of {len(notes)} wrong" + (f"; above each, step {before['step']} and now" if before else "")
+    sub = f"step {row['step']}: {wrong} of {len(notes)} wrong" + (
+        f"; above each, step {before['step']} and now" if before else ""
+    )
     size = 92 + 72 * len(lines)
     hidden = {"showticklabels": False}
-    return _picture("What it reads in some test images", sub, [heat], table, xaxis=hidden, yaxis=y_axis, annotations=notes, height=size)
+    return _picture(
+        "What it reads in some test images",
+        sub,
+        [heat],
+        table,
+        xaxis=hidden,
+        yaxis=y_axis,
+        annotations=notes,
+        height=size,
+    )
 
 
 def _before(row: Row, rows: Sequence[Row]) -> Row | None:
     """The row of the same kind when the last experience ended before this one."""
     past = [other["step"] for other in rows if other["kind"] == "experience" and other["step"] < row["step"]]
-    return next((other for other in reversed(rows) if other["kind"] == row["kind"] and past and other["step"] == past[-1]), None)
+    return next(
+        (other for other in reversed(rows) if other["kind"] == row["kind"] and past and other["step"] == past[-1]), None
+    )
 
 
 def _texts(row: Row, samples: Row, rows: Sequence[Row]) -> Spec:
-    """Unseen names as they are, a line each, and what the network makes of their first letters: at the last experience's end, and now."""
+    """Unseen names as they are, a line each, and what the network makes of their first letters: at the last
+    experience's end, and now."""
     before, given = _before(row, rows), samples["given"]
     columns = ["the name", *([f"step {before['step']}"] if before else []), "now"]
     notes: list[Spec] = [_cell(f"<i>{text}</i>", k, len(columns), 0) for k, text in enumerate(columns)]
@@ -487,15 +635,31 @@ def _texts(row: Row, samples: Row, rows: Sequence[Row]) -> Spec:
             right += told[-1] == whole
             line = len(table)
             table.append([name, *told])
-            notes += [_cell(_written(text, given, text == whole and i > 0), i, len(columns), line) for i, text in enumerate(told)]
+            notes += [
+                _cell(_written(text, given, text == whole and i > 0), i, len(columns), line)
+                for i, text in enumerate(told)
+            ]
     y = {"range": [len(table) - 0.5, -0.6], "tickvals": places, "ticktext": labels}
     sub = f"step {row['step']}: {right} of {len(table) - 1} as they are spelled; in bold the letters it was given"
-    shape = {"xaxis": {"range": [0, 1], "showticklabels": False}, "yaxis": y, "annotations": notes, "height": 80 + 20 * len(table)}
+    shape = {
+        "xaxis": {"range": [0, 1], "showticklabels": False},
+        "yaxis": y,
+        "annotations": notes,
+        "height": 80 + 20 * len(table),
+    }
     return _picture("How it goes on with names it has never seen", sub, [], table, **shape)
 
 
 def _cell(text: str, column: int, columns: int, line: int) -> Spec:
-    return {"x": column / columns, "y": line, "xanchor": "left", "text": text, "showarrow": False, "font": {"size": 11}, "align": "left"}
+    return {
+        "x": column / columns,
+        "y": line,
+        "xanchor": "left",
+        "text": text,
+        "showarrow": False,
+        "font": {"size": 11},
+        "align": "left",
+    }
 
 
 def _written(text: str, given: int, right: bool) -> str:
@@ -517,7 +681,13 @@ def multiples(name: str, runs: Mapping[str, Run]) -> Spec:
         traces = spec["data"] if name == "accuracy" else spec["data"][:-1]
         data += [{**trace, "xaxis": f"x{number}", "yaxis": f"y{number}"} for trace in traces]
         if not layout:
-            layout = {**spec["layout"], "shapes": [], "annotations": [], "margin": {"l": 44, "r": 16, "t": 62, "b": 40}, "height": 280}
+            layout = {
+                **spec["layout"],
+                "shapes": [],
+                "annotations": [],
+                "margin": {"l": 44, "r": 16, "t": 62, "b": 40},
+                "height": 280,
+            }
         x = {
             **spec["layout"]["xaxis"],
             "range": [0, reach],
@@ -549,7 +719,10 @@ def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
     switch = rows[switch_at]
     command = next((row for row in reversed(rows) if row["kind"] == "command" and row["name"] != "teach"), None)
     if command and command["step"] > switch["step"]:
-        return f"{_obeyed(command['name'], command['value'])} at step {command['step']}; {_standing(now['accuracy'], tasks)}."
+        return (
+            f"{_obeyed(command['name'], command['value'])} at step {command['step']};"
+            f" {_standing(now['accuracy'], tasks)}."
+        )
     before = next((rows[i] for i in range(switch_at, -1, -1) if "accuracy" in rows[i]), now)
     taught, ago = switch["task"], steps - switch["step"] + 1
     since = f"{ago} {'step' if ago == 1 else 'steps'}"
@@ -588,7 +761,10 @@ def contrast(runs: Sequence[Run]) -> str:
     over = len({run.steps for run in runs}) == 1 and all(run.of_kind("end") for run in (whole, twin) if run)
     if over and whole and twin.experiment == whole.experiment.but(frozen=True):
         gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
-        text += f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this seed."
+        text += (
+            f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this"
+            " seed."
+        )
     return text
 
 
@@ -597,7 +773,11 @@ def kind_of(run: Run) -> str:
     last = next((row for row in reversed(run.rows) if row["kind"] == "step"), None)
     writer = last["optimizer"] if last else run.experiment.optimizer
     name = WRITERS.get(writer, writer)
-    return "in the frozen twin" + ("" if writer == "deep" else f" with {name}") if run.experiment.frozen else f"with {name}"
+    return (
+        "in the frozen twin" + ("" if writer == "deep" else f" with {name}")
+        if run.experiment.frozen
+        else f"with {name}"
+    )
 
 
 def _moved(task: str, before: Row, now: Row) -> str:
@@ -617,7 +797,11 @@ def _listed(parts: Sequence[str]) -> str:
 
 def _obeyed(name: str, value: Any) -> str:
     if name == "optimizer":
-        return "The deep optimizer was switched on" if value == "deep" else f"The deep optimizer was switched off and {value} took over"
+        return (
+            "The deep optimizer was switched on"
+            if value == "deep"
+            else f"The deep optimizer was switched off and {value} took over"
+        )
     if name == "period":
         return f"The period of the level {value[0]} became {value[1]}"
     return f"The {name.replace('_', ' ')} became {value:g}"

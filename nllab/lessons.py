@@ -1,4 +1,5 @@
-"""What the notebooks need beside the lab itself: a still picture of a figure, and a check of a reader's answer. No torch."""
+"""What the notebooks need beside the lab itself: a still picture of a figure, and a check of a reader's answer. No
+torch."""
 
 from __future__ import annotations
 
@@ -26,7 +27,14 @@ def still(name: str, run: Run, axes: Axes, *, title: str | None = None) -> None:
     *curves, ends = spec["data"]
     for curve in curves:
         x, y = ([float("nan") if v is None else v for v in curve[axis]] for axis in ("x", "y"))
-        axes.plot(x, y, color=curve["line"]["color"], linestyle=_DASHES[curve["line"]["dash"]], linewidth=1.8, label=curve["name"])
+        axes.plot(
+            x,
+            y,
+            color=curve["line"]["color"],
+            linestyle=_DASHES[curve["line"]["dash"]],
+            linewidth=1.8,
+            label=curve["name"],
+        )
     for x, y, text, colour in zip(ends["x"], ends["y"], ends["text"], ends["textfont"]["color"], strict=False):
         axes.annotate(text, (x, y), color=colour, va="center", annotation_clip=False)
     for shape in layout["shapes"]:

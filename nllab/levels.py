@@ -1,9 +1,10 @@
 """Levels: groups of parameters that learn at different speeds, and the schedule that says which of them write when.
 
-One clock, counted in *steps* (one step = one batch of a stream, counted from 1). A level of period p collects the sum of its
-gradients and writes after every step i with i % p == 0; in between it stays bit-identical, and the forward pass never looks at
-the clock (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-71). Levels are ordered from fast to slow; "higher" and "lower" are
-never used, since the paper uses them both ways. Plain Python: a level knows modules by name only.
+One clock, counted in *steps* (one step = one batch of a stream, counted from 1). A level of period p collects the sum
+of its gradients and writes after every step i with i % p == 0; in between it stays bit-identical, and the forward pass
+never looks at the clock (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-71). Levels are ordered from fast to slow;
+"higher" and "lower" are never used, since the paper uses them both ways. Plain Python: a level knows modules by name
+only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from nllab.errors import SettingError, unknown
 def check_period(name: str, period: object) -> int:
     if isinstance(period, bool) or not isinstance(period, int) or period < 1:
         raise SettingError(
-            f"Level {name!r} has period {period!r}; a period is a whole number of steps, 1 or more (1 writes at every step)."
+            f"Level {name!r} has period {period!r}; a period is a whole number of steps, 1 or more (1 writes at every"
+            " step)."
         )
     return period
 
@@ -28,11 +30,13 @@ class Level:
     """A group of modules with its own update period.
 
     name: how the level is called on every axis and in every event.
-    modules: patterns of module or parameter names (`fnmatch`: "blocks.0.*", "head"); a name also matches everything below it.
+    modules: patterns of module or parameter names (`fnmatch`: "blocks.0.*", "head"); a name also matches everything
+        below it.
     period: steps between two writes, at least 1.
     rate, retention, ridge: what `DeepOptimizer` uses for this level; None takes the optimizer's own.
 
-    Raises SettingError for an empty name, no patterns, a period below 1, a negative rate, a retention outside [0, 1], a ridge not above 0.
+    Raises SettingError for an empty name, no patterns, a period below 1, a negative rate, a retention outside [0, 1], a
+    ridge not above 0.
     """
 
     name: str
@@ -49,12 +53,16 @@ class Level:
         if not self.name:
             raise SettingError("A level needs a name that is not empty.")
         if not self.modules:
-            raise SettingError(f"Level {self.name!r} names no module; give at least one pattern such as 'blocks.0.*' or '*'.")
+            raise SettingError(
+                f"Level {self.name!r} names no module; give at least one pattern such as 'blocks.0.*' or '*'."
+            )
         check_period(self.name, self.period)
         if self.rate is not None and not 0 <= self.rate < float("inf"):
             raise SettingError(f"Level {self.name!r} has rate {self.rate!r}; a rate is a finite number, 0 or more.")
         if self.retention is not None and not 0 <= self.retention <= 1:
-            raise SettingError(f"Level {self.name!r} has retention {self.retention!r}; it lies in [0, 1], and 1 keeps everything.")
+            raise SettingError(
+                f"Level {self.name!r} has retention {self.retention!r}; it lies in [0, 1], and 1 keeps everything."
+            )
         if self.ridge is not None and not 0 < self.ridge < float("inf"):
             raise SettingError(f"Level {self.name!r} has ridge {self.ridge!r}; a ridge is a finite number above 0.")
 
@@ -67,7 +75,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When each level writes: after step i (counted from 1) if i is a multiple of its period. Nothing is written at step 0."""
+    """When each level writes: after step i (counted from 1) if i is a multiple of its period. Nothing is written at
+    step 0."""
 
     periods: Mapping[str, int] = field(default_factory=dict)
 
@@ -87,7 +96,8 @@ class Schedule:
         return list(range(self.periods[level], steps + 1, self.periods[level]))
 
     def with_period(self, level: str, period: int) -> Schedule:
-        """The schedule in which `level` has another period; gradients already collected are kept and written at its next turn."""
+        """The schedule in which `level` has another period; gradients already collected are kept and written at its
+        next turn."""
         if level not in self.periods:
             raise unknown("level", level, self.periods)
         return replace(self, periods={**self.periods, level: check_period(level, period)})
@@ -96,7 +106,8 @@ class Schedule:
 def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Which parameters each level holds; where several levels match, the first takes it.
 
-    Raises SettingError if two levels share a name, if a level holds no parameter, or if a parameter belongs to no level.
+    Raises SettingError if two levels share a name, if a level holds no parameter, or if a parameter belongs to no
+    level.
     """
     names = [level.name for level in levels]
     if len(set(names)) != len(names):
@@ -111,5 +122,7 @@ def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tupl
     for level in levels:
         if not held[level.name]:
             patterns = ", ".join(level.modules)
-            raise SettingError(f"Level {level.name!r} ({patterns}) holds no parameter of its own. Parameters: {', '.join(parameters)}.")
+            raise SettingError(
+                f"Level {level.name!r} ({patterns}) holds no parameter of its own. Parameters: {', '.join(parameters)}."
+            )
     return {name: tuple(found) for name, found in held.items()}

@@ -33,7 +33,8 @@ POLL_SECONDS = 0.005  # how often a run that waits for others looks again
 
 
 class Turns:
-    """Who may train now: at most `limit` parties, the others in line. Who has trained for `seconds` while others wait goes to its end.
+    """Who may train now: at most `limit` parties, the others in line. Who has trained for `seconds` while others wait
+    goes to its end.
 
     A party is one run, or several that train beside each other.
     """
@@ -67,13 +68,16 @@ class Turns:
 class LiveRun:
     """One training that can be watched and steered while it goes on.
 
-    speed: steps per second, or None for as fast as the machine allows. turns: whom to ask before training; None, nobody.
+    speed: steps per second, or None for as fast as the machine allows. turns: whom to ask before training; None,
+        nobody.
     Every method returns at once; commands are checked at once (SettingError) and take effect at the next step.
-    `agenda` holds commands to be given at their steps, from every start. A run keeps checkpoints as it goes; `rewind` returns
-    to one, and what follows is again a run that replays exactly.
+    `agenda` holds commands to be given at their steps, from every start. A run keeps checkpoints as it goes; `rewind`
+    returns to one, and what follows is again a run that replays exactly.
     """
 
-    def __init__(self, experiment: Experiment, *, speed: float | None = None, id: str | None = None, turns: Turns | None = None) -> None:
+    def __init__(
+        self, experiment: Experiment, *, speed: float | None = None, id: str | None = None, turns: Turns | None = None
+    ) -> None:
         self.id = self.party = id or secrets.token_urlsafe(12)
         self.turns = turns
         self.company: tuple[LiveRun, ...] = ()  # runs that it trains beside: none gets ahead of another
@@ -103,7 +107,9 @@ class LiveRun:
             self.experiment, self.trainer, self.run = experiment, trainer, run
             self._ring: deque[Row] = deque(maxlen=RING)
             self._told = 0
-            self.checkpoints: dict[int, tuple[dict[str, Any], int, int]] = {}  # step -> (what the trainer was, rows there were, bytes)
+            self.checkpoints: dict[
+                int, tuple[dict[str, Any], int, int]
+            ] = {}  # step -> (what the trainer was, rows there were, bytes)
             self.generation = getattr(self, "generation", -1) + 1
             self.error = self.notice = None
             self._was_above, self._was_below = False, True
@@ -148,7 +154,8 @@ class LiveRun:
             self._wake.notify()
 
     def write(self, level: str) -> None:
-        """Take steps up to the next one at which this level writes, then stand still. Raises SettingError for an unknown level."""
+        """Take steps up to the next one at which this level writes, then stand still. Raises SettingError for an
+        unknown level."""
         if level not in self.run.levels:
             raise unknown("level", level, self.run.levels)
         with self._wake:
@@ -156,8 +163,11 @@ class LiveRun:
             self._awaited, self.notice = level, None
             self._wake.notify()
 
-    def stop_when(self, *, at: int | None = None, below: tuple[str, float] | None = None, above: float | None = None) -> None:
-        """Stand still by itself after step `at`, when the accuracy on a task, below = (task, accuracy), falls below a value, or when the
+    def stop_when(
+        self, *, at: int | None = None, below: tuple[str, float] | None = None, above: float | None = None
+    ) -> None:
+        """Stand still by itself after step `at`, when the accuracy on a task, below = (task, accuracy), falls below a
+        value, or when the
         task being taught has been learned: its accuracy reaches `above`.
 
         Raises SettingError for a step below 1, an accuracy outside [0, 1] or a task that the stream has not.
@@ -176,7 +186,9 @@ class LiveRun:
 
     def set_speed(self, speed: float | None) -> None:
         if speed is not None and not 0 < speed < float("inf"):
-            raise SettingError(f"speed is {speed!r}; it must be a number of steps per second above 0, or None for unlimited.")
+            raise SettingError(
+                f"speed is {speed!r}; it must be a number of steps per second above 0, or None for unlimited."
+            )
         self.speed = None if speed is None or speed >= FASTEST else float(speed)
 
     def command(self, name: str, value: Any) -> None:
@@ -184,11 +196,13 @@ class LiveRun:
         self._inbox.append((name, self.trainer.check(name, value)))
 
     def reset(self, experiment: Experiment | None = None) -> None:
-        """Start anew, paused, with the same experiment or another; if that one cannot be built, the run goes on as it was."""
+        """Start anew, paused, with the same experiment or another; if that one cannot be built, the run goes on as it
+        was."""
         self._begin_anew("reset", Trainer(experiment or self.experiment))
 
     def rewind(self, step: int) -> None:
-        """Return, paused, to the checkpoint at this step; what came after it is undone. Raises SettingError where there is none."""
+        """Return, paused, to the checkpoint at this step; what came after it is undone. Raises SettingError where there
+        is none."""
         if step not in self.checkpoints:
             kept = ", ".join(map(str, sorted(self.checkpoints))) or "none yet"
             raise SettingError(f"There is no checkpoint at step {step!r} to go back to. There are: {kept}.")
@@ -202,7 +216,8 @@ class LiveRun:
             self._wake.notify()
 
     def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Row]]:
-        """(new cursor, rows told since `cursor`); after a reset, or to a newcomer, as many of the last rows as are kept."""
+        """(new cursor, rows told since `cursor`); after a reset, or to a newcomer, as many of the last rows as are
+        kept."""
         with self._telling:
             ring, told = list(self._ring), self._told
             if generation is not None and generation != self.generation:
@@ -262,7 +277,10 @@ class LiveRun:
                 self._fail(f"The training stopped with {type(error).__name__}: {error}. Reset starts it anew.")
             if self._playing and self.speed:
                 with self._wake:
-                    self._wake.wait_for(lambda: self._closed or not self._playing, max(0.0, 1 / self.speed - (time.monotonic() - started)))
+                    self._wake.wait_for(
+                        lambda: self._closed or not self._playing,
+                        max(0.0, 1 / self.speed - (time.monotonic() - started)),
+                    )
         self._give_turn_away()
 
     @property
@@ -298,7 +316,9 @@ class LiveRun:
                 self.trainer.command(name, value)
         if self.trainer.done or self.trainer.steps >= MAX_STEPS:
             if not self.trainer.done:
-                self.error = f"This run has taken {MAX_STEPS} steps, which is as many as a live run keeps. Reset starts it anew."
+                self.error = (
+                    f"This run has taken {MAX_STEPS} steps, which is as many as a live run keeps. Reset starts it anew."
+                )
             self.pause()
             return
         alone = self._single and not self._playing
@@ -397,9 +417,11 @@ def _trim() -> None:
 
 
 class LiveRuns:
-    """The live runs of one server. A run that nobody watches is paused, later freed; whoever returns in between picks it up.
+    """The live runs of one server. A run that nobody watches is paused, later freed; whoever returns in between picks
+    it up.
 
-    pause_after, free_after: seconds without `seen`; limit: how many runs may be kept at once; training: how many may train at once, the
+    pause_after, free_after: seconds without `seen`; limit: how many runs may be kept at once; training: how many may
+        train at once, the
     others wait in line; checkpoint_bytes: how much all checkpoints may take together.
     """
 
@@ -425,7 +447,9 @@ class LiveRuns:
     def open(self, experiment: Experiment, *, speed: float | None = None) -> LiveRun:
         """A new run, paused. Raises SettingError if as many as the limit are kept already."""
         self._refuse_beyond_limit()
-        run = LiveRun(experiment, speed=speed, turns=self.turns)  # before the lock, which every watcher takes many times a second
+        run = LiveRun(
+            experiment, speed=speed, turns=self.turns
+        )  # before the lock, which every watcher takes many times a second
         with self._lock:
             try:
                 self._refuse_beyond_limit()
@@ -455,7 +479,10 @@ class LiveRuns:
 
     def _refuse_beyond_limit(self) -> None:
         if len(self._runs) >= self.limit:
-            raise SettingError(f"{self.limit} runs are open on this server, which is its limit. Close a tab and try again in two minutes.")
+            raise SettingError(
+                f"{self.limit} runs are open on this server, which is its limit. Close a tab and try again in two"
+                " minutes."
+            )
 
     def get(self, id: str | None) -> LiveRun | None:
         return self._runs.get(id) if id else None

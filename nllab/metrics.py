@@ -1,8 +1,9 @@
 """What a stream is scored by: pure functions of the accuracy matrix, one definition each. No torch.
 
-accuracy_matrix[i, j] = accuracy on task j after experience i (0-1; rows are time, columns tasks; NaN where nothing was measured).
-visits[i] = the task that experience i taught, so that A -> B -> A is visits (0, 1, 0). A task counts from its first visit.
-Everything returns NaN where it is undefined (backward transfer of a single task, forward transfer without an untrained row).
+accuracy_matrix[i, j] = accuracy on task j after experience i (0-1; rows are time, columns tasks; NaN where nothing was
+measured). visits[i] = the task that experience i taught, so that A -> B -> A is visits (0, 1, 0). A task counts from
+its first visit. Everything returns NaN where it is undefined (backward transfer of a single task, forward transfer
+without an untrained row).
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from nllab.errors import ShapeError
 def _checked(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> np.ndarray:
     matrix = np.asarray(accuracy_matrix, dtype=float)
     if matrix.ndim != 2 or len(matrix) == 0:
-        raise ShapeError(f"accuracy_matrix has shape {matrix.shape}; expected (experiences, tasks) with at least one row.")
+        raise ShapeError(
+            f"accuracy_matrix has shape {matrix.shape}; expected (experiences, tasks) with at least one row."
+        )
     if len(visits) != len(matrix) or any(not 0 <= task < matrix.shape[1] for task in visits):
-        raise ShapeError(f"visits {tuple(visits)} must name one of the {matrix.shape[1]} tasks for each of the {len(matrix)} experiences.")
+        raise ShapeError(
+            f"visits {tuple(visits)} must name one of the {matrix.shape[1]} tasks for each of the {len(matrix)}"
+            " experiences."
+        )
     return matrix
 
 
@@ -52,16 +58,24 @@ def forgetting(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:
     """Mean over tasks first taught before the last experience T of max_{i<T} A[i, j] - A[T, j]; may be negative.
 
     Source: Chaudhry et al. 2018, arXiv 1801.10112.
-    The maximum runs over the rows from the task's first visit up to, not including, the last row. Given the matrix whose row i belongs to
-    a model trained jointly on all tasks taught up to i, it is the joint model's own drop: what A loses because there is more to tell apart.
+    The maximum runs over the rows from the task's first visit up to, not including, the last row. Given the matrix
+    whose row i belongs to a model trained jointly on all tasks taught up to i, it is the joint model's own drop: what A
+    loses because there is more to tell apart.
     """
     matrix = _checked(accuracy_matrix, visits)
     last = len(matrix) - 1
-    return _mean([np.max(matrix[first:last, task]) - matrix[last, task] for task, first in first_visits(visits).items() if first < last])
+    return _mean(
+        [
+            np.max(matrix[first:last, task]) - matrix[last, task]
+            for task, first in first_visits(visits).items()
+            if first < last
+        ]
+    )
 
 
 def anytime_accuracy(accuracies: ArrayLike, experiences: Sequence[int], visits: Sequence[int]) -> float:
-    """Mean over measurements, taken all along the stream, of the mean accuracy on the tasks taught so far, the present one included.
+    """Mean over measurements, taken all along the stream, of the mean accuracy on the tasks taught so far, the present
+    one included.
 
     accuracies (measurements, tasks); experiences[m] = the experience during which measurement m was taken.
     Source: average anytime accuracy, Caccia et al. 2022, arXiv 2104.05025.
@@ -69,39 +83,58 @@ def anytime_accuracy(accuracies: ArrayLike, experiences: Sequence[int], visits: 
     measured = np.asarray(accuracies, dtype=float)
     if measured.ndim != 2 or len(measured) != len(experiences) or any(not 0 <= e < len(visits) for e in experiences):
         raise ShapeError(
-            f"accuracies have shape {measured.shape}; expected (measurements, tasks), each in one of {len(visits)} experiences."
+            f"accuracies have shape {measured.shape}; expected (measurements, tasks), each in one of {len(visits)}"
+            " experiences."
         )
-    return _mean([_mean([row[task] for task in first_visits(visits[: e + 1])]) for row, e in zip(measured, experiences, strict=True)])
+    return _mean(
+        [
+            _mean([row[task] for task in first_visits(visits[: e + 1])])
+            for row, e in zip(measured, experiences, strict=True)
+        ]
+    )
 
 
 def intransigence(accuracy_matrix: ArrayLike, visits: Sequence[int], reference: ArrayLike) -> float:
     """Mean over tasks of reference[j] - A[first visit of j, j]: what was not even learned; may be negative.
 
-    reference[j]: accuracy on task j of a model trained jointly on all tasks up to and including j (Chaudhry et al. 2018, arXiv 1801.10112).
+    reference[j]: accuracy on task j of a model trained jointly on all tasks up to and including j (Chaudhry et al.
+        2018, arXiv 1801.10112).
     """
     matrix, best = _checked(accuracy_matrix, visits), np.asarray(reference, dtype=float)
     if best.shape != (matrix.shape[1],):
-        raise ShapeError(f"reference has shape {best.shape}; expected one value for each of the {matrix.shape[1]} tasks.")
+        raise ShapeError(
+            f"reference has shape {best.shape}; expected one value for each of the {matrix.shape[1]} tasks."
+        )
     return _mean([best[task] - matrix[first, task] for task, first in first_visits(visits).items()])
 
 
 def backward_transfer(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:
-    """Mean over tasks first taught before the last experience T of A[T, j] - A[first visit of j, j] (Lopez-Paz & Ranzato 2017)."""
+    """Mean over tasks first taught before the last experience T of A[T, j] - A[first visit of j, j] (Lopez-Paz &
+    Ranzato 2017)."""
     matrix = _checked(accuracy_matrix, visits)
     last = len(matrix) - 1
-    return _mean([matrix[last, task] - matrix[first, task] for task, first in first_visits(visits).items() if first < last])
+    return _mean(
+        [matrix[last, task] - matrix[first, task] for task, first in first_visits(visits).items() if first < last]
+    )
 
 
 def forward_transfer(accuracy_matrix: ArrayLike, visits: Sequence[int], untrained_accuracy: ArrayLike) -> float:
-    """Mean over tasks but the first of A[just before the first visit of j, j] - untrained_accuracy[j] (Lopez-Paz & Ranzato 2017)."""
+    """Mean over tasks but the first of A[just before the first visit of j, j] - untrained_accuracy[j] (Lopez-Paz &
+    Ranzato 2017)."""
     matrix, untrained = _checked(accuracy_matrix, visits), np.asarray(untrained_accuracy, dtype=float)
     if untrained.shape != (matrix.shape[1],):
-        raise ShapeError(f"untrained_accuracy has shape {untrained.shape}; expected one value for each of the {matrix.shape[1]} tasks.")
-    return _mean([matrix[first - 1, task] - untrained[task] for task, first in first_visits(visits).items() if first > 0])
+        raise ShapeError(
+            f"untrained_accuracy has shape {untrained.shape}; expected one value for each of the {matrix.shape[1]}"
+            " tasks."
+        )
+    return _mean(
+        [matrix[first - 1, task] - untrained[task] for task, first in first_visits(visits).items() if first > 0]
+    )
 
 
 def two_tasks(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> dict[str, float]:
-    """a_after_a, a_after_b and b_after_b for a stream of exactly two tasks whose first is A; NaN otherwise or where B was never taught."""
+    """a_after_a, a_after_b and b_after_b for a stream of exactly two tasks whose first is A; NaN otherwise or where B
+    was never taught."""
     matrix = _checked(accuracy_matrix, visits)
     first = first_visits(visits)
     nan = float("nan")

@@ -1,7 +1,7 @@
 """Run as a script in a process of its own: a Parquet file from stdin to CSV on stdout.
 
-A Parquet file of a few kilobytes may claim gigabytes, and its reader is machine code. So whoever sent the file can take no more than this
-process down, and it has little memory to ask for.
+A Parquet file of a few kilobytes may claim gigabytes, and its reader is machine code. So whoever sent the file can take
+no more than this process down, and it has little memory to ask for.
 """
 
 import csv

@@ -1,6 +1,7 @@
 """A run as one HTML file with a time slider and a play button, which needs no server and no network. No torch.
 
-`recording(run)` is all that a player is told: figures and, for each moment, what stands beside them. `page(run)` is the file.
+`recording(run)` is all that a player is told: figures and, for each moment, what stands beside them. `page(run)` is the
+    file.
 The dashboard plays the same recording with the same script (player.js) and style (player.css).
 """
 
@@ -29,8 +30,14 @@ SCRIPT, STYLE = "player.js", "player.css"
 def recording(run: Run) -> dict[str, Any]:
     """What a player needs to know of a run, as JSON can hold it."""
     rows = _thinned(run.rows)
-    drawn = {name: _figure(name, Run(run.experiment, run.tasks, run.levels, rows), run.steps) for name in figures.CURVES}
-    drawn = {name: spec for name, spec in drawn.items() if name in figures.FIGURES or any(trace["x"] for trace in spec["data"])}
+    drawn = {
+        name: _figure(name, Run(run.experiment, run.tasks, run.levels, rows), run.steps) for name in figures.CURVES
+    }
+    drawn = {
+        name: spec
+        for name, spec in drawn.items()
+        if name in figures.FIGURES or any(trace["x"] for trace in spec["data"])
+    }
     score = run.summary
     found = {
         "title": _title(run),
@@ -45,7 +52,9 @@ def recording(run: Run) -> dict[str, Any]:
             + [[row["step"], f"{row['level']}: {row['text']}"] for row in run.of_kind("decision")],
             key=lambda event: event[0],
         ),
-        "settings": [[key, spelled(value) or "–", Experiment.model_fields[key].description] for key, value in run.experiment],
+        "settings": [
+            [key, spelled(value) or "–", Experiment.model_fields[key].description] for key, value in run.experiment
+        ],
         "scores": [
             [" ".join(w.upper() if w in "ab" else w for w in key.split("_")), f"{value:.3f}"]
             for key, value in score.items()
@@ -70,7 +79,9 @@ def _thinned(rows: Sequence[Row]) -> list[Row]:
     measured = [i for i, row in enumerate(rows) if row["kind"] == "step" and "accuracy" in row]
     stride = math.ceil(len(measured) / POINTS) or 1
     dropped = set(measured) - {*measured[::stride], *measured[-1:]}
-    return figures.thin([{k: v for k, v in row.items() if i not in dropped or k != "accuracy"} for i, row in enumerate(rows)], POINTS)
+    return figures.thin(
+        [{k: v for k, v in row.items() if i not in dropped or k != "accuracy"} for i, row in enumerate(rows)], POINTS
+    )
 
 
 def _figure(name: str, run: Run, steps: int) -> figures.Spec:
@@ -134,7 +145,8 @@ def _stills(run: Run) -> dict[str, list[list[Any]]]:
 
 
 def embedded(value: Any) -> str:
-    """The value as JSON that may stand inside a <script>: nothing in it can end the element or a line of the program."""
+    """The value as JSON that may stand inside a <script>: nothing in it can end the element or a line of the
+    program."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,4 +1,5 @@
-"""What is measured on a model: accuracy per task, movement of weights per level. Measuring draws no randomness and changes nothing."""
+"""What is measured on a model: accuracy per task, movement of weights per level. Measuring draws no randomness and
+changes nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
 
 
 def coarse(matrix: Tensor, size: int = GRID) -> Tensor:
-    """Root mean square of a matrix over the blocks of a grid of at most size x size: (out, in) -> (min(size, out), min(size, in))."""
+    """Root mean square of a matrix over the blocks of a grid of at most size x size: (out, in) -> (min(size, out),
+    min(size, in))."""
     shape = (min(size, matrix.shape[0]), min(size, matrix.shape[1]))
     return F.adaptive_avg_pool2d(matrix.square()[None, None], shape)[0, 0].sqrt()
 
@@ -52,8 +54,11 @@ def answers(model: nn.Module, inputs: Tensor) -> list[int]:
 
 
 @torch.no_grad()
-def continued(model: nn.Module, beginnings: Sequence[Sequence[int]], classes: int, window: int, longest: int = LONGEST) -> list[list[int]]:
-    """Each beginning with what the model adds to it, always the class that scores highest, up to class 0 (left out) or `longest` classes.
+def continued(
+    model: nn.Module, beginnings: Sequence[Sequence[int]], classes: int, window: int, longest: int = LONGEST
+) -> list[list[int]]:
+    """Each beginning with what the model adds to it, always the class that scores highest, up to class 0 (left out) or
+    `longest` classes.
 
     The model sees the last `window` classes, as `streams.names.windows` has them.
     """
@@ -90,7 +95,8 @@ class Movement:
     """How far the weights of one level have gone, measured from their values, never from a clock.
 
     `observe()` compares with the values at the last call: whether any changed, by how much, and the relative distance
-    ||theta - theta_0|| / ||theta_0|| from the initial values and from those at the last `mark()`. Where the initial norm is zero
+    ||theta - theta_0|| / ||theta_0|| from the initial values and from those at the last `mark()`. Where the initial
+        norm is zero
     (an output layer that starts at zero) the distance itself is given.
     """
 
@@ -118,14 +124,20 @@ class Movement:
         return float((self.last - origin).norm()) / (float(origin.norm()) or 1.0)
 
     def where(self) -> list[list[list[float]]]:
-        """How far the blocks of each matrix of the level have moved, relative to the matrix as it began (or as such, if that was 0)."""
+        """How far the blocks of each matrix of the level have moved, relative to the matrix as it began (or as such, if
+        that was 0)."""
         found, place = [], 0
         for p in self.parameters:
             initial = self.initial[place : place + p.numel()].view(p.shape)
             place += p.numel()
             if p.ndim == 2:
                 scale = float(initial.square().mean().sqrt()) or 1.0
-                found.append([[float(f"{value:.3g}") for value in row] for row in (coarse(p.detach() - initial) / scale).tolist()])
+                found.append(
+                    [
+                        [float(f"{value:.3g}") for value in row]
+                        for row in (coarse(p.detach() - initial) / scale).tolist()
+                    ]
+                )
         return found
 
     def mark(self) -> None:
@@ -133,7 +145,9 @@ class Movement:
         self.marked, self.drift_since_mark = self.last, 0.0
 
     def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("writes", "initial", "last", "marked", "drift", "drift_since_mark")}
+        return {
+            name: getattr(self, name) for name in ("writes", "initial", "last", "marked", "drift", "drift_since_mark")
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():

@@ -1,4 +1,5 @@
-"""The code and the command that repeat a run exactly: its settings, what was asked of it on the way, and where it stopped. No torch."""
+"""The code and the command that repeat a run exactly: its settings, what was asked of it on the way, and where it
+stopped. No torch."""
 
 from __future__ import annotations
 
@@ -14,14 +15,25 @@ NUMBERS = ("learning_rate", "rate", "retention")  # commands whose value is a nu
 
 
 def snippet(run: Run) -> str:
-    """Python code that trains the run again: on one CPU thread of the same machine its rows are the same, bit for bit."""
-    settings = {key: value for key, value in run.experiment.model_dump().items() if value != Experiment.model_fields[key].default}
+    """Python code that trains the run again: on one CPU thread of the same machine its rows are the same, bit for
+    bit."""
+    settings = {
+        key: value
+        for key, value in run.experiment.model_dump().items()
+        if value != Experiment.model_fields[key].default
+    }
     parts = [_laid_out("nllab.Experiment(", [f"{key}={value!r}" for key, value in settings.items()], ")")]
     if run.commands:
         parts.append(_laid_out("commands=[", [repr(command) for command in run.commands], "]"))
     if run.stopped_at is not None:
         parts.append(f"steps={run.stopped_at}")
-    lines = ["import torch", "", "import nllab", "", "torch.set_num_threads(1)  # so that it can be repeated bit for bit"]
+    lines = [
+        "import torch",
+        "",
+        "import nllab",
+        "",
+        "torch.set_num_threads(1)  # so that it can be repeated bit for bit",
+    ]
     return "\n".join([*lines, _laid_out("run = nllab.train(", parts, ")"), "print(run.summary)", ""])
 
 
@@ -54,12 +66,15 @@ def spelled_command(command: Command) -> str:
 
 
 def read_command(text: str) -> Command:
-    """What a person means by STEP:NAME=VALUE. Raises SettingError; whether the command can be done is for the trainer to say."""
+    """What a person means by STEP:NAME=VALUE. Raises SettingError; whether the command can be done is for the trainer
+    to say."""
     at, colon, rest = text.partition(":")
     name, sign, value = rest.partition("=")
     at, name, value = at.strip(), name.strip(), value.strip()
     if not (colon and sign and re.fullmatch("[1-9][0-9]{0,8}", at)):
-        raise SettingError(f"--at is {text!r}; write STEP:NAME=VALUE, such as 69:optimizer=deep, 69:teach=B or 69:period=slow:4.")
+        raise SettingError(
+            f"--at is {text!r}; write STEP:NAME=VALUE, such as 69:optimizer=deep, 69:teach=B or 69:period=slow:4."
+        )
     if name == "period":
         level, _, steps = value.rpartition(":")
         if not re.fullmatch("[0-9]{1,9}", steps):

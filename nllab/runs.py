@@ -4,18 +4,23 @@ A run is a list of rows, one dict for each thing that happened, in order. Every 
     untrained   accuracy of every task before the first step
     switch      experience, task, about: a task's batches begin to arrive with this step
     command     name, value: somebody asked for a change, in force from this step on
-    step        task, optimizer (who wrote), loss, online_accuracy (on this batch, before it was learned), levels, and on some
-                steps accuracy of every task; levels[name] = wrote, writes, update_norm, drift, drift_since_switch, gradient_norm
-                and, on those steps, surprise, novelty and conflict of the levels that the deep optimizer wrote
-    decision    level, saw, did (numbers by name), text: what the deep optimizer's manager saw, what it did from then on, and why
+    step        task, optimizer (who wrote), loss, online_accuracy (on this batch, before it was learned), levels, and
+    on some
+                steps accuracy of every task; levels[name] = wrote, writes, update_norm, drift, drift_since_switch,
+                gradient_norm and, on those steps, surprise, novelty and conflict of the levels that the deep optimizer
+                wrote
+    decision    level, saw, did (numbers by name), text: what the deep optimizer's manager saw, what it did from then
+        on, and why
     experience  accuracy of every task once an experience is over: a row of the accuracy matrix
-    samples     some test samples of each task, once: tasks[name] = labels, and images (a hexadecimal digit a pixel) or points of the plane
+    samples     some test samples of each task, once: tasks[name] = labels, and images (a hexadecimal digit a pixel) or
+        points of the plane
     answers     the class that the network gives to each of those samples: answers[name]
                 (of a stream of texts: names, and `given`, the letters that the network is given of each)
     texts       what the network makes of the beginnings of those names: texts[name]
-    surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom, a character a point
-    where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each matrix
-    end         reason ("finished" or "diverged") and text
+    surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom,
+        a character a point
+    where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each
+    matrix end         reason ("finished" or "diverged") and text
 """
 
 from __future__ import annotations
@@ -43,7 +48,15 @@ ALL_TASKS = "all"  # the name of the one experience of a joint run
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
 
 SIGNALS = ("surprise", "novelty", "conflict")  # of each level, on the steps on which they were measured
-SCORES = ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b")
+SCORES = (
+    "average_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "forward_transfer",
+    "a_after_a",
+    "a_after_b",
+    "b_after_b",
+)
 SCORES += ("mean_online_accuracy", "anytime_accuracy")
 
 # Metric -> (unit, what it means); axis titles, glossary and tables come from here.
@@ -58,17 +71,32 @@ METRICS: dict[str, tuple[str, str]] = {
     "drift_since_switch": ("", "the same distance from the weights at the last switch of the task"),
     "gradient_norm": ("", "size of the level's gradient on this batch"),
     "average_accuracy": ("fraction", "mean over the taught tasks of the accuracy at the end"),
-    "forgetting": ("fraction", "how far, on average, earlier tasks have fallen from their best; negative where they have risen since"),
-    "backward_transfer": ("fraction", "what later experiences did to the accuracy on earlier tasks, on average; negative is loss"),
-    "forward_transfer": ("fraction", "accuracy on a task just before it is first taught, above that of the untrained network"),
+    "forgetting": (
+        "fraction",
+        "how far, on average, earlier tasks have fallen from their best; negative where they have risen since",
+    ),
+    "backward_transfer": (
+        "fraction",
+        "what later experiences did to the accuracy on earlier tasks, on average; negative is loss",
+    ),
+    "forward_transfer": (
+        "fraction",
+        "accuracy on a task just before it is first taught, above that of the untrained network",
+    ),
     "a_after_a": ("fraction", "accuracy on task A when task B begins"),
     "a_after_b": ("fraction", "accuracy on task A once task B has been learned"),
     "b_after_b": ("fraction", "accuracy on task B once it has been learned"),
     "mean_online_accuracy": ("fraction", "online accuracy averaged over all steps"),
-    "anytime_accuracy": ("fraction", "accuracy on the tasks taught so far, averaged over measurements all along the stream"),
+    "anytime_accuracy": (
+        "fraction",
+        "accuracy on the tasks taught so far, averaged over measurements all along the stream",
+    ),
     "surprise": ("", "mean size of the error signal that arrives at the outputs of the level's layers"),
     "novelty": ("", "how new the level's inputs are to its memory: 1 is what the memory holds on average"),
-    "conflict": ("fraction", "share of the gradient's size that the memory blocks, since old inputs used those directions"),
+    "conflict": (
+        "fraction",
+        "share of the gradient's size that the memory blocks, since old inputs used those directions",
+    ),
 }
 
 
@@ -124,7 +152,9 @@ class Run:
     def update_counts(self) -> dict[str, int]:
         """How often each level's weights changed, counted from the weights."""
         last = next((row for row in reversed(self.rows) if row["kind"] == "step"), None)
-        return {name: level["writes"] for name, level in last["levels"].items()} if last else dict.fromkeys(self.levels, 0)
+        return (
+            {name: level["writes"] for name, level in last["levels"].items()} if last else dict.fromkeys(self.levels, 0)
+        )
 
     @property
     def online_accuracy(self) -> list[float]:
@@ -133,13 +163,16 @@ class Run:
         steps = self.of_kind("step")
         found = []
         for start, end in zip(starts, [*starts[1:], math.inf], strict=False):
-            values = [row["online_accuracy"] for row in steps if start <= row["step"] < min(end, start + ONLINE_BATCHES)]
+            values = [
+                row["online_accuracy"] for row in steps if start <= row["step"] < min(end, start + ONLINE_BATCHES)
+            ]
             found.append(float(np.mean(values)) if values else float("nan"))
         return found
 
     @property
     def anytime_accuracy(self) -> float:
-        """Mean over all measurements of the mean accuracy on the tasks taught so far; a joint run is taught all of them at once."""
+        """Mean over all measurements of the mean accuracy on the tasks taught so far; a joint run is taught all of them
+        at once."""
         visits: list[int] = []
         measured, experiences = [], []
         for row in self.rows:
@@ -162,12 +195,16 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The scores of metrics.py, update counts and how it ended; None where a score is undefined.
 
-        A joint run has its average accuracy and, for two tasks, what it knows of each at the end: the ceiling of the other runs.
+        A joint run has its average accuracy and, for two tasks, what it knows of each at the end: the ceiling of the
+        other runs.
         """
         matrix, visits = self.accuracy_matrix, self.visits
         scores = dict.fromkeys(SCORES, float("nan")) | {name: getattr(self, name) for name in SCORES[-2:]}
         if visits:
-            scores |= {name: getattr(metrics, name)(matrix, visits) for name in ("average_accuracy", "forgetting", "backward_transfer")}
+            scores |= {
+                name: getattr(metrics, name)(matrix, visits)
+                for name in ("average_accuracy", "forgetting", "backward_transfer")
+            }
             untrained = [row["accuracy"][task] for row in self.of_kind("untrained") for task in self.tasks]
             if untrained:
                 scores["forward_transfer"] = metrics.forward_transfer(matrix, visits, untrained)
@@ -190,7 +227,8 @@ class Run:
 
     @property
     def events(self) -> pd.DataFrame:
-        """All numbers as one tidy table: step, task, metric, subject (a level or a task; empty for the whole model), value."""
+        """All numbers as one tidy table: step, task, metric, subject (a level or a task; empty for the whole model),
+        value."""
         import pandas as pd  # a second that a live page does not have
 
         table = []
@@ -200,7 +238,11 @@ class Run:
                 table.append((row["step"], task, "accuracy", name, value))
             if row["kind"] == "step":
                 table += [(row["step"], task, metric, "", row[metric]) for metric in ("loss", "online_accuracy")]
-                table += [(row["step"], task, m, level, float(v)) for level, found in row["levels"].items() for m, v in found.items()]
+                table += [
+                    (row["step"], task, m, level, float(v))
+                    for level, found in row["levels"].items()
+                    for m, v in found.items()
+                ]
         return pd.DataFrame(table, columns=["step", "task", "metric", "subject", "value"])
 
     @property
@@ -210,7 +252,9 @@ class Run:
 
     def files(self) -> dict[str, str]:
         """The run as texts by the names of their files: experiment.json, rows.jsonl and summary.json."""
-        lines = [json.dumps(without_nan(row), separators=(",", ":"), allow_nan=False) for row in [self.head, *self.rows]]
+        lines = [
+            json.dumps(without_nan(row), separators=(",", ":"), allow_nan=False) for row in [self.head, *self.rows]
+        ]
         return {
             "experiment.json": self.experiment.to_json() + "\n",
             "rows.jsonl": "\n".join(lines) + "\n",
@@ -238,23 +282,30 @@ def without_nan(value: Any) -> Any:
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a run that `Run.save` wrote. A half-written last line is left out. Raises RunFormatError for anything else that is off."""
+    """Read a run that `Run.save` wrote. A half-written last line is left out. Raises RunFormatError for anything else
+    that is off."""
     folder = Path(path)
     try:
         experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RunFormatError(f"{folder} is not a run: {error}. A run is a folder with experiment.json and rows.jsonl.") from None
+        raise RunFormatError(
+            f"{folder} is not a run: {error}. A run is a folder with experiment.json and rows.jsonl."
+        ) from None
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             if number < len(lines):
-                raise RunFormatError(f"{folder / 'rows.jsonl'}: line {number} is damaged; save the run again.") from None
+                raise RunFormatError(
+                    f"{folder / 'rows.jsonl'}: line {number} is damaged; save the run again."
+                ) from None
     head = rows[0] if rows and isinstance(rows[0], dict) else {}
     if head.get("format") != FORMAT:
-        raise RunFormatError(f"{folder} has format {head.get('format')!r}; this version reads format {FORMAT}. Run the experiment again.")
+        raise RunFormatError(
+            f"{folder} has format {head.get('format')!r}; this version reads format {FORMAT}. Run the experiment again."
+        )
     missing = [key for key in ("tasks", "levels", "bytes_kept") if key not in head]
     if missing:
         raise RunFormatError(f"{folder / 'rows.jsonl'}: its first line lacks {', '.join(missing)}; save the run again.")

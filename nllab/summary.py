@@ -24,14 +24,16 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def rank(found: Mapping[str, Any]) -> float:
-    """What settings are ranked by, of what `summarize` says: average accuracy; -inf where it is undefined or training diverged, since
+    """What settings are ranked by, of what `summarize` says: average accuracy; -inf where it is undefined or training
+    diverged, since
     a run that ended early has an average, too: of the tasks that it came to."""
     score = found["metrics"]["average_accuracy"]["mean"]
     return -math.inf if score is None or found["diverged"] else score
 
 
 def differences(runs: Mapping[str, Run]) -> list[list[str]]:
-    """What sets these runs apart, by their titles: a head, a row for each setting that differs, one for each score that some have."""
+    """What sets these runs apart, by their titles: a head, a row for each setting that differs, one for each score that
+    some have."""
     settings = {title: run.experiment.model_dump() for title, run in runs.items()}
     found = {title: run.summary for title, run in runs.items()}
     table = [["", *runs]]
@@ -43,8 +45,16 @@ def differences(runs: Mapping[str, Run]) -> list[list[str]]:
         values = [summary[key] for summary in found.values()]
         if any(value is not None for value in values):
             table.append([readable(key), *map(_told, values)])
-    table.append(["writes by level", *(", ".join(f"{k} {v}" for k, v in summary["update_counts"].items()) for summary in found.values())])
-    changes = [", ".join(f"{name} {value} at step {step}" for step, name, value in run.commands) or "none" for run in runs.values()]
+    table.append(
+        [
+            "writes by level",
+            *(", ".join(f"{k} {v}" for k, v in summary["update_counts"].items()) for summary in found.values()),
+        ]
+    )
+    changes = [
+        ", ".join(f"{name} {value} at step {step}" for step, name, value in run.commands) or "none"
+        for run in runs.values()
+    ]
     if set(changes) != {"none"}:
         table.append(["changed while running", *changes])
     return table
@@ -53,11 +63,18 @@ def differences(runs: Mapping[str, Run]) -> list[list[str]]:
 def _told(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return (
+        f"{value:.3f}"
+        if isinstance(value, float)
+        else ", ".join(map(str, value))
+        if isinstance(value, tuple)
+        else str(value)
+    )
 
 
 def paired_difference(values: Sequence[float | None], others: Sequence[float | None]) -> dict[str, Any] | None:
-    """Mean of values - others over paired seeds, with the half width of its 95 % interval (Student's t); None where a value is missing.
+    """Mean of values - others over paired seeds, with the half width of its 95 % interval (Student's t); None where a
+    value is missing.
 
     One pair has a difference and no interval.
     """
@@ -73,7 +90,8 @@ def paired_difference(values: Sequence[float | None], others: Sequence[float | N
 
 
 def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
-    """What `nllab run --json` prints: scores over seeds, accuracy matrices, online accuracy, update counts, bytes, seconds."""
+    """What `nllab run --json` prints: scores over seeds, accuracy matrices, online accuracy, update counts, bytes,
+    seconds."""
     found = [run.summary for run in runs]
     experiences = min(len(summary["online_accuracy"]) for summary in found)
     return {
@@ -82,7 +100,9 @@ def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> di
         "metrics": {name: spread([summary[name] for summary in found]) for name in SCORES},
         "accuracy_matrix": without_nan([summary["accuracy_matrix"] for summary in found]),
         "online_accuracy": [spread([summary["online_accuracy"][i] for summary in found]) for i in range(experiences)],
-        "update_counts": {level: spread([summary["update_counts"][level] for summary in found]) for level in runs[0].levels},
+        "update_counts": {
+            level: spread([summary["update_counts"][level] for summary in found]) for level in runs[0].levels
+        },
         "bytes_kept": max(summary["bytes_kept"] for summary in found),
         "seconds": seconds,
         "diverged": [row["text"] for run in runs for row in run.of_kind("end") if row["reason"] == "diverged"],

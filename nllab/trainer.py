@@ -1,6 +1,7 @@
 """The only room where model, optimizers and stream meet: one step at a time, commands while it runs.
 
-A trainer is driven from outside and tells what happened in rows (runs.py says what they hold); it never knows who watches.
+A trainer is driven from outside and tells what happened in rows (runs.py says what they hold); it never knows who
+watches.
 Same experiment, same commands at the same steps, same rows: bit for bit on one CPU thread.
 """
 
@@ -46,13 +47,19 @@ _SEEDING = threading.Lock()  # torch draws initial weights from one generator fo
 
 
 MOST_TASKS_SHOWN, IMAGES_SHOWN, POINTS_SHOWN = 5, 12, 100  # test samples whose answers are told, per task
-TEXTS_SHOWN, GIVEN = 12, 3  # test texts that the model continues, of all tasks together, and the letters that it is given of each
-VIEWS_BITS = 6  # so many powers of two of measurements have all their pictures; from there on half, a quarter, and so on
+TEXTS_SHOWN, GIVEN = (
+    12,
+    3,
+)  # test texts that the model continues, of all tasks together, and the letters that it is given of each
+VIEWS_BITS = (
+    6  # so many powers of two of measurements have all their pictures; from there on half, a quarter, and so on
+)
 HOPE_HEAD, HOPE_CHUNK = 32, 4  # width of a head and rows of an image between two writes of HOPE's memory
 
 
 def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tuple[Level, ...]]:
-    """The experiment's model and its levels, drawn from the experiment's seed; torch's own generator is left as it was."""
+    """The experiment's model and its levels, drawn from the experiment's seed; torch's own generator is left as it
+    was."""
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         if (own := methods.model_of(experiment.method, experiment.method_settings, stream)) is not None:
@@ -64,21 +71,32 @@ def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tupl
             return model, (Level("input", "0", experiment.input_period), Level("head", "2", experiment.head_period))
         if experiment.model == "hope":
             if stream.image_shape is None:
-                raise SettingError(f"model=hope reads images row by row, and the stream {stream.name!r} has none. Take model=cms.")
+                raise SettingError(
+                    f"model=hope reads images row by row, and the stream {stream.name!r} has none. Take model=cms."
+                )
             heads = max(1, experiment.dim // HOPE_HEAD) if experiment.dim % HOPE_HEAD == 0 else 1
             settings = {"levels": experiment.periods, "variant": experiment.variant, "hidden": experiment.hidden}
-            hope = HopeClassifier(stream.image_shape, stream.classes, experiment.dim, heads=heads, chunk_size=HOPE_CHUNK, **settings)
+            hope = HopeClassifier(
+                stream.image_shape, stream.classes, experiment.dim, heads=heads, chunk_size=HOPE_CHUNK, **settings
+            )
             return hope, hope.levels()
         sizes = {"dim": experiment.dim, "hidden": experiment.hidden}
         if experiment.front == "conv" and stream.image_shape is None:
             raise SettingError(f"front=conv reads images, and the stream {stream.name!r} has none. Take front=dense.")
         shape = stream.image_shape if experiment.front == "conv" else None
-        joined = {"periods": experiment.periods, "variant": experiment.variant, "image_shape": shape, "filters": experiment.filters}
+        joined = {
+            "periods": experiment.periods,
+            "variant": experiment.variant,
+            "image_shape": shape,
+            "filters": experiment.filters,
+        }
         cms = CMSClassifier(stream.features, stream.classes, **sizes, **joined)
         return cms, cms.levels(input_period=experiment.input_period, head_period=experiment.head_period)
 
 
-def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+def plain_optimizer(
+    name: str, model: nn.Module, parameters: Iterable[nn.Parameter], learning_rate: float
+) -> torch.optim.Optimizer:
     """One of the lab's optimizers by the name it has in an experiment."""
     from nllab.optim.deep_momentum import DeepMomentum
     from nllab.optim.delta_gradient_descent import DeltaGradientDescent
@@ -109,7 +127,8 @@ def plain_optimizer(name: str, model: nn.Module, parameters: Iterable[nn.Paramet
 class Trainer:
     """Trains the model of an experiment on its stream, one `step()` at a time.
 
-    model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep optimizer;
+    model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep
+        optimizer;
     it may offer `levels()`, otherwise all of it is one level of period 1. An optimizer is
     used as it is, over the parameters that it was given, in place of the plain one.
     device: "cpu", "cuda" or "auto" (CUDA where there is one).
@@ -139,13 +158,16 @@ class Trainer:
             head = [level for level in self.levels if level.name == "head"]
             if not head:
                 raise SettingError(
-                    "frozen=true keeps all but the level 'head' at its initial values, and this model has no level of that name."
+                    "frozen=true keeps all but the level 'head' at its initial values, and this model has no level of"
+                    " that name."
                 )
             for name, p in self.model.named_parameters():
                 p.requires_grad_(head[0].matches(name))
         members = members_of(self.model, self.levels)
         schedule = Schedule.of(self.levels)
-        settings = {name: getattr(experiment, name) for name in ("retention", "ridge", "attention", "manager", "carry_every")}
+        settings = {
+            name: getattr(experiment, name) for name in ("retention", "ridge", "attention", "manager", "carry_every")
+        }
         self.deep = DeepOptimizer(self.model, levels=self.levels, **settings)
         self._set_rate(experiment.rate)
         self.plain_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
@@ -156,7 +178,8 @@ class Trainer:
         self.method = methods.build(experiment.method, experiment.method_settings, self.objective, experiment.seed)
         if experiment.method != "naive" and self.acting == "deep":
             raise SettingError(
-                f"method={experiment.method} works with a plain optimizer, and optimizer is 'deep'. Take optimizer=adam or sgd."
+                f"method={experiment.method} works with a plain optimizer, and optimizer is 'deep'. Take optimizer=adam"
+                " or sgd."
             )
         self._wrote: set[str] = set()
         self.movements = {name: probes.Movement(parameters) for name, parameters in members.items()}
@@ -191,7 +214,9 @@ class Trainer:
     @property
     def done(self) -> bool:
         """Whether the plan is over (a command `teach` opens it again) or the loss was no longer finite."""
-        return self.diverged or (self.experience >= len(self.plan) and not any(name == "teach" for name, _ in self.waiting))
+        return self.diverged or (
+            self.experience >= len(self.plan) and not any(name == "teach" for name, _ in self.waiting)
+        )
 
     @property
     def task(self) -> int:
@@ -220,25 +245,31 @@ class Trainer:
         return math.ceil(len(self._train_part) / self.experiment.batch_size)
 
     def command(self, name: str, value: Any) -> None:
-        """Ask for a change at the next step; raises SettingError at once for what cannot be done, and nothing changes then.
+        """Ask for a change at the next step; raises SettingError at once for what cannot be done, and nothing changes
+        then.
 
-        optimizer: one of OPTIMIZERS, who writes from now on ("deep" is the toggle switched on, anything else the plain side).
+        optimizer: one of OPTIMIZERS, who writes from now on ("deep" is the toggle switched on, anything else the plain
+            side).
         teach: the name of a task; the rest of the plan is replaced by one experience of it.
         period: [level, steps] · learning_rate, rate: number · retention: number in [0, 1].
         """
         self.waiting.append((name, self.check(name, value)))
 
     def check(self, name: str, value: Any) -> Any:
-        """The value of a command as it will be recorded; raises SettingError for what cannot be done. Changes nothing."""
+        """The value of a command as it will be recorded; raises SettingError for what cannot be done. Changes
+        nothing."""
         match name:
             case "optimizer":
                 if value not in OPTIMIZERS:
                     raise unknown("optimizer", value, OPTIMIZERS)
                 if value == "deep" and self.experiment.method != "naive":
-                    raise SettingError(f"This run's method is {self.experiment.method!r}, which works with a plain optimizer.")
+                    raise SettingError(
+                        f"This run's method is {self.experiment.method!r}, which works with a plain optimizer."
+                    )
                 if self.own_optimizer and value not in ("deep", self.plain_name):
                     raise SettingError(
-                        f"This run trains with an optimizer of your own; switch between 'deep' and {self.plain_name!r} (yours)."
+                        f"This run trains with an optimizer of your own; switch between 'deep' and {self.plain_name!r}"
+                        " (yours)."
                     )
             case "teach":
                 if self._joint is not None:
@@ -322,7 +353,9 @@ class Trainer:
             self.model.memory.restart(self.steps + 1)
         self.steps += 1
         self._experience_steps += 1
-        rows.append(self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms))
+        rows.append(
+            self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms)
+        )
         if self._has_views:
             rows += self._views()
         rows += self._decisions()
@@ -332,10 +365,17 @@ class Trainer:
                 rows.append({"kind": "end", "step": self.steps, "reason": "finished", "text": "The plan is over."})
         return rows
 
-    def run(self, on_rows: Callable[[list[Row]], None] | None = None, *, commands: Iterable[Command] = (), steps: int | None = None) -> Run:
+    def run(
+        self,
+        on_rows: Callable[[list[Row]], None] | None = None,
+        *,
+        commands: Iterable[Command] = (),
+        steps: int | None = None,
+    ) -> Run:
         """Step until the plan is over, or `steps` steps have been taken.
 
-        commands: (step from which it is in force, name, value), given on the way. Raises SettingError, before any step, for one that
+        commands: (step from which it is in force, name, value), given on the way. Raises SettingError, before any step,
+            for one that
         cannot be done or whose step the plan does not reach.
         """
         run = Run.begin(self.experiment, self.stream.task_names, {level.name: level.period for level in self.levels})
@@ -355,14 +395,18 @@ class Trainer:
     def _checked(self, commands: Iterable[Command], steps: int | None) -> list[Command]:
         if steps is not None:
             check_whole("steps", steps, 0)
-        checked = sorted(((at, name, self.check(name, value)) for at, name, value in commands), key=lambda command: command[0])
+        checked = sorted(
+            ((at, name, self.check(name, value)) for at, name, value in commands), key=lambda command: command[0]
+        )
         end = self.planned_steps
         for at, name, value in checked:
             check_whole(f"The step of the command {name} {value!r}", at, self.steps + 1)
             if name == "teach" and at <= end + 1:
                 end = at - 1 + self._length([self.stream.task_names.index(value)])
             elif at > end:
-                raise SettingError(f"The command {name} {value!r} is for step {at}, and the plan is over after step {end}.")
+                raise SettingError(
+                    f"The command {name} {value!r} is for step {at}, and the plan is over after step {end}."
+                )
         return checked
 
     def _begin(self) -> list[Row]:
@@ -372,8 +416,17 @@ class Trainer:
         rows: list[Row] = [{"kind": "untrained", "step": 0, "accuracy": self._accuracies()}]
         if self._samples:
             key, told = ("points", lambda x: x.round(decimals=3).tolist()) if self._plane else ("images", probes.in_hex)
-            tasks = {name: {"labels": part.labels.tolist(), key: told(part.inputs)} for name, part in self._samples.items()}
-            rows.append({"kind": "samples", "step": 0, "shape": self.stream.image_shape and list(self.stream.image_shape), "tasks": tasks})
+            tasks = {
+                name: {"labels": part.labels.tolist(), key: told(part.inputs)} for name, part in self._samples.items()
+            }
+            rows.append(
+                {
+                    "kind": "samples",
+                    "step": 0,
+                    "shape": self.stream.image_shape and list(self.stream.image_shape),
+                    "tasks": tasks,
+                }
+            )
         if self._texts:
             names = {name: {"names": [self._spelled(text) for text in texts]} for name, texts in self._texts.items()}
             rows.append({"kind": "samples", "step": 0, "shape": None, "given": GIVEN, "tasks": names})
@@ -385,7 +438,15 @@ class Trainer:
             for movement in self.movements.values():
                 movement.mark()
         about = "all tasks at once, mixed" if self._joint is not None else self.stream.tasks[self.task].about
-        return [{"kind": "switch", "step": self.steps + 1, "experience": self.experience, "task": self._task_name, "about": about}]
+        return [
+            {
+                "kind": "switch",
+                "step": self.steps + 1,
+                "experience": self.experience,
+                "task": self._task_name,
+                "about": about,
+            }
+        ]
 
     def _close_experience(self) -> list[Row]:
         """Measure every task in full; an experience that saw no batch leaves no row."""
@@ -411,14 +472,17 @@ class Trainer:
         return found
 
     def _some_texts(self) -> dict[str, list[list[int]]]:
-        """Test texts, as classes, of a stream that asks for the next character; of each task a few that go on beyond what is given."""
+        """Test texts, as classes, of a stream that asks for the next character; of each task a few that go on beyond
+        what is given."""
         found = {}
         if self.stream.letters and len(self.stream.tasks) <= MOST_TASKS_SHOWN:
             count = TEXTS_SHOWN // len(self.stream.tasks)
             for task in self.stream.tasks:
                 texts = getattr(task, self.experiment.evaluate_on).texts
                 texts = [text for text in texts if GIVEN < len(text) <= probes.LONGEST]
-                found[task.name] = [texts[i] for i in torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()]
+                found[task.name] = [
+                    texts[i] for i in torch.linspace(0, len(texts) - 1, min(count, len(texts))).long().tolist()
+                ]
         return {name: texts for name, texts in found.items() if texts}
 
     def _spelled(self, text: Iterable[int]) -> str:
@@ -432,7 +496,9 @@ class Trainer:
 
     def _views(self) -> list[Row]:
         """What the pictures of weights and of answers need."""
-        rows: list[Row] = [{"kind": "where", "step": self.steps, "levels": {name: m.where() for name, m in self.movements.items()}}]
+        rows: list[Row] = [
+            {"kind": "where", "step": self.steps, "levels": {name: m.where() for name, m in self.movements.items()}}
+        ]
         if self._samples:
             given = {name: probes.answers(self.model, part.inputs) for name, part in self._samples.items()}
             rows.append({"kind": "answers", "step": self.steps, "answers": given})
@@ -510,11 +576,15 @@ class Trainer:
             setting, value = "rate", self.deep.param_groups[-1]["rate"]
         else:
             setting, value = "learning_rate", self.learning_rate
-        text = f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value}) and start again."
+        text = (
+            f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value})"
+            " and start again."
+        )
         return {"kind": "end", "step": self.steps, "reason": "diverged", "text": text}
 
     def bytes_kept(self) -> int:
-        """Bytes that the learner keeps beyond its weights: its method's memory and the states of optimizers that have written."""
+        """Bytes that the learner keeps beyond its weights: its method's memory and the states of optimizers that have
+        written."""
         plain = [s for state in self.plain.optimizer.state.values() for s in state.values() if isinstance(s, Tensor)]
         deep = self.deep.bytes_kept() if "deep" in self._wrote else 0
         return deep + self.method.bytes_kept() + sum(t.numel() * t.element_size() for t in plain)
@@ -570,7 +640,9 @@ def pick_device(name: str) -> torch.device:
     if name not in ("cpu", "cuda", "auto"):
         raise unknown("device", name, ("cpu", "cuda", "auto"))
     if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device is 'cuda', and torch finds no CUDA device here. Use 'cpu', or 'auto' to take what there is.")
+        raise SettingError(
+            "device is 'cuda', and torch finds no CUDA device here. Use 'cpu', or 'auto' to take what there is."
+        )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -582,10 +654,12 @@ def train(
     steps: int | None = None,
     device: str = "cpu",
 ) -> Run:
-    """Run an experiment from start to end, or for `steps` steps; commands: (step from which it is in force, name, value)."""
+    """Run an experiment from start to end, or for `steps` steps; commands: (step from which it is in force, name,
+    value)."""
     return Trainer(experiment, device=device).run(on_rows, commands=commands, steps=steps)
 
 
 def replay(run: Run) -> Run:
-    """Train again from the experiment and the commands of a run, exactly as many steps. On one CPU thread the rows are equal."""
+    """Train again from the experiment and the commands of a run, exactly as many steps. On one CPU thread the rows are
+    equal."""
     return train(run.experiment, commands=run.commands, steps=run.stopped_at)

@@ -1,7 +1,7 @@
 """The live lab inside a notebook: buttons, figures and one sentence over a training that goes on in the kernel itself.
 
-The same trainer as everywhere, in a thread of its own (live.py); a second thread redraws what is new a few times a second.
-The only room that knows ipywidgets.
+The same trainer as everywhere, in a thread of its own (live.py); a second thread redraws what is new a few times a
+second. The only room that knows ipywidgets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ VIEW_PIXELS, ABOVE_PIXELS, BELOW_PIXELS = 240, 48, 40  # height of a view, and o
 
 
 class LiveLab:
-    """A training to play, pause, step and steer, with figures that grow while it goes on; show it as the last value of a cell.
+    """A training to play, pause, step and steer, with figures that grow while it goes on; show it as the last value of
+    a cell.
 
     knobs: what can be changed while it trains, out of `KNOBS`; optimizer is the toggle of the deep optimizer.
     views: what its figure shows, one below the other, out of `figures.FIGURES`.
@@ -59,14 +60,27 @@ class LiveLab:
         self._ending = threading.Event()
         self._drawn: tuple[Any, ...] = ()
 
-        self.play = widgets.Button(icon="play", description="Play", button_style="primary", tooltip="Train, or stand still")
-        self.step = widgets.Button(icon="step-forward", description="Step", tooltip="Train on one batch, then stand still")
-        self.reset = widgets.Button(icon="refresh", description="Reset", tooltip="Start anew from where the knobs stand")
+        self.play = widgets.Button(
+            icon="play", description="Play", button_style="primary", tooltip="Train, or stand still"
+        )
+        self.step = widgets.Button(
+            icon="step-forward", description="Step", tooltip="Train on one batch, then stand still"
+        )
+        self.reset = widgets.Button(
+            icon="refresh", description="Reset", tooltip="Start anew from where the knobs stand"
+        )
         self.toggle = widgets.ToggleButton(value=self.experiment.optimizer == "deep", layout={"width": "190px"})
         self.teach = {name: widgets.Button(description=f"Teach {name}") for name in self.live.run.tasks}
-        self.speed = widgets.Dropdown(options=_with(SPEEDS, speed), value=speed, description="speed", layout={"width": "190px"})
+        self.speed = widgets.Dropdown(
+            options=_with(SPEEDS, speed), value=speed, description="speed", layout={"width": "190px"}
+        )
         self.seed = widgets.BoundedIntText(
-            self.experiment.seed, min=0, max=2**31 - 1, description="seed", tooltip="Used by the next reset", layout={"width": "150px"}
+            self.experiment.seed,
+            min=0,
+            max=2**31 - 1,
+            description="seed",
+            tooltip="Used by the next reset",
+            layout={"width": "150px"},
         )
         self.learning_rate = widgets.FloatLogSlider(
             self.experiment.plain_learning_rate, min=-6, max=-1, step=0.25, description="learning rate", continuous_update=False,
@@ -74,7 +88,11 @@ class LiveLab:
         )  # fmt: skip
         self.periods = {
             name: widgets.SelectionSlider(
-                options=sorted({*PERIODS, period}), value=period, description=name, continuous_update=False, layout={"width": "240px"}
+                options=sorted({*PERIODS, period}),
+                value=period,
+                description=name,
+                continuous_update=False,
+                layout={"width": "240px"},
             )
             for name, period in self.live.run.levels.items()
         }
@@ -99,7 +117,8 @@ class LiveLab:
         return widgets.VBox([*bars, self.sentence, self.figure], layout={"max_width": "960px"})
 
     def _empty_figure(self) -> go.FigureWidget:
-        # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last alone.
+        # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last
+        # alone.
         run, trainer = self.live.run, self.live.trainer
         specs = [figures.empty(name, run.tasks, run.levels, steps=trainer.planned_steps) for name in self.views]
         self._shown = {name: spec["layout"]["xaxis"]["range"] for name, spec in zip(self.views, specs, strict=True)}
@@ -119,7 +138,9 @@ class LiveLab:
         for name, button in self.teach.items():
             button.on_click(lambda _, task=name: self._trying(self._teach, task))
         self.speed.observe(lambda change: self._trying(self.live.set_speed, change["new"]), "value")
-        self.toggle.observe(lambda change: self._command("optimizer", "deep" if change["new"] else self.experiment.plain), "value")
+        self.toggle.observe(
+            lambda change: self._command("optimizer", "deep" if change["new"] else self.experiment.plain), "value"
+        )
         self.learning_rate.observe(lambda change: self._command("learning_rate", change["new"]), "value")
         for name, slider in self.periods.items():
             slider.observe(lambda change, level=name: self._command("period", [level, change["new"]]), "value")
@@ -159,7 +180,9 @@ class LiveLab:
     def _say(self, text: str) -> None:
         # A screen reader speaks what changes in a polite region: not five times a second while it trains.
         politeness = "off" if self.live.playing else "polite"
-        self.sentence.value = f'<p aria-live="{politeness}" style="font-size:1.05em;margin:.4em 0">{html.escape(text)}</p>'
+        self.sentence.value = (
+            f'<p aria-live="{politeness}" style="font-size:1.05em;margin:.4em 0">{html.escape(text)}</p>'
+        )
 
     def refresh(self) -> None:
         """Draw what happened since the last call. The watching thread calls this; so may you."""
@@ -188,7 +211,10 @@ class LiveLab:
         shapes, notes = [], _titles(self.views)
         for i, name in enumerate(self.views):
             kept = _kept(name, rows, len(run.tasks), len(levels))
-            extended += [*figures.points(name, kept, run.tasks, levels), figures.ends(name, kept, run.tasks, levels) or _NO_ENDS]
+            extended += [
+                *figures.points(name, kept, run.tasks, levels),
+                figures.ends(name, kept, run.tasks, levels) or _NO_ENDS,
+            ]
             steps = max((row["step"] for row in kept), default=0)
             shown = [0, max(trainer.planned_steps, steps)]
             if name == "raster":
@@ -204,7 +230,8 @@ class LiveLab:
             for trace, added in zip(figure.data, extended, strict=True):
                 trace.update(added, overwrite=True)
             if (shapes, notes) != self._marked:
-                # Whole lists at once: plotly.js refuses a list together with one of its items, which `update_layout` would send.
+                # Whole lists at once: plotly.js refuses a list together with one of its items, which `update_layout`
+                # would send.
                 figure.layout.shapes, figure.layout.annotations = self._marked = shapes, notes
             figure.update_layout(layout)
 
@@ -228,7 +255,10 @@ class LiveLab:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         shown = self.box._repr_mimebundle_(**kwargs) or {}
-        return {**shown, "text/plain": f"The live lab on {self.experiment.stream}. Run this cell in Jupyter, then press Play."}
+        return {
+            **shown,
+            "text/plain": f"The live lab on {self.experiment.stream}. Run this cell in Jupyter, then press Play.",
+        }
 
 
 _NO_ENDS: dict[str, list] = {"x": [], "y": [], "text": []}
@@ -241,7 +271,10 @@ def _suffix(place: int) -> str:
 
 def _placed(item: dict[str, Any], place: int) -> dict[str, Any]:
     """A shape or a note of a figure of its own, moved to its place in the stack."""
-    refs = {f"{axis}ref": f"{axis}{_suffix(place)}" + (" domain" if item.get(f"{axis}ref") == "paper" else "") for axis in "xy"}
+    refs = {
+        f"{axis}ref": f"{axis}{_suffix(place)}" + (" domain" if item.get(f"{axis}ref") == "paper" else "")
+        for axis in "xy"
+    }
     return {**item, **refs}
 
 
@@ -263,7 +296,14 @@ def _stacked(specs: Sequence[figures.Spec]) -> figures.Spec:
     """Several figures as one, each below the one before, their step axes aligned."""
     height = VIEW_PIXELS * len(specs)
     margin = {"t": 0, "b": 0, "r": 72, "l": max((spec["layout"]["margin"]["l"] for spec in specs), default=0)}
-    layout = {**(specs[0]["layout"] if specs else {}), "height": height, "margin": margin, "title": None, "shapes": [], "annotations": []}
+    layout = {
+        **(specs[0]["layout"] if specs else {}),
+        "height": height,
+        "margin": margin,
+        "title": None,
+        "shapes": [],
+        "annotations": [],
+    }
     data: list[dict[str, Any]] = []
     for i, spec in enumerate(specs):
         x, y = f"x{_suffix(i)}", f"y{_suffix(i)}"

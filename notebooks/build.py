@@ -24,7 +24,9 @@ METADATA = {
 def execute(notebook: NotebookNode, timeout_seconds: int = 300) -> NotebookNode:
     """Run every cell in a fresh kernel; raises nbclient's CellExecutionError at the first that fails."""
     where = {"metadata": {"path": str(HERE)}}
-    return NotebookClient(notebook, timeout=timeout_seconds, kernel_name="python3", resources=where, coalesce_streams=True).execute()
+    return NotebookClient(
+        notebook, timeout=timeout_seconds, kernel_name="python3", resources=where, coalesce_streams=True
+    ).execute()
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:

@@ -1,4 +1,5 @@
-"""The live page without a browser: its controls steer the run, bad input is a sentence, and the news adds up to the figures."""
+"""The live page without a browser: its controls steer the run, bad input is a sentence, and the news adds up to the
+figures."""
 
 import sys
 import time
@@ -89,7 +90,8 @@ def opened(page):
     return page
 
 
-# -- the page ---------------------------------------------------------------------------------------------------------------------
+# -- the page
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_comes_up_with_its_controls_and_the_overwrite_problem_first(page):
@@ -203,7 +205,10 @@ def test_a_bad_address_is_a_sentence_and_the_rest_of_it_counts(page):
     page.query_params["periods"] = "x,y"
     page.run()
     text = " ".join(found.value for found in page.error)
-    assert not page.exception and text.count("periods is 'x': expected 1 to 8 whole numbers") == text.count("periods is") == 1
+    assert (
+        not page.exception
+        and text.count("periods is 'x': expected 1 to 8 whole numbers") == text.count("periods is") == 1
+    )
     assert "seed is 'x'" in text and "Did you mean 'stream'" in text and "speed is 'warp'" in text
     assert next(w for w in page.number_input if w.key == "passes").value == 2
     assert next(w for w in page.number_input if w.key == "seed").value == 0
@@ -245,12 +250,15 @@ def test_a_failed_training_is_told_on_the_page(page):
     button(page, "step").click().run()
     until(lambda: run.error)
     page.run()
-    assert [found.value for found in page.error] == ["This is what went wrong."] and button(page, "play").label == "Play again"
+    assert [found.value for found in page.error] == ["This is what went wrong."] and button(
+        page, "play"
+    ).label == "Play again"
     button(page, "reset").click().run()
     assert not messages(page) and run.error is None
 
 
-# -- one write, going back, stops, levels, order, ceiling ----------------------------------------------------------------------------
+# -- one write, going back, stops, levels, order, ceiling
+# ----------------------------------------------------------------------------
 
 
 def number(page, key):
@@ -324,7 +332,8 @@ def test_the_ceiling_is_trained_beside_the_run_and_told_as_a_line(page):
     assert "overlay" in feed.news()
 
 
-# -- side by side -----------------------------------------------------------------------------------------------------------------
+# -- side by side
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -340,7 +349,10 @@ def test_one_play_trains_both_on_the_same_samples_and_the_twin_is_one_click_away
     compared.session_state["speed"] = settings.UNLIMITED
     compared.run()
     off, on = runs_of(compared, "compare")
-    assert (off.experiment.optimizer, on.experiment.optimizer) == ("adam", "deep") and off.experiment.seed == on.experiment.seed
+    assert (off.experiment.optimizer, on.experiment.optimizer) == (
+        "adam",
+        "deep",
+    ) and off.experiment.seed == on.experiment.seed
     until(lambda: off.run.steps > 3 and on.run.steps > 3)
     button(compared, "play").click().run()
     assert not off.playing and not on.playing
@@ -358,11 +370,19 @@ def test_pinned_runs_stand_side_by_side_with_what_sets_them_apart(compared):
     assert "nothing to pin" in compared.error[0].value
     for _ in range(2):
         button(compared, "step").click().run()
-        until(lambda: all(run.trainer.steps == run.run.steps > 0 and not run._wanting for run in runs_of(compared, "compare")))
+        until(
+            lambda: all(
+                run.trainer.steps == run.run.steps > 0 and not run._wanting for run in runs_of(compared, "compare")
+            )
+        )
         button(compared, "pin").click().run()
     assert not compared.error and not compared.exception
     table = next(found.value for found in compared.markdown if found.value.startswith("| "))
-    assert "| optimizer | adam | deep | adam | deep |" in table and "| steps | 1 | 1 | 2 | 2 |" in table and "| seed" not in table
+    assert (
+        "| optimizer | adam | deep | adam | deep |" in table
+        and "| steps | 1 | 1 | 2 | 2 |" in table
+        and "| seed" not in table
+    )
     assert len(compared.get("plotly_chart")) == 2
     button(compared, "pin").click().run()
     assert "4 pinned runs are as many as fit. 4 are pinned and this would add 2: take 2 away" in compared.error[0].value
@@ -387,7 +407,8 @@ def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
     assert "no checkpoint at step 77" in compared.error[0].value
 
 
-# -- lessons, tour, glossary, mathematics -----------------------------------------------------------------------------------------
+# -- lessons, tour, glossary, mathematics
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -400,7 +421,9 @@ def lessons():
 
 def test_a_lesson_waits_for_a_prediction_and_then_says_what_became_of_it(lessons):
     lessons.run()
-    assert button(lessons, "play").disabled and "Predict first" in button(lessons, "play").help and not lessons.exception
+    assert (
+        button(lessons, "play").disabled and "Predict first" in button(lessons, "play").help and not lessons.exception
+    )
     assert any("waits for your prediction" in found.value for found in lessons.caption)
     lessons.radio[0].set_value("Nearly all: over 0.9").run()
     assert not any("waits for your prediction" in found.value for found in lessons.caption)
@@ -430,7 +453,9 @@ def test_the_agenda_of_a_lesson_is_given_to_its_runs(lessons):
     assert any("**It was:** Only the one that watched ✓" in found.value for found in lessons.markdown)
 
 
-@pytest.mark.parametrize("query", [{"lesson": "x"}, {"lesson": "slow", "answer": "99"}, {"answer": "-1"}, {"seed": "1e99"}])
+@pytest.mark.parametrize(
+    "query", [{"lesson": "x"}, {"lesson": "slow", "answer": "99"}, {"answer": "-1"}, {"seed": "1e99"}]
+)
 def test_a_nonsense_address_of_a_lesson_is_survived(lessons, query):
     for key, value in query.items():
         lessons.query_params[key] = value
@@ -470,12 +495,19 @@ def test_the_glossary_can_be_searched():
     assert not opened.markdown and "Nothing here holds" in opened.info[0].value
 
 
-# -- the address ------------------------------------------------------------------------------------------------------------------
+# -- the address
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "experiment",
-    [settings.START, settings.START.but(seed=4), Experiment(), Experiment(periods=(2, 8), loss="cross_entropy"), Experiment(frozen=True)],
+    [
+        settings.START,
+        settings.START.but(seed=4),
+        Experiment(),
+        Experiment(periods=(2, 8), loss="cross_entropy"),
+        Experiment(frozen=True),
+    ],
 )
 @pytest.mark.parametrize("speed", settings.SPEEDS)
 def test_an_address_gives_back_what_was_written_into_it(experiment, speed):
@@ -500,12 +532,15 @@ def test_parts_that_do_not_go_together_fall_back_as_a_whole():
     assert len(problems) == 1 and "must not fall" in problems[0] and experiment.optimizer == "sgd"
 
 
-# -- what changes while running ---------------------------------------------------------------------------------------------------
+# -- what changes while running
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_commands_carry_one_setting_to_another_and_name_the_rest():
     old = Experiment(optimizer="adam")
-    given, after, waiting = settings.commands(old, old.but(optimizer="deep", rate=2.0, head_period=2, loss="cross_entropy"), LEVELS)
+    given, after, waiting = settings.commands(
+        old, old.but(optimizer="deep", rate=2.0, head_period=2, loss="cross_entropy"), LEVELS
+    )
     assert given == [("period", ["head", 2]), ("rate", 2.0), ("optimizer", "deep")]
     assert after == old.but(optimizer="deep", rate=2.0, head_period=2) and waiting == ["loss"]
 
@@ -523,7 +558,8 @@ def test_another_number_of_memory_levels_waits_for_a_reset():
     assert settings.commands(old, old.but(periods=(1, 8)), LEVELS) == ([], old, ["periods"])
 
 
-# -- the news ---------------------------------------------------------------------------------------------------------------------
+# -- the news
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -579,7 +615,10 @@ def test_the_news_of_a_page_says_how_its_runs_compare(live):
         message = together(feeds)
         a, b = (run.run.of_kind("step")[-1]["accuracy"]["A"] for run in (live, other))
         assert f"{a:.2f} with Adam and {b:.2f} with the deep optimizer" in message["together"]
-        assert set(message["runs"][0]["wrote"]) == {"input", "fast", "medium", "head"} and message["runs"][0]["writes"]["medium"] == 2
+        assert (
+            set(message["runs"][0]["wrote"]) == {"input", "fast", "medium", "head"}
+            and message["runs"][0]["writes"]["medium"] == 2
+        )
         assert together(feeds) is None
     finally:
         other.close()
@@ -590,7 +629,14 @@ def test_the_decisions_of_a_manager_are_told_as_they_come(live):
     take(live, 1)
     assert feed.news()["log"] == []
     saw = {"surprise": 0.9, "novelty": 0.8, "conflict": 0.1, "drift": 0.0}
-    row = {"kind": "decision", "step": 1, "level": "slow", "saw": saw, "did": {"rate": 0.5}, "text": "Something new: learn."}
+    row = {
+        "kind": "decision",
+        "step": 1,
+        "level": "slow",
+        "saw": saw,
+        "did": {"rate": 0.5},
+        "text": "Something new: learn.",
+    }
     live.run.rows.append(row)
     message = feed.news()
     assert message["log"] == [row] and "overlay" not in message
@@ -623,4 +669,12 @@ def test_a_message_of_many_steps_stays_small(live):
     assert message["hint"] == "collapsed"
     assert all(len(trace["x"]) <= 140 for trace in message["add"]["drift"])
     assert [name for name, *_ in message["stills"]].count("matrix") == 2 and message["stills"][-1][2]["data"]
-    assert sum(level["wrote"] for row in figures.thin(live.run.rows, 20) if row["kind"] == "step" for level in [row["levels"]["slow"]]) == 8
+    assert (
+        sum(
+            level["wrote"]
+            for row in figures.thin(live.run.rows, 20)
+            if row["kind"] == "step"
+            for level in [row["levels"]["slow"]]
+        )
+        == 8
+    )

@@ -1,4 +1,5 @@
-"""Who may know whom. Data flows one way: experiment -> trainer -> rows -> run -> figures -> notebook, page or report."""
+"""Who may know whom. Data flows one way: experiment -> trainer -> rows -> run -> figures -> notebook, page or
+report."""
 
 import ast
 import subprocess
@@ -11,7 +12,9 @@ import nllab
 
 PACKAGE = Path(nllab.__file__).parent
 MODULES = {
-    ".".join(("nllab", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in PACKAGE.rglob("*.py") if "_app" not in str(path)
+    ".".join(("nllab", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+    for path in PACKAGE.rglob("*.py")
+    if "_app" not in str(path)
 }
 WITHOUT_TORCH = [
     "nllab",

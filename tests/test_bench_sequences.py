@@ -55,7 +55,8 @@ def test_writes_of_hope_add_up_before_it_has_learned():
     with torch.no_grad():
         x = torch.nn.functional.layer_norm(model.embed.weight, (formal.DIM,))
         once, twice, turned = (
-            mixer(x[torch.tensor(order)])[1].running[1][0] - torch.eye(formal.DIM) for order in ([[0, 1, 2]], [[0, 1, 2] * 2], [[2, 0, 1]])
+            mixer(x[torch.tensor(order)])[1].running[1][0] - torch.eye(formal.DIM)
+            for order in ([[0, 1, 2]], [[0, 1, 2] * 2], [[2, 0, 1]])
         )
     # What is written lies where no key is, is the same in any order, and twice as much after twice as many tokens.
     assert once[:, : -formal.COUNTED].norm() < 0.5 * once[:, -formal.COUNTED :].norm()
@@ -67,14 +68,18 @@ def test_hope_learns_an_even_number_and_holds_it_for_longer_strings():
     torch.manual_seed(0)
     language = LANGUAGES["aa"]
     strings = formal.draw(language)
-    found = formal.fit(formal.build("HOPE", language), language, strings, rate=5e-3, steps=formal.STEPS, seed=0, check=5)
+    found = formal.fit(
+        formal.build("HOPE", language), language, strings, rate=5e-3, steps=formal.STEPS, seed=0, check=5
+    )
     assert (found.train, found.longer) == (1, 1) and found.step <= 300
 
 
 def test_hope_learns_to_count_and_counts_further():
     torch.manual_seed(0)
     language = LANGUAGES["anbn"]
-    found = formal.fit(formal.build("HOPE", language, 1e-3), language, formal.draw(language), rate=5e-3, steps=formal.STEPS, seed=0)
+    found = formal.fit(
+        formal.build("HOPE", language, 1e-3), language, formal.draw(language), rate=5e-3, steps=formal.STEPS, seed=0
+    )
     assert (found.train, found.longer) == (1, 1)
 
 
@@ -123,7 +128,9 @@ def test_ablation_text_keeps_held_out_names_apart():
     (learned, _), (tested, wanted), letters = ablation.sequences(32)
     assert torch.equal(tested[:, 1:], wanted[:, :-1])
     seen = set("".join(letters.decode([t]) or "\n" for t in learned.flatten().tolist()).split("\n"))
-    asked = {name for row in tested for name in "".join(letters.decode([t]) or "\n" for t in row.tolist()).split("\n")[1:-1]}
+    asked = {
+        name for row in tested for name in "".join(letters.decode([t]) or "\n" for t in row.tolist()).split("\n")[1:-1]
+    }
     assert asked and not asked & seen
 
 
@@ -180,9 +187,17 @@ def test_the_twin_moves_its_head_alone():
     names.freeze_all_but_head(model)
     few = tuple(part[:32] for part in lessons[0].train)
     names.learn(
-        model, names.Writer("deep, both sides", model, names.Setting(1.0, 16)), few, passes=1, batch=16, generator=torch.Generator()
+        model,
+        names.Writer("deep, both sides", model, names.Setting(1.0, 16)),
+        few,
+        passes=1,
+        batch=16,
+        generator=torch.Generator(),
     )
-    assert {key for key, p in model.named_parameters() if not torch.equal(before[key], p)} == {"head.weight", "head.bias"}
+    assert {key for key, p in model.named_parameters() if not torch.equal(before[key], p)} == {
+        "head.weight",
+        "head.bias",
+    }
 
 
 @pytest.mark.parametrize("optimizer", names.OPTIMIZERS)

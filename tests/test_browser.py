@@ -1,4 +1,5 @@
-"""The live page in a real browser: what a person sees, presses, reloads and closes. What the server knows is read from /stat."""
+"""The live page in a real browser: what a person sees, presses, reloads and closes. What the server knows is read from
+/stat."""
 
 import contextlib
 import socket
@@ -48,7 +49,8 @@ def browser():
 
 @pytest.fixture
 def visit(browser, address):
-    """Opens a page of its own browser profile; in the end nothing may have been said on the console or asked of another server."""
+    """Opens a page of its own browser profile; in the end nothing may have been said on the console or asked of another
+    server."""
     contexts, said, abroad = [], [], []
 
     def open_page(query="", viewport=DESK, **settings):
@@ -56,9 +58,14 @@ def visit(browser, address):
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on("response", lambda answer: said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        page.on(
+            "response", lambda answer: said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+        )
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else abroad.append(request.url))
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((address, "data:", "blob:")) else abroad.append(request.url),
+        )
         page.goto(f"{address}/{query}")
         drawn(page)
         return page
@@ -70,7 +77,8 @@ def visit(browser, address):
 
 
 class Proxy:
-    """A line between a browser and the server that can be cut: no byte passes, and nobody is let in, until it is mended."""
+    """A line between a browser and the server that can be cut: no byte passes, and nobody is let in, until it is
+    mended."""
 
     def __init__(self, port):
         self.target, self.open, self.socks = port, True, set()
@@ -139,8 +147,9 @@ def press(page, key):
 
 
 def download(page, key):
-    """A file of a run that has ended. It is made when it is asked for, by the script's last run: a press in the middle of the next one
-    would go to nobody, and one more is to come when a run ends, which shows the code that repeats it."""
+    """A file of a run that has ended. It is made when it is asked for, by the script's last run: a press in the middle
+    of the next one would go to nobody, and one more is to come when a run ends, which shows the code that repeats
+    it."""
     page.get_by_text("Repeats this run exactly").first.wait_for()
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     with page.expect_download() as told:
@@ -155,7 +164,10 @@ def run_of(page, address):
 
 
 def ranges(page):
-    return [page.evaluate(f"document.querySelector('.nl-{name}')._fullLayout.xaxis.range") for name in ("accuracy", "drift", "raster")]
+    return [
+        page.evaluate(f"document.querySelector('.nl-{name}')._fullLayout.xaxis.range")
+        for name in ("accuracy", "drift", "raster")
+    ]
 
 
 def test_play_pause_toggle_and_keys(visit, address):
@@ -166,7 +178,9 @@ def test_play_pause_toggle_and_keys(visit, address):
     page.locator(".st-key-deep label").click()
     until(lambda: page.locator(".nl-accuracy .annotation-text", has_text="deep optimizer on").count() == 1)
     assert page.locator(".nl-panel").get_attribute("data-acting") == "deep"
-    until(lambda: len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2)  # task A, and the toggle
+    until(
+        lambda: len(page.evaluate("document.querySelector('.nl-raster').layout.shapes")) == 2
+    )  # task A, and the toggle
     press(page, "play")
     until(lambda: not run_of(page, address)[1]["playing"])
     page.wait_for_timeout(1000)  # the step that was under way still ends
@@ -188,7 +202,25 @@ def test_keys_pressed_quickly_leave_the_page_alive(visit):
     page = visit("compare?speed=20")
     page.get_by_role("heading", name="Side by side").click()  # away from all fields
     for _ in range(2):
-        for key in ("Space", "n", "w", "b", "1", "2", "p", "Space", "b", "b", "Shift+X", "Space", "n", "1", "2", "w", "p"):
+        for key in (
+            "Space",
+            "n",
+            "w",
+            "b",
+            "1",
+            "2",
+            "p",
+            "Space",
+            "b",
+            "b",
+            "Shift+X",
+            "Space",
+            "n",
+            "1",
+            "2",
+            "w",
+            "p",
+        ):
             page.keyboard.press(key)
             page.wait_for_timeout(60)
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
@@ -212,7 +244,9 @@ def test_a_stretch_zoomed_into_stays_while_rows_stream_and_is_so_in_all_figures(
     until(lambda: draws_of(page) >= before + 10)
     assert ranges(page) == [zoomed] * 3
     page.mouse.move(box["x"] + 150, box["y"] + 60)
-    until(lambda: all(page.locator(f".nl-{name} .hovertext").count() for name in ("drift", "raster")))  # one step, shown in all
+    until(
+        lambda: all(page.locator(f".nl-{name} .hovertext").count() for name in ("drift", "raster"))
+    )  # one step, shown in all
     page.mouse.dblclick(box["x"] + 100, box["y"] + 60)
     until(lambda: ranges(page) == [full] * 3)
 
@@ -223,14 +257,20 @@ def test_one_click_shows_a_falling_without_and_staying_with_the_deep_optimizer(v
     panels = page.locator(".nl-panel")
     until(lambda: page.locator(".nl-panel[data-finished=true]").count() == 2)
     until(lambda: [panels.nth(i).locator(".nl-number-step dd").inner_text() for i in (0, 1)] == ["136", "136"])
-    a, b = ([float(panels.nth(i).locator(f".nl-number-accuracy-{task} dd").inner_text()) for i in (0, 1)] for task in "AB")
+    a, b = (
+        [float(panels.nth(i).locator(f".nl-number-accuracy-{task} dd").inner_text()) for i in (0, 1)] for task in "AB"
+    )
     assert a[0] < 0.1 and a[1] > 0.9 and min(b) > 0.9  # overwritten there, kept here, and B was learned by both
     assert f"{a[0]:.2f} with Adam and {a[1]:.2f} with the deep optimizer" in page.locator(".nl-together").inner_text()
 
     # one step pointed at is shown in all figures of both runs
     box = panels.first.locator(".nl-accuracy .nsewdrag").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 50)
-    until(lambda: all(panels.nth(i).locator(f".nl-{name} .hovertext").count() for i in (0, 1) for name in ("drift", "raster")))
+    until(
+        lambda: all(
+            panels.nth(i).locator(f".nl-{name} .hovertext").count() for i in (0, 1) for name in ("drift", "raster")
+        )
+    )
 
     # and the frozen twin is one click away, with its question
     assert "what did the hidden levels learn" in page.locator(".st-key-question").inner_text()
@@ -303,7 +343,8 @@ def test_bad_input_is_a_sentence_and_the_training_goes_on(visit, address):
     assert alert.count() == 0
 
 
-# Every text that is in sight, with its contrast to what lies behind it (1 to 21), the opacity of all around it counted in.
+# Every text that is in sight, with its contrast to what lies behind it (1 to 21), the opacity of all around it counted
+# in.
 CONTRASTS = """() => {
   const numbers = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [[r, g, b], a]; };
   const linear = (part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
@@ -404,7 +445,9 @@ def test_a_lesson_with_one_run_keeps_nothing_of_the_two_before(visit):
     page.locator(".nl-together", has_text="side by side").wait_for()
     page.get_by_role("combobox", name="Lesson").click()
     page.get_by_role("option", name="2 · ").click()
-    until(lambda: page.locator(".nl-panel").count() == 1 and page.locator(".nl-sentence", has_text="Press Play").count())
+    until(
+        lambda: page.locator(".nl-panel").count() == 1 and page.locator(".nl-sentence", has_text="Press Play").count()
+    )
     assert not page.locator(".nl-together").is_visible() and "Press Play" in page.locator(".nl-spoken").text_content()
 
 
@@ -420,7 +463,12 @@ def test_the_tour_brings_what_it_speaks_of_into_sight(visit):
         press(page, "tour_next")
         page.wait_for_timeout(300)
     settings = page.locator(".st-key-settings")
-    until(lambda: settings.evaluate("one => getComputedStyle(one).outlineStyle") == "solid" and settings.bounding_box()["y"] < 100)
+    until(
+        lambda: (
+            settings.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+            and settings.bounding_box()["y"] < 100
+        )
+    )
     page.keyboard.press("Escape")
     page.locator(".st-key-tour").wait_for(state="detached")
 
@@ -435,17 +483,17 @@ def test_curves_are_drawn_on_as_plotly_would_draw_them(visit):
     settled = """() => document.querySelector('.nl').parentElement.nllab.plots.slice(0, 3)
       .every((plot) => !plot.changed && !plot.stale && !plot.full)"""
     page.wait_for_function(settled)
-    boxes = page.evaluate(
-        """() => document.querySelector('.nl').parentElement.nllab.plots.slice(0, 3).map((plot) => {
+    boxes = page.evaluate("""() => document.querySelector('.nl').parentElement.nllab.plots.slice(0, 3).map((plot) => {
           const path = () => [...plot.frame.querySelectorAll('path.js-line')].map((line) => line.getBBox());
           const label = () => [...plot.frame.querySelectorAll('.textpoint text')].map((text) => text.getBoundingClientRect());
           const numbers = (boxes) => boxes.flatMap(({ x, y, width, height }) => [x, y, width, height]);
           const [before, names] = [numbers(path()), numbers(label())];
           plot.lines = null;
           return { name: plot.name, drawn: plot.panel.drawOn(plot), before, names, after: numbers(path()), renamed: numbers(label()) };
-        })"""
+        })""")
+    assert [found["name"] for found in boxes] == ["accuracy", "drift", "raster"] and all(
+        found["drawn"] for found in boxes
     )
-    assert [found["name"] for found in boxes] == ["accuracy", "drift", "raster"] and all(found["drawn"] for found in boxes)
     for found in boxes:
         assert found["after"] == pytest.approx(found["before"], abs=1), found["name"]
         assert found["renamed"] == pytest.approx(found["names"], abs=1), found["name"]
@@ -547,13 +595,11 @@ def test_every_control_is_reached_by_tab_alone(visit):
     reached, named = set(), True
     for _ in range(150):
         page.keyboard.press("Tab")
-        key, name = page.evaluate(
-            """() => { const at = document.activeElement;
+        key, name = page.evaluate("""() => { const at = document.activeElement;
               const keyed = at.closest('[class*=st-key-]');
               const key = keyed && [...keyed.classList].find((one) => one.startsWith('st-key-')).slice(7);
               const name = at.ariaLabel || at.textContent || at.labels?.[0]?.textContent || at.getAttribute('aria-labelledby') || at.title;
-              return [key, Boolean(name) || at === document.body]; }"""
-        )
+              return [key, Boolean(name) || at === document.body]; }""")
         reached.add(key)
         named = named and name
     assert wanted <= reached and named
@@ -602,7 +648,9 @@ def test_a_run_is_kept_and_replayed_and_trained_again(visit, address, tmp_path):
         kept = download(page, f"keep-live--{ending}")
         kept.save_as(tmp_path / f"run.{ending}")
         assert kept.suggested_filename == f"nllab-digits-ab-seed-3.{ending}"
-    assert open_run(tmp_path / "run.zip").steps == 136 and open_run(tmp_path / "run.csv") == open_run(tmp_path / "run.zip")
+    assert open_run(tmp_path / "run.zip").steps == 136 and open_run(tmp_path / "run.csv") == open_run(
+        tmp_path / "run.zip"
+    )
     with page.expect_download() as kept:
         page.locator(".nl-card-accuracy .nl-save", has_text="SVG").click()
     assert kept.value.path().read_bytes().startswith(b"<svg")

@@ -24,7 +24,9 @@ WAYS = {"zip": pack, "csv": to_csv, "parquet": to_parquet}
 def run():
     """With everything a run can hold: commands, a picture, a decision, an end."""
     experiment = Experiment(dim=16, hidden=16, batch_size=40, optimizer="adam", periods=(1, 2), evaluate_every=4)
-    run = Trainer(experiment).run(commands=[(3, "optimizer", "deep"), (4, "period", ["slow", 3]), (20, "teach", "A")], steps=24)
+    run = Trainer(experiment).run(
+        commands=[(3, "optimizer", "deep"), (4, "period", ["slow", 3]), (20, "teach", "A")], steps=24
+    )
     decision = {
         "kind": "decision",
         "step": 24,
@@ -40,7 +42,9 @@ def run():
 
 
 def remade(run, **changes):
-    return Run(**{"experiment": run.experiment, "tasks": run.tasks, "levels": run.levels, "rows": list(run.rows)} | changes)
+    return Run(
+        **{"experiment": run.experiment, "tasks": run.tasks, "levels": run.levels, "rows": list(run.rows)} | changes
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -83,7 +87,8 @@ def test_numbers_that_are_not_finite_go_out_as_gaps_and_come_back(run):
         assert unpack(way, out(remade(run, rows=[odd]))).rows == [gap]
 
 
-# -- what is not a run ------------------------------------------------------------------------------------------------------------
+# -- what is not a run
+# ------------------------------------------------------------------------------------------------------------
 
 
 def zipped(files, **settings):

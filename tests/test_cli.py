@@ -18,7 +18,9 @@ SMALL = ["--set", "dim=32", "--set", "hidden=32", "--set", "batch_size=40"]
 
 def nllab(*arguments, **settings):
     command = [sys.executable, "-c", "from nllab.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"}, **settings)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"}, **settings
+    )
 
 
 def called(*arguments):
@@ -45,7 +47,15 @@ def test_run_prints_one_json_object_and_nothing_else():
     } <= set(result)
     assert result["preset"] == "digits-ab" and result["seeds"] == [0, 1] and result["experiment"]["dim"] == 32
     assert set(result["metrics"]) == set(SCORES)
-    contract = {"average_accuracy", "forgetting", "backward_transfer", "forward_transfer", "a_after_a", "a_after_b", "b_after_b"}
+    contract = {
+        "average_accuracy",
+        "forgetting",
+        "backward_transfer",
+        "forward_transfer",
+        "a_after_a",
+        "a_after_b",
+        "b_after_b",
+    }
     assert contract <= set(SCORES)
     for score in result["metrics"].values():
         assert set(score) == {"mean", "std", "values"} and len(score["values"]) == 2
@@ -70,7 +80,9 @@ def test_runs_are_saved_where_asked(tmp_path):
 def test_compare_pairs_seeds_and_shows_twin_and_ceiling():
     result = json.loads(called("compare", "digits-ab", "--optimizers", "adam,deep", "--seeds", "1", "--json", *SMALL))
     rows = result["rows"]
-    assert list(rows) == [name + suffix for name in ("adam", "deep") for suffix in ("", ", frozen twin", ", joint ceiling")]
+    assert list(rows) == [
+        name + suffix for name in ("adam", "deep") for suffix in ("", ", frozen twin", ", joint ceiling")
+    ]
     assert rows["deep, frozen twin"]["update_counts"]["fast"]["mean"] == 0
     a_after_b = {name: row["metrics"]["a_after_b"]["mean"] for name, row in rows.items()}
     assert a_after_b["adam"] < 0.5 < a_after_b["deep"]
@@ -90,7 +102,10 @@ def test_compare_puts_methods_beside_optimizers():
         "labels-trick",
         "labels-trick, frozen twin",
     ]
-    assert result["rows"]["er"]["experiment"]["method"] == "er" and result["rows"]["labels-trick"]["experiment"]["outputs"] == "batch"
+    assert (
+        result["rows"]["er"]["experiment"]["method"] == "er"
+        and result["rows"]["labels-trick"]["experiment"]["outputs"] == "batch"
+    )
     assert result["learners"]["er"]["told"] == ["samples"] and result["learners"]["rls"]["difference_from_twin"] is None
     assert len(result["learners"]["deep"]["difference_from_twin"]["values"]) == 2
     only = called("compare", "digits-ab", "--methods", "er", "--optimizers", "", "--seeds", "1", "--no-twins", *SMALL)
@@ -103,11 +118,26 @@ def test_a_sweep_ranks_every_combination_on_validation_data():
     scores = [row["metrics"]["average_accuracy"]["mean"] for row in result["rows"].values()]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True) and result["best"].startswith("rate=1 ")
     assert {row["experiment"]["evaluate_on"] for row in result["rows"].values()} == {"validation"}
-    assert "retention=1 rate=0" in called("sweep", "digits-ab", *asked[2:], "--over", "rate=0", "--set", "evaluate_on=test")
+    assert "retention=1 rate=0" in called(
+        "sweep", "digits-ab", *asked[2:], "--over", "rate=0", "--set", "evaluate_on=test"
+    )
 
 
 def test_bench_retention_writes_and_prints(tmp_path):
-    arguments = ["bench", "retention", "--quick", "--seeds", "1", "--no-tune", "--only", "naive", "--only", "joint", "--jobs", "1"]
+    arguments = [
+        "bench",
+        "retention",
+        "--quick",
+        "--seeds",
+        "1",
+        "--no-tune",
+        "--only",
+        "naive",
+        "--only",
+        "joint",
+        "--jobs",
+        "1",
+    ]
     out = tmp_path / "r.json"
     printed = called(*arguments, "--out", str(out), *SMALL)
     assert "frozen twin" in printed and "Forgetting of the joint model itself" in printed
@@ -162,7 +192,10 @@ def test_bad_input_is_named(arguments, message):
 def test_bad_input_ends_with_status_two_and_one_message():
     done = nllab("run", "digits-ab", "--optimizer", "depe")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "Error: Unknown optimizer 'depe'. Did you mean 'deep'? Valid: " + ", ".join(sorted(cli.OPTIMIZERS)) + ".\n"
+    assert (
+        done.stderr
+        == "Error: Unknown optimizer 'depe'. Did you mean 'deep'? Valid: " + ", ".join(sorted(cli.OPTIMIZERS)) + ".\n"
+    )
     assert nllab("run", "digits-ab", "--seeds", "x").returncode == 2
 
 
@@ -198,9 +231,16 @@ def test_the_first_dashboard_of_a_life_asks_nothing_and_says_only_where_it_is(tm
 
     port, (terminal, screen) = free_port(), pty.openpty()
     command = [sys.executable, "-c", "from nllab.cli import main; main()", "dashboard", "--port", str(port)]
-    environment = {**os.environ, "HOME": str(tmp_path), "BROWSER": "true", "DISPLAY": ":0"}  # a browser that does nothing
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "BROWSER": "true",
+        "DISPLAY": ":0",
+    }  # a browser that does nothing
     begun = time.monotonic()
-    process = subprocess.Popen(command, env=environment, stdin=screen, stdout=screen, stderr=screen, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdin=screen, stdout=screen, stderr=screen, start_new_session=True
+    )
     try:
         while fetch(f"http://127.0.0.1:{port}") is None:
             assert process.poll() is None and time.monotonic() - begun < 180

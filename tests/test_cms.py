@@ -1,4 +1,5 @@
-"""The CMS against its definition (Eq. 70-74): schedules counted from weights that changed, and a reference of one token at a time."""
+"""The CMS against its definition (Eq. 70-74): schedules counted from weights that changed, and a reference of one token
+at a time."""
 
 import pytest
 import torch
@@ -97,7 +98,9 @@ def test_the_clock_of_tokens_matches_one_token_at_a_time(variant, periods, token
     wanted = torch.autograd.grad(squared(expected, target), list(cms.parameters()), allow_unused=True)
     for g, w in zip(grads, wanted, strict=True):
         torch.testing.assert_close(g, w, **EXACT)
-        assert tokens <= periods[-1] or g.abs().max() > 0  # every initial weight, rate and mixing weight learns through the writes
+        assert (
+            tokens <= periods[-1] or g.abs().max() > 0
+        )  # every initial weight, rate and mixing weight learns through the writes
 
 
 @pytest.mark.parametrize("periods", [(1, 2, 6), (2, 3), (5,)])
@@ -121,7 +124,9 @@ def test_a_short_last_chunk_waits_and_is_completed_by_the_next_piece():
     waiting = cms.write(cms.start(2), gradient, 5)
     assert torch.equal(waiting.fast_weights["memory"], cms.start(2).fast_weights["memory"])
     done = cms.write(waiting, gradient, 3)
-    torch.testing.assert_close(done.fast_weights["memory"], cms.start(2).fast_weights["memory"] - 0.05 * 2 * gradient["memory"])
+    torch.testing.assert_close(
+        done.fast_weights["memory"], cms.start(2).fast_weights["memory"] - 0.05 * 2 * gradient["memory"]
+    )
     assert done.gradients == {} and done.position == 8
 
 
@@ -187,7 +192,9 @@ def test_levels_cover_every_parameter_once_in_order():
     assert {"memory.mix", "memory.inner_lr"} < set(held["cold"]) and len(held["hot"]) == 4
 
 
-@pytest.mark.parametrize("block", [MLPBlock(6, 5), nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6))], ids=["own", "foreign"])
+@pytest.mark.parametrize(
+    "block", [MLPBlock(6, 5), nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 6))], ids=["own", "foreign"]
+)
 def test_each_sequence_reads_with_its_own_weights(block, device):
     block = block.to(device, torch.float64)
     flat = torch.randn(3, sum(p.numel() for p in block.parameters()), dtype=torch.float64, device=device)

@@ -1,4 +1,5 @@
-"""What a run does on the CPU it does on CUDA: the same losses up to rounding, the same accuracies, and back to any checkpoint."""
+"""What a run does on the CPU it does on CUDA: the same losses up to rounding, the same accuracies, and back to any
+checkpoint."""
 
 import pytest
 import torch
@@ -67,7 +68,10 @@ def test_the_metric_of_outputs_is_the_same():
         torch.manual_seed(0)
         model = torch.nn.Linear(6, 4).to(device)
         optimizer, metric = DeepOptimizer(model), OutputMetric(model)
-        x, y = torch.randn(16, 6, generator=torch.Generator().manual_seed(1)).to(device), torch.arange(16, device=device) % 4
+        x, y = (
+            torch.randn(16, 6, generator=torch.Generator().manual_seed(1)).to(device),
+            torch.arange(16, device=device) % 4,
+        )
         F.cross_entropy(model(x), y).backward()
         metric.precondition()
         optimizer.step()
@@ -76,7 +80,8 @@ def test_the_metric_of_outputs_is_the_same():
 
 
 def test_state_moves_between_devices():
-    """Saved on CUDA within a level's period, loaded on the CPU: the next step, which writes it, is the same up to rounding."""
+    """Saved on CUDA within a level's period, loaded on the CPU: the next step, which writes it, is the same up to
+    rounding."""
     models, optimizers, levels = [], [], [Level("slow", "0", 3), Level("head", "2")]
     for device in ("cuda", "cpu"):
         torch.manual_seed(0)
@@ -97,5 +102,6 @@ def test_state_moves_between_devices():
     step(0)
     step(1)
     assert all(
-        torch.allclose(a.cpu(), b, rtol=1e-3, atol=1e-5) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True)
+        torch.allclose(a.cpu(), b, rtol=1e-3, atol=1e-5)
+        for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True)
     )

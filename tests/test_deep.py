@@ -78,7 +78,9 @@ def test_one_write_minimizes_its_objective():
 
 def test_the_rank_n_form_equals_the_plain_one():
     generator = torch.Generator().manual_seed(1)
-    rows, old, deltas = (torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 30), (50, 30), (4, 6)))
+    rows, old, deltas = (
+        torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 30), (50, 30), (4, 6))
+    )
     before = old.T @ old + torch.eye(30)
     gain, inverse = low_rank_gain(rows, torch.linalg.inv(before))
     after = before + rows.T @ rows
@@ -169,7 +171,10 @@ def test_a_period_sums_its_gradients_and_writes_once():
     """With one level of period 3, three batches are one batch of three times the size."""
     model, batches = wide(), wide_batches(9)
     at_once = copy.deepcopy(model)
-    merged = [(torch.cat([x for x, _ in group]), torch.cat([y for _, y in group])) for group in zip(*[iter(batches)] * 3, strict=True)]
+    merged = [
+        (torch.cat([x for x, _ in group]), torch.cat([y for _, y in group]))
+        for group in zip(*[iter(batches)] * 3, strict=True)
+    ]
     found = train(model, DeepOptimizer(model, levels=[Level("all", "*", 3)], loss_reduction="sum"), batches)
     assert same(train(at_once, DeepOptimizer(at_once, loss_reduction="sum"), merged), found)
 
@@ -213,7 +218,8 @@ def test_what_another_optimizer_taught_makes_hidden_levels_careful():
 
 
 def test_what_it_watched_is_protected_once_it_acts():
-    """A linear layer that learned A while it was only watched keeps A's answers exactly where B's inputs are orthogonal to A's."""
+    """A linear layer that learned A while it was only watched keeps A's answers exactly where B's inputs are orthogonal
+    to A's."""
     layer = nn.Linear(6, 1, bias=False).double()
     a, b = torch.eye(6, dtype=torch.float64)[:3].repeat(400, 1), torch.eye(6, dtype=torch.float64)[2:].repeat(5, 1)
     optimizer = DeepOptimizer(layer, loss_reduction="sum")
@@ -225,7 +231,8 @@ def test_what_it_watched_is_protected_once_it_acts():
     optimizer.acting = True
     train(layer, optimizer, [(b, torch.full((len(b), 1), 9.0, dtype=torch.float64))] * 20)
     moved = (layer.weight.detach() - kept).abs()[0]
-    # B asks every one of its directions to move to 9; the one it shares with A has 4 of 5 sightings in A, so it goes a fifth of the way.
+    # B asks every one of its directions to move to 9; the one it shares with A has 4 of 5 sightings in A, so it goes a
+    # fifth of the way.
     assert moved[:2].max() == 0
     assert moved[2] == pytest.approx(7 / 5, rel=0.02) and (layer.weight[0, 3:] - 9).abs().max() < 0.5
 
@@ -251,7 +258,9 @@ def test_retention_zero_is_least_squares_on_the_batch_alone():
     x, y = batches[3]
     train(layer, optimizer, [(x, y)])
     rows = features(x)
-    expected = start - torch.linalg.solve(rows.T @ rows + torch.eye(6, dtype=torch.float64), rows.T @ (rows @ start.T - y)).T
+    expected = (
+        start - torch.linalg.solve(rows.T @ rows + torch.eye(6, dtype=torch.float64), rows.T @ (rows @ start.T - y)).T
+    )
     assert (as_features(layer) - expected).norm() <= EXACT * expected.norm()
 
 
@@ -278,7 +287,9 @@ def test_forward_passes_without_a_loss_leave_no_trace():
         model(x)
     train(model, optimizer, [(x, y)])
     rows = features(x)
-    assert torch.allclose(optimizer.state[model[0].weight]["context"], rows.T @ rows + torch.eye(41, dtype=torch.float64))
+    assert torch.allclose(
+        optimizer.state[model[0].weight]["context"], rows.T @ rows + torch.eye(41, dtype=torch.float64)
+    )
 
 
 def test_state_round_trips_to_an_identical_next_step():

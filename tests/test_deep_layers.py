@@ -1,4 +1,5 @@
-"""Convolutions, embeddings, wide layers, losses and loops: whatever the layer, the memory does what least squares on its rows does."""
+"""Convolutions, embeddings, wide layers, losses and loops: whatever the layer, the memory does what least squares on
+its rows does."""
 
 import copy
 import gc
@@ -45,7 +46,9 @@ def test_a_convolution_is_its_patches_times_its_matrix(name):
     assert found is not None and torch.allclose(found, outer, atol=1e-10)
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Conv1d(2, 3, 3), lambda: nn.Conv2d(2, 3, 2, bias=False), lambda: nn.Linear(6, 3)])
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Conv1d(2, 3, 3), lambda: nn.Conv2d(2, 3, 2, bias=False), lambda: nn.Linear(6, 3)]
+)
 def test_one_layer_of_any_kind_is_recursive_least_squares_on_its_rows(make):
     torch.manual_seed(0)
     layer, ridge = make().double(), 0.3
@@ -76,7 +79,9 @@ def test_an_embedding_is_the_same_as_a_linear_layer_on_one_hot_rows():
     for step in range(5):
         tokens = torch.randint(7, (4,), generator=torch.Generator().manual_seed(step))
         y = normal(4, 3, seed=step)
-        for layer, optimizer, x in zip((table, dense), optimizers, (tokens, F.one_hot(tokens, 7).double()), strict=True):
+        for layer, optimizer, x in zip(
+            (table, dense), optimizers, (tokens, F.one_hot(tokens, 7).double()), strict=True
+        ):
             optimizer.zero_grad()
             (layer(x) - y).square().sum(1).mean().backward()
             optimizer.step()
@@ -84,7 +89,8 @@ def test_an_embedding_is_the_same_as_a_linear_layer_on_one_hot_rows():
 
 
 def test_blocks_are_a_safe_bound_and_one_block_is_the_whole(monkeypatch):
-    """In blocks a memory resists at least as much as the whole: A_blocks - A is positive semi-definite. Learning still converges."""
+    """In blocks a memory resists at least as much as the whole: A_blocks - A is positive semi-definite. Learning still
+    converges."""
     monkeypatch.setattr(layers, "WIDE", 4)
     torch.manual_seed(0)
     layer = nn.Linear(10, 2).double()
@@ -111,7 +117,11 @@ def test_blocks_are_a_safe_bound_and_one_block_is_the_whole(monkeypatch):
 LOSSES = {
     "cross-entropy, mean": (lambda s, y: F.cross_entropy(s, y), "cross_entropy", lambda n, c: 1.0),
     "cross-entropy, sum": (lambda s, y: F.cross_entropy(s, y, reduction="sum"), "cross_entropy", lambda n, c: 1 / n),
-    "mse, mean": (lambda s, y: F.mse_loss(s, F.one_hot(y, s.shape[1]).to(s.dtype)), "squared_error", lambda n, c: c / 2),
+    "mse, mean": (
+        lambda s, y: F.mse_loss(s, F.one_hot(y, s.shape[1]).to(s.dtype)),
+        "squared_error",
+        lambda n, c: c / 2,
+    ),
     "half squared, mean": (
         lambda s, y: 0.5 * (s - F.one_hot(y, s.shape[1])).square().sum(1).mean(),
         "squared_error",
@@ -123,7 +133,8 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("accuracy", [0.0, 1.0])
 def test_losses_are_recognised_with_their_reduction(name, accuracy):
-    """Whether the model knows nothing or nearly everything: kind, scale and the right answers are read from the gradient."""
+    """Whether the model knows nothing or nearly everything: kind, scale and the right answers are read from the
+    gradient."""
     loss, kind, per_row = LOSSES[name]
     y = torch.arange(12) % 5
     scores = (0.3 * normal(12, 5) + accuracy * F.one_hot(y, 5) * (8 if kind == "cross_entropy" else 1)).requires_grad_()
@@ -141,7 +152,11 @@ def test_losses_are_recognised_in_half_precision(name, dtype):
     scores = normal(12, 5).to(dtype).requires_grad_()
     (gradient,) = torch.autograd.grad(loss(scores.float(), y), scores)
     found = recognise(scores, gradient)
-    assert found is not None and found.kind == kind and found.per_row == pytest.approx(per_row(12, 5), rel=torch.finfo(dtype).eps)
+    assert (
+        found is not None
+        and found.kind == kind
+        and found.per_row == pytest.approx(per_row(12, 5), rel=torch.finfo(dtype).eps)
+    )
     assert recognise(scores, gradient + 0.02 * gradient.abs().max()) == Loss("unknown", 0.0)
 
 
@@ -179,7 +194,10 @@ def classifier(seed=0):
 
 
 def batches(steps=8, size=6):
-    return [(normal(size, 8, seed=i), torch.randint(4, (size,), generator=torch.Generator().manual_seed(i))) for i in range(steps)]
+    return [
+        (normal(size, 8, seed=i), torch.randint(4, (size,), generator=torch.Generator().manual_seed(i)))
+        for i in range(steps)
+    ]
 
 
 def fit(model, optimizer, data, loss=F.cross_entropy):
@@ -195,7 +213,9 @@ def equal(a, b, tolerance=0.0):
 
 
 @pytest.mark.parametrize(
-    "scaled", [lambda s, y: F.cross_entropy(s, y, reduction="sum"), lambda s, y: F.cross_entropy(s, y) / 3], ids=["sum", "a third"]
+    "scaled",
+    [lambda s, y: F.cross_entropy(s, y, reduction="sum"), lambda s, y: F.cross_entropy(s, y) / 3],
+    ids=["sum", "a third"],
 )
 def test_the_reduction_of_a_recognised_loss_makes_no_difference(scaled):
     one, two = classifier(), classifier()
@@ -253,7 +273,10 @@ def test_a_copied_model_alone_is_watched_by_nobody():
     lonely = copy.deepcopy(model)
     x, y = batches(1)[0]
     F.cross_entropy(lonely(x), y).backward()
-    assert all(torch.equal(s["context"], 0.1 * torch.eye(len(s["context"]), dtype=torch.float64)) for s in optimizer.state.values())
+    assert all(
+        torch.equal(s["context"], 0.1 * torch.eye(len(s["context"]), dtype=torch.float64))
+        for s in optimizer.state.values()
+    )
 
 
 def test_an_optimizer_that_is_gone_leaves_no_hook():
@@ -292,7 +315,11 @@ def test_state_comes_back_exactly_and_a_foreign_state_is_refused():
         other.load_state_dict(saved)
     with pytest.raises(SettingError, match="lacks"):
         other.load_state_dict({"state": {}, "param_groups": []})
-    assert all(torch.equal(a["context"], b["context"]) for a, b in zip(held["state"].values(), other.state.values(), strict=False) if a)
+    assert all(
+        torch.equal(a["context"], b["context"])
+        for a, b in zip(held["state"].values(), other.state.values(), strict=False)
+        if a
+    )
 
 
 def test_loaded_state_lies_where_the_parameters_lie():
@@ -317,15 +344,21 @@ def test_a_weight_that_is_used_without_its_layer_is_named():
 
 
 def test_layers_that_cannot_be_held_are_left_to_adamw():
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3), nn.LSTM(3, 3, batch_first=True))
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 3, groups=2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3), nn.LSTM(3, 3, batch_first=True)
+    )
     held = {id(m) for m in layers.supported_layers(model)}
     assert held == {id(model[3])}
     attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    names = {name for name, m in attention.named_modules() if any(m is found for found in layers.supported_layers(attention))}
+    names = {
+        name for name, m in attention.named_modules() if any(m is found for found in layers.supported_layers(attention))
+    }
     assert names == {"linear1", "linear2"}
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"])
+@pytest.mark.parametrize(
+    "loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"]
+)
 @pytest.mark.parametrize("kind", ["dense", "convolutional"])
 def test_dropped_into_a_plain_loop_it_keeps_the_first_task(kind, loss):
     """Digits 0-4, then 5-9, in a loop of one's own: what Adam loses, the deep optimizer keeps, with either loss."""
@@ -335,19 +368,26 @@ def test_dropped_into_a_plain_loop_it_keeps_the_first_task(kind, loss):
         if kind == "dense":
             model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
         else:
-            model = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 10))
+            model = nn.Sequential(
+                nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 10)
+            )
         optimizer = make(model)
         for task in stream.tasks:
             fit(model, optimizer, zip(task.train.inputs.split(10), task.train.labels.split(10), strict=True), loss)
         with torch.no_grad():
-            kept[name] = [float((model(task.test.inputs).argmax(1) == task.test.labels).float().mean()) for task in stream.tasks]
+            kept[name] = [
+                float((model(task.test.inputs).argmax(1) == task.test.labels).float().mean()) for task in stream.tasks
+            ]
     assert kept["adam"][0] < 0.3 and min(kept["deep"]) > 0.9
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"])
+@pytest.mark.parametrize(
+    "loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"]
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision_with_a_scaled_loss_the_first_task_is_kept(dtype, loss, device):
-    """A plain loop with autocast and GradScaler, whose first scale is too large for float16: those steps are skipped."""
+    """A plain loop with autocast and GradScaler, whose first scale is too large for float16: those steps are
+    skipped."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10)).to(device)
     optimizer, scaler = DeepOptimizer(model), torch.amp.GradScaler(device, init_scale=2.0**24)

@@ -47,7 +47,10 @@ def test_json_that_is_no_experiment_is_refused_in_words(text):
 def test_plain_side_of_the_toggle():
     assert Experiment(optimizer="deep", off_optimizer="sgd").plain == "sgd"
     assert Experiment(optimizer="muon").plain == "muon"
-    assert Experiment(optimizer="adam").plain_learning_rate == 1e-3 and Experiment(learning_rate=0.5).plain_learning_rate == 0.5
+    assert (
+        Experiment(optimizer="adam").plain_learning_rate == 1e-3
+        and Experiment(learning_rate=0.5).plain_learning_rate == 0.5
+    )
 
 
 def test_an_experiment_cannot_be_changed_only_varied():

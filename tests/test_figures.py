@@ -17,13 +17,26 @@ TASKS = ("A", "B")
 
 def step(number, *, task="A", optimizer="adam", accuracy=None, drift=0.1):
     levels = {
-        name: {"wrote": number % period == 0, "writes": number // period, "drift": drift * (i + 1) * number, "update_norm": 0.1}
+        name: {
+            "wrote": number % period == 0,
+            "writes": number // period,
+            "drift": drift * (i + 1) * number,
+            "update_norm": 0.1,
+        }
         for i, (name, period) in enumerate(LEVELS.items())
     }
     for name, period in LEVELS.items():
         if accuracy and optimizer == "deep" and number % period == 0:
             levels[name] |= TOLD
-    row = {"kind": "step", "step": number, "task": task, "optimizer": optimizer, "loss": 1.0, "online_accuracy": 0.5, "levels": levels}
+    row = {
+        "kind": "step",
+        "step": number,
+        "task": task,
+        "optimizer": optimizer,
+        "loss": 1.0,
+        "online_accuracy": 0.5,
+        "levels": levels,
+    }
     return row | ({"accuracy": dict(zip(TASKS, accuracy, strict=True))} if accuracy else {})
 
 
@@ -36,7 +49,13 @@ def command(number, name, value):
 
 
 def experience(number, task, accuracy):
-    return {"kind": "experience", "step": number, "experience": 0, "task": task, "accuracy": dict(zip(TASKS, accuracy, strict=True))}
+    return {
+        "kind": "experience",
+        "step": number,
+        "experience": 0,
+        "task": task,
+        "accuracy": dict(zip(TASKS, accuracy, strict=True)),
+    }
 
 
 def lesson():
@@ -90,7 +109,13 @@ def test_labels_at_the_ends_keep_their_order_and_their_distance():
 
 
 def test_marks_are_the_switches_and_the_commands():
-    rows = [*lesson(), command(25, "optimizer", "deep"), command(26, "teach", "A"), switch(26, "A"), command(27, "period", ["slow", 8])]
+    rows = [
+        *lesson(),
+        command(25, "optimizer", "deep"),
+        command(26, "teach", "A"),
+        switch(26, "A"),
+        command(27, "period", ["slow", 8]),
+    ]
     assert [(mark["step"], mark["kind"], mark["text"]) for mark in figures.marks(rows)] == [
         (1, "switch", "task A"),
         (13, "switch", "task B"),
@@ -114,14 +139,20 @@ def test_plotly_takes_every_figure_and_colour_is_never_the_only_sign(name):
     go.Figure(spec)  # raises for any key that Plotly does not know
     json.dumps(spec, allow_nan=False)
     curves = spec["data"][:-1]
-    signs = {curve["line"]["dash"] for curve in curves} if name != "raster" else {tuple(curve["y"][:2]) for curve in curves}
+    signs = (
+        {curve["line"]["dash"] for curve in curves} if name != "raster" else {tuple(curve["y"][:2]) for curve in curves}
+    )
     assert len(signs) == len(curves) == len({curve["line"]["color"] for curve in curves})
     assert len(spec["data"][-1]["text"]) == len(curves)
 
 
 def test_chance_is_drawn_where_it_is_known():
     def lines(chance):
-        return [s["y0"] for s in figures.draw("accuracy", run_of(lesson()), chance=chance)["layout"]["shapes"] if s.get("xref") == "paper"]
+        return [
+            s["y0"]
+            for s in figures.draw("accuracy", run_of(lesson()), chance=chance)["layout"]["shapes"]
+            if s.get("xref") == "paper"
+        ]
 
     assert lines(0.1) == [0.1] and lines(None) == []
 
@@ -157,9 +188,14 @@ def test_the_sentence_tells_a_fall_a_toggle_and_the_end():
     rows = lesson()
     assert say([], TASKS) == say(rows[:2], TASKS) == "Nothing has been learned yet."
     assert say(rows[:8], TASKS) == "Task A has been taught for 6 steps: accuracy on A rose from 0.10 to 0.90."
-    assert say(rows, TASKS) == "Task B replaced task A 12 steps ago: accuracy on A fell from 0.99 to 0.03 while B rose from 0.00 to 0.97."
+    assert (
+        say(rows, TASKS)
+        == "Task B replaced task A 12 steps ago: accuracy on A fell from 0.99 to 0.03 while B rose from 0.00 to 0.97."
+    )
     toggled = [*rows, command(25, "optimizer", "deep"), step(25, task="B", optimizer="deep")]
-    assert say(toggled, TASKS) == "The deep optimizer was switched on at step 25; A stands at 0.03 and B stands at 0.97."
+    assert (
+        say(toggled, TASKS) == "The deep optimizer was switched on at step 25; A stands at 0.03 and B stands at 0.97."
+    )
     off = [*rows, command(25, "optimizer", "adam"), step(25, task="B")]
     assert say(off, TASKS).startswith("The deep optimizer was switched off and adam took over at step 25;")
     over = [*rows, experience(24, "B", (0.03, 0.98)), {"kind": "end", "step": 24, "reason": "finished", "text": ""}]
@@ -174,16 +210,23 @@ def test_the_sentence_for_many_tasks_and_for_all_at_once():
     rows = [{"kind": "untrained", "step": 0, "accuracy": dict.fromkeys(tasks, 0.0)}]
     for i, (task, accuracy) in enumerate(zip(tasks, accuracies, strict=True)):
         rows += [switch(4 * i + 1, task), *(step(4 * i + k, task=task) | {"accuracy": accuracy} for k in range(1, 5))]
-    assert figures.sentence(rows, tasks) == (
-        "Task C replaced task B 4 steps ago: accuracy on C rose from 0.00 to 0.90, and the 2 earlier tasks stand at 0.20 on average."
+    assert (
+        figures.sentence(rows, tasks)
+        == "Task C replaced task B 4 steps ago: accuracy on C rose from 0.00 to 0.90, and the 2 earlier tasks stand at"
+        " 0.20 on average."
     )
     joint = [switch(1, "all"), step(1, task="all", accuracy=(0.5, 0.25))]
-    assert figures.sentence(joint, TASKS) == "All tasks have been taught at once for 1 step; A stands at 0.50 and B stands at 0.25."
+    assert (
+        figures.sentence(joint, TASKS)
+        == "All tasks have been taught at once for 1 step; A stands at 0.50 and B stands at 0.25."
+    )
 
 
 def test_rows_of_a_real_run_make_figures():
     trainer = Trainer(Experiment.preset("digits-ab", evaluate_every=4))
-    run = Run.begin(trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
+    run = Run.begin(
+        trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels}
+    )
     for _ in range(8):
         run.extend(trainer.step())
     drawn = {name: figures.draw(name, run) for name in figures.FIGURES}
@@ -193,21 +236,35 @@ def test_rows_of_a_real_run_make_figures():
 
 
 def test_runs_are_set_side_by_side_in_one_sentence():
-    first, second = run_of(lesson()), run_of([step(24, optimizer="deep", accuracy=(0.8, 0.1)), step(25, optimizer="deep")])
-    assert figures.contrast([first, second]) == "Accuracy on task A at step 24: 0.03 with Adam and 0.80 with the deep optimizer."
+    first, second = (
+        run_of(lesson()),
+        run_of([step(24, optimizer="deep", accuracy=(0.8, 0.1)), step(25, optimizer="deep")]),
+    )
+    assert (
+        figures.contrast([first, second])
+        == "Accuracy on task A at step 24: 0.03 with Adam and 0.80 with the deep optimizer."
+    )
     assert figures.contrast([run_of([]), second]).startswith("The same samples")
     assert "0.03 in the first and 0.03 in the second" in figures.contrast([first, first])
 
 
 def test_numbers_of_different_steps_each_say_their_own():
-    ahead, behind = run_of(lesson()), run_of([step(2, optimizer="deep", accuracy=(0.8, 0.1)), step(3, optimizer="deep")])
-    assert figures.contrast([ahead, behind]) == "Accuracy on task A: 0.03 with Adam (step 24) and 0.80 with the deep optimizer (step 2)."
+    ahead, behind = (
+        run_of(lesson()),
+        run_of([step(2, optimizer="deep", accuracy=(0.8, 0.1)), step(3, optimizer="deep")]),
+    )
+    assert (
+        figures.contrast([ahead, behind])
+        == "Accuracy on task A: 0.03 with Adam (step 24) and 0.80 with the deep optimizer (step 2)."
+    )
 
 
 def test_the_gain_over_the_twin_is_said_once_both_have_ended():
     def ended(accuracy, **settings):
         rows = [switch(1, "A"), step(1, optimizer="deep", accuracy=accuracy), experience(1, "A", accuracy)]
-        return Run(Experiment(**settings), TASKS, LEVELS, [*rows, {"kind": "end", "step": 1, "reason": "finished", "text": ""}])
+        return Run(
+            Experiment(**settings), TASKS, LEVELS, [*rows, {"kind": "end", "step": 1, "reason": "finished", "text": ""}]
+        )
 
     whole, twin = ended((0.9, 0.0)), ended((0.8, 0.0), frozen=True)
     assert "brought +0.100 against the twin, on this seed" in figures.contrast([whole, twin])
@@ -224,12 +281,16 @@ def test_small_multiples_share_their_axes(name):
     assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range == (0, 40) and drawn.layout.yaxis2.matches == "y"
     assert [note.text for note in drawn.layout.annotations] == ["<b>one</b>", "<b>two</b>"]
     assert {trace.xaxis for trace in drawn.data} == {"x", "x2"}
-    assert [trace.xaxis for trace in drawn.data if trace.mode == "text" and any(trace.text)] == ["x", "x2"] * (name == "accuracy")
+    assert [trace.xaxis for trace in drawn.data if trace.mode == "text" and any(trace.text)] == ["x", "x2"] * (
+        name == "accuracy"
+    )
 
 
 @pytest.fixture(scope="module")
 def pictured():
-    return Trainer(Experiment.preset("digits-ab", optimizer="adam", dim=32, hidden=32, batch_size=40, evaluate_every=8)).run()
+    return Trainer(
+        Experiment.preset("digits-ab", optimizer="adam", dim=32, hidden=32, batch_size=40, evaluate_every=8)
+    ).run()
 
 
 @pytest.mark.parametrize("name", figures.STILLS.values())
@@ -247,14 +308,19 @@ def test_a_picture_of_a_moment_is_a_figure_with_its_numbers(pictured, name):
 
 def test_the_matrix_says_what_was_forgotten(pictured):
     spec = figures.still("matrix", pictured)
-    assert spec["data"][0]["z"] == pictured.accuracy_matrix.round(3).tolist() and spec["data"][0]["y"] == ["1 · A", "2 · B"]
+    assert spec["data"][0]["z"] == pictured.accuracy_matrix.round(3).tolist() and spec["data"][0]["y"] == [
+        "1 · A",
+        "2 · B",
+    ]
     assert f"forgetting {pictured.summary['forgetting']:.2f}" in spec["layout"]["title"]["text"]
 
 
 def test_what_is_misread_now_is_told_with_what_was_read_before(pictured):
     spec = figures.still("answers", pictured)
     a, b = sorted({note["y"] for note in spec["layout"]["annotations"]})
-    cell = (spec["layout"]["height"] - spec["layout"]["margin"]["t"] - spec["layout"]["margin"]["b"]) / len(spec["data"][0]["z"])
+    cell = (spec["layout"]["height"] - spec["layout"]["margin"]["t"] - spec["layout"]["margin"]["b"]) / len(
+        spec["data"][0]["z"]
+    )
     assert (b - a - 8) * cell > 30  # two lines of text lie above an image of 8 rows, not on the one before
     lines = spec["meta"]["table"][1:]
     told = pictured.of_kind("answers")
@@ -273,7 +339,9 @@ def test_signals_stand_where_they_were_measured_and_end_in_the_name_of_their_lev
     assert all(value == TOLD[name] for trace in spec["data"][:-1] for value in trace["y"])
     assert spec["data"][-1]["text"] == [" input", " slow", " head"] and spec["data"][-1]["x"] == [8, 8, 8]
     heights = sorted(spec["data"][-1]["y"])
-    assert all(high - low >= 0.1 * TOLD[name] for low, high in zip(heights, heights[1:], strict=False))  # none lies on another
+    assert all(
+        high - low >= 0.1 * TOLD[name] for low, high in zip(heights, heights[1:], strict=False)
+    )  # none lies on another
     go.Figure(spec)
     assert figures.ends(name, lesson(), TASKS, LEVELS) is None  # Adam measures nothing
 
@@ -286,7 +354,9 @@ def test_names_are_written_on_before_and_now():
     assert head == ["task", "the name", f"step {switch}", "now"] and len(lines) == 12
     then = next(row for row in run.of_kind("texts") if row["step"] == switch)["texts"]
     now = run.of_kind("texts")[-1]["texts"]
-    assert [line[2:] for line in lines if line[0] == "B"] == [list(pair) for pair in zip(then["B"], now["B"], strict=True)]
+    assert [line[2:] for line in lines if line[0] == "B"] == [
+        list(pair) for pair in zip(then["B"], now["B"], strict=True)
+    ]
     assert all(told.startswith(line[1][:3]) for line in lines for told in line[2:])
     go.Figure({"data": spec["data"], "layout": spec["layout"]})
     samples = {"kind": "samples", "step": 0, "shape": None, "given": 2, "tasks": {"A": {"names": ["<b>&x"]}}}

@@ -41,14 +41,17 @@ def test_every_string_is_a_word_of_its_window(name, part):
         assert IS_WORD[name](string) and window[0] <= MEASURE[name](string) <= window[1]
 
 
-@pytest.mark.parametrize(("name", "counts"), [("aa", (25, 25)), ("abab", (12, 13)), ("anbn", (50, 50)), ("anbncn", (50, 50))])
+@pytest.mark.parametrize(
+    ("name", "counts"), [("aa", (25, 25)), ("abab", (12, 13)), ("anbn", (50, 50)), ("anbncn", (50, 50))]
+)
 def test_small_languages_are_drawn_whole(name, counts):
     language = LANGUAGES[name]
     assert tuple(len(language.strings(10_000, w, 3)) for w in (language.train, language.longer)) == counts
 
 
 def legal_next(name, prefix, bound):
-    """Symbols (and the end) that some word of the language continues with, by trying every continuation up to a bound."""
+    """Symbols (and the end) that some word of the language continues with, by trying every continuation up to a
+    bound."""
     language = LANGUAGES[name]
     found = {"end"} if IS_WORD[name](prefix) else set()
     for length in range(1, bound + 1):
@@ -89,7 +92,8 @@ def test_parity_is_drawn_with_the_lengths_of_its_law():
 
     random, window = Random(0), (2, 50)
     lengths = [len(s) for s in (draw_parity(random, window) for _ in range(20_000)) if s]
-    # P(length l) before the window is geometric with ratio r = L / (1 + L), L = 26, smeared by the last 1; its mean over 2..50:
+    # P(length l) before the window is geometric with ratio r = L / (1 + L), L = 26, smeared by the last 1; its mean
+    # over 2..50:
     ratio = 26 / 27
     weights = {l: ratio**l / 2 + ratio ** (l - 1) / 2 for l in range(2, 51)}
     expected = sum(l * w for l, w in weights.items()) / sum(weights.values())

@@ -26,7 +26,9 @@ def test_the_front_end_is_its_patches_one_by_one(shape):
     torch.manual_seed(0)
     front = ConvolutionalFront(shape, filters=4).double()
     images = torch.randn(3, *shape, dtype=torch.float64)
-    assert torch.allclose(front(images.flatten(1)), torch.stack([by_hand(front, image) for image in images]), atol=1e-10)
+    assert torch.allclose(
+        front(images.flatten(1)), torch.stack([by_hand(front, image) for image in images]), atol=1e-10
+    )
 
 
 def test_brightness_means_nothing_even_for_learned_filters():

@@ -1,4 +1,5 @@
-"""HOPE and its peers: the clock of tokens against a slow reference, streams cut anywhere, causality, known limits, learning to learn."""
+"""HOPE and its peers: the clock of tokens against a slow reference, streams cut anywhere, causality, known limits,
+learning to learn."""
 
 from copy import deepcopy
 
@@ -74,7 +75,11 @@ def read_slowly(model, tokens):
             y = model.head(F.layer_norm(x, x.shape[-1:]))[0]
             wanted = row[position + 1 : end + 1]
             loss = F.cross_entropy(y[: len(wanted)], wanted, reduction="sum")
-            flat = iter(torch.autograd.grad(loss, [p for level in here for w in level.values() for p in w.values()], create_graph=True))
+            flat = iter(
+                torch.autograd.grad(
+                    loss, [p for level in here for w in level.values() for p in w.values()], create_graph=True
+                )
+            )
             found = [{n: {k: next(flat) for k in w} for n, w in level.items()} for level in here]
             scores.append(y)
             position, mixers = end, after
@@ -99,7 +104,11 @@ def deepcopy_tree(tree):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"mixer": "linear"}, {"mixer": "self-modifying", "chunk_size": 3, "variant": "nested"}, {"mixer": "window", "variant": "nested"}],
+    [
+        {"mixer": "linear"},
+        {"mixer": "self-modifying", "chunk_size": 3, "variant": "nested"},
+        {"mixer": "window", "variant": "nested"},
+    ],
     ids=lambda settings: settings["mixer"],
 )
 def test_the_clock_of_tokens_matches_a_slow_reading(settings, device):
@@ -151,7 +160,9 @@ def test_levels_write_once_the_next_token_of_a_whole_period_is_known():
 def test_a_repeated_pair_is_predicted_better_after_it_was_written_and_not_before():
     model = lm("window", window=1, inner_lr=0.0625, levels=(4,))
     tokens = torch.tensor([[1, 2, 1, 2, 1, 2, 1, 2, 1]])
-    written, frozen = (F.cross_entropy(model(tokens, writes=w)[0, :-1], tokens[0, 1:], reduction="none") for w in (True, False))
+    written, frozen = (
+        F.cross_entropy(model(tokens, writes=w)[0, :-1], tokens[0, 1:], reduction="none") for w in (True, False)
+    )
     torch.testing.assert_close(written[:4], frozen[:4], **EXACT)
     assert (written[4:] < frozen[4:]).all()
 
@@ -190,7 +201,10 @@ def test_writes_off_leaves_a_static_network():
     assert not torch.allclose(model(tokens), static(tokens))
     _, state = model.stream(tokens[:, :9])
     quiet, after = model.stream(tokens[:, 9:], state, writes=False)
-    assert quiet.shape == (2, 6, V) and after.pending.shape == (2, 0)  # what waited has been read, and is not answered twice
+    assert quiet.shape == (2, 6, V) and after.pending.shape == (
+        2,
+        0,
+    )  # what waited has been read, and is not answered twice
     assert torch.equal(quiet, model.stream(tokens[:, 9:], state, writes=False)[0])
     for before, now in zip(state.memories, after.memories, strict=True):
         assert all(torch.equal(before.fast_weights[n], now.fast_weights[n]) for n in before.fast_weights)
@@ -215,7 +229,10 @@ def test_stacked_levels_at_rate_0_are_the_pretrained_model_bit_for_bit(mixer):
 
 
 def test_one_level_of_rate_0_is_an_ordinary_transformer():
-    block, x = stirred(HopeAttention(8, (1,), heads=2, rotary=False, hidden=16)), torch.randn(2, 5, 8, dtype=torch.float64)
+    block, x = (
+        stirred(HopeAttention(8, (1,), heads=2, rotary=False, hidden=16)),
+        torch.randn(2, 5, 8, dtype=torch.float64),
+    )
     mixer, mlp = block.mixer, block.memory.blocks["memory"]
     q, k, v = (p.unflatten(-1, (2, 4)).transpose(1, 2) for p in mixer.qkv(F.layer_norm(x, (8,))).chunk(3, -1))
     weights = (q @ k.mT / 2 + torch.full((5, 5), float("-inf"), dtype=torch.float64).triu(1)).softmax(-1)
@@ -231,13 +248,20 @@ def test_rotary_positions_count_distances_not_places():
 
 @pytest.mark.parametrize("delta", [False, True])
 def test_linear_attention_and_deltanet_match_their_definitions(delta):
-    mixer, x = stirred(LinearAttention(6, heads=2, delta=delta, conv_window=3)), torch.randn(2, 70, 6, dtype=torch.float64)
+    mixer, x = (
+        stirred(LinearAttention(6, heads=2, delta=delta, conv_window=3)),
+        torch.randn(2, 70, 6, dtype=torch.float64),
+    )
     padded = F.pad(x, (0, 0, 2, 0))
     z = sum(padded[:, i : i + 70] * mixer.conv[:, i] for i in range(3))
     q, k, v = (p.unflatten(-1, (2, 3)).transpose(1, 2) for p in mixer.qkv(z).chunk(3, -1))
     if delta:
         q, k = (F.normalize(F.silu(p), dim=-1) for p in (q, k))
-        beta, state, reads = torch.sigmoid(mixer.beta(z)).transpose(1, 2), torch.zeros(2, 2, 3, 3, dtype=torch.float64), []
+        beta, state, reads = (
+            torch.sigmoid(mixer.beta(z)).transpose(1, 2),
+            torch.zeros(2, 2, 3, 3, dtype=torch.float64),
+            [],
+        )
         for t in range(70):
             error = v[:, :, t] - torch.einsum("bhvk,bhk->bhv", state, k[:, :, t])
             state = state + torch.einsum("bh,bhv,bhk->bhvk", beta[:, :, t], error, k[:, :, t])
@@ -261,7 +285,10 @@ def test_peers_have_the_same_width_and_as_many_parameters():
 
 @pytest.mark.parametrize(
     "model",
-    [HopeLM(V, 8, 2, levels=(1, 4), variant="independent", inner_lr=0.1), HopeClassifier((4, 4), 3, 8, 2, mixer="attention")],
+    [
+        HopeLM(V, 8, 2, levels=(1, 4), variant="independent", inner_lr=0.1),
+        HopeClassifier((4, 4), 3, 8, 2, mixer="attention"),
+    ],
     ids=["lm", "classifier"],
 )
 def test_levels_hold_every_parameter_and_write_together_across_blocks(model):
@@ -283,7 +310,10 @@ def test_plain_titans_neither_erases_nor_generates():
 
 
 def test_the_classifier_reads_without_writing_if_told_and_knows_the_place_of_a_patch():
-    model, images = stirred(HopeClassifier((6, 4), 3, 8, chunk_size=2, levels=(1,)), dtype=torch.float32), torch.randn(2, 6, 4)
+    model, images = (
+        stirred(HopeClassifier((6, 4), 3, 8, chunk_size=2, levels=(1,)), dtype=torch.float32),
+        torch.randn(2, 6, 4),
+    )
     static = deepcopy(model)
     static.blocks[0].mixer.max_inner_lr, static.blocks[0].mixer.retention = 0.0, False
     torch.testing.assert_close(model(images, writes=False), static(images))
@@ -320,7 +350,8 @@ def test_the_classifier_learns_where_a_bar_is(mixer):
 
 
 def permuted_cycles(count, length, symbols, generator):
-    """Each sequence walks round its own random cycle through all symbols: only what is learned inside it predicts it."""
+    """Each sequence walks round its own random cycle through all symbols: only what is learned inside it predicts
+    it."""
     return torch.rand(count, symbols, generator=generator).argsort(1).repeat(1, -(-length // symbols))[:, :length]
 
 
@@ -376,8 +407,14 @@ def test_settings_that_cannot_be_are_named():
         (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (1, 2, 3)), "3 periods for 2 layers"),
         (lambda: from_pretrained_mlps(HopeLM(5, 8, 1), (1,)), "layer 0 holds 3 levels"),
         (lambda: HopeClassifier((4, 5), 2, patch=(2, 2)), r"\(2, 2\) do not tile an image of \(4, 5\)"),
-        (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (8, 1)), r"periods are \(8, 1\); expected them from fast to slow"),
-        (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), 8), "periods is 8; expected 1 or more whole numbers"),
+        (
+            lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (8, 1)),
+            r"periods are \(8, 1\); expected them from fast to slow",
+        ),
+        (
+            lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), 8),
+            "periods is 8; expected 1 or more whole numbers",
+        ),
         (lambda: from_pretrained_mlps(HopeLM(5, 8, 2, levels=(1,)), (1, "8")), "periods.*'8'"),
         (lambda: HopeLM("5", 8), "vocabulary is '5'"),
         (lambda: HopeLM(5, "8"), "dim is '8'"),
@@ -466,7 +503,12 @@ def test_bad_input_is_named_before_anything_is_computed():
         with pytest.raises(ShapeError, match="Block: "):
             block(bad)
     classifier = HopeClassifier((4, 4), 2, 8, levels=(1,))
-    for bad in (torch.zeros(2, 15), torch.zeros(16), torch.full((2, 16), float("nan")), torch.zeros(2, 16, dtype=torch.long)):
+    for bad in (
+        torch.zeros(2, 15),
+        torch.zeros(16),
+        torch.full((2, 16), float("nan")),
+        torch.zeros(2, 16, dtype=torch.long),
+    ):
         with pytest.raises(ShapeError, match="HopeClassifier: images"):
             classifier(bad)
     for bad in (None, [1.0], torch.zeros(()), torch.zeros(2, 16, device="meta")):
@@ -499,7 +541,9 @@ def test_a_mixer_names_what_does_not_fit(name):
         held = state if isinstance(state, tuple) else (state,)
         foreign = [tuple(w.double() for w in held), (*held, held[0]), (*held[:-1], held[-1][..., :-1])]
         foreign += [(*held[:-1], held[-1] / 0), (*held[:-1], 3), held[:-1], [*held]]
-        foreign = [parts[0] if len(parts) == len(held) == 1 and isinstance(parts, tuple) else parts for parts in foreign]
+        foreign = [
+            parts[0] if len(parts) == len(held) == 1 and isinstance(parts, tuple) else parts for parts in foreign
+        ]
     for other in ("state", *foreign):
         with pytest.raises(ShapeError, match="state"):
             mixer(x, other)

@@ -50,7 +50,8 @@ def test_period_one_is_the_optimizer_itself(name):
 
 
 def test_the_sum_over_a_period_is_written_once_at_its_end():
-    """SGD with period 3: the level moves by the learning rate times the sum of three gradients, each taken at the weights then."""
+    """SGD with period 3: the level moves by the learning rate times the sum of three gradients, each taken at the
+    weights then."""
     net = model()
     optimizer = leveled(net, {"0": 3, "2": 1}, MAKERS["sgd"])
     start = net[0].weight.detach().clone()

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from nllab.errors import SettingError
 from nllab.levels import Level, Schedule, assign
 
-NAMES = ["input.weight", "input.bias", "blocks.0.up.weight", "blocks.0.down.weight", "blocks.10.up.weight", "head.weight"]
+NAMES = [
+    "input.weight",
+    "input.bias",
+    "blocks.0.up.weight",
+    "blocks.0.down.weight",
+    "blocks.10.up.weight",
+    "head.weight",
+]
 
 
 def test_the_complete_schedule_by_hand():
@@ -54,7 +61,9 @@ def test_impossible_periods_are_named(period):
         Level("slow", "*", period)
 
 
-@pytest.mark.parametrize("wrong", [{"name": ""}, {"modules": ()}, {"rate": -1.0}, {"rate": float("nan")}, {"retention": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"name": ""}, {"modules": ()}, {"rate": -1.0}, {"rate": float("nan")}, {"retention": 1.5}]
+)
 def test_impossible_levels_are_refused(wrong):
     with pytest.raises(SettingError):
         Level(**{"name": "a", "modules": "*", **wrong})

@@ -202,7 +202,8 @@ def test_the_limit_of_a_server_is_told():
         run.close()
 
 
-# -- one write, stops, going back -------------------------------------------------------------------------------------------------
+# -- one write, stops, going back
+# -------------------------------------------------------------------------------------------------
 
 
 def test_one_write_of_a_level_ends_with_that_write(live):
@@ -287,13 +288,16 @@ def test_a_run_stops_by_itself_where_it_was_asked_to(live):
     wait(lambda: run.finished and not run.playing)
 
 
-@pytest.mark.parametrize("wrong", [{"at": 0}, {"at": 1.5}, {"below": ("C", 0.5)}, {"below": ("A", 2.0)}, {"above": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"at": 0}, {"at": 1.5}, {"below": ("C", 0.5)}, {"below": ("A", 2.0)}, {"above": 1.5}]
+)
 def test_an_impossible_stop_is_named(live, wrong):
     with pytest.raises(SettingError):
         live().stop_when(**wrong)
 
 
-# -- side by side, and in line ----------------------------------------------------------------------------------------------------
+# -- side by side, and in line
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_runs_beside_each_other_keep_step_and_change_nothing():

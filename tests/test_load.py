@@ -1,6 +1,8 @@
-"""A class of thirty: thirty real sessions over loopback, four trainings at once, the rest in line. Takes minutes: run with -m slow.
+"""A class of thirty: thirty real sessions over loopback, four trainings at once, the rest in line. Takes minutes: run
+with -m slow.
 
-A session speaks to the server as a browser does: Streamlit's websocket for the page, one stream of news for the figures. Who has
+A session speaks to the server as a browser does: Streamlit's websocket for the page, one stream of news for the
+    figures. Who has
 finished plays again, so that four always train.
 NLLAB_LOAD_SECONDS: how long they watch (60; ten minutes say more about memory).
 """
@@ -35,7 +37,8 @@ class Session:
         self.closing = threading.Event()
 
     def rerun(self, press=None):
-        """Send what opening the page or a press of a button sends, and wait until the script has finished; how long it took."""
+        """Send what opening the page or a press of a button sends, and wait until the script has finished; how long it
+        took."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -103,8 +106,15 @@ def test_thirty_sessions_share_one_server_and_keep_apart():
         assert len({session.run for session in class_room}) == SESSIONS  # everybody has a run of their own
         until(lambda: sum(run["place"] == 0 and run["step"] > 0 for run in stat(address)["runs"].values()) >= TRAININGS)
         told = stat(address)["runs"].values()
-        assert sorted(run["place"] for run in told if run["place"]) == list(range(1, SESSIONS - TRAININGS + 1))  # the rest stands in line
-        until(lambda: sum(bool(session.heard and session.heard[-1]["place"]) for session in class_room) >= SESSIONS - 2 * TRAININGS)
+        assert sorted(run["place"] for run in told if run["place"]) == list(
+            range(1, SESSIONS - TRAININGS + 1)
+        )  # the rest stands in line
+        until(
+            lambda: (
+                sum(bool(session.heard and session.heard[-1]["place"]) for session in class_room)
+                >= SESSIONS - 2 * TRAININGS
+            )
+        )
 
         memory, again, end = [], 0, time.monotonic() + SECONDS
         while time.monotonic() < end:
@@ -130,7 +140,9 @@ def test_thirty_sessions_share_one_server_and_keep_apart():
             session.close()
         took.sort()
         print(
-            f"\nanswers: median {took[len(took) // 2]:.2f} s, 95 % {took[int(len(took) * 0.95)]:.2f} s, slowest {took[-1]:.2f} s; ", end=""
+            f"\nanswers: median {took[len(took) // 2]:.2f} s, 95 % {took[int(len(took) * 0.95)]:.2f} s, slowest"
+            f" {took[-1]:.2f} s; ",
+            end="",
         )
         half, last = memory[len(memory) // 2], memory[-1]
         tenths = ", ".join(f"{memory[i * (len(memory) - 1) // 10] / 2**20:.0f}" for i in range(11))

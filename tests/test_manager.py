@@ -51,13 +51,18 @@ def test_known_answers_on_new_inputs_let_hidden_levels_loose_and_nothing_is_forg
     assert manager.situation == m.WORLD and manager.attention > 0 and manager.rate == 1
     assert manager.retention(True) == manager.retention(False) == 1
     assert "new directions" in decisions[-1].text and decisions[-1].did["attention"] == m.ATTENTION
-    assert manager.hidden_rate(0.3, 3 * m.HORIZON) == 3 and manager.hidden_rate(0.3, 0) == 0.3 and manager.hidden_rate(0.0, 1e9) == 0
+    assert (
+        manager.hidden_rate(0.3, 3 * m.HORIZON) == 3
+        and manager.hidden_rate(0.3, 0) == 0.3
+        and manager.hidden_rate(0.0, 1e9) == 0
+    )
     over = live(manager, 30, wrong=0.02, novelty=1.5)
     assert len(over) == 1 and neutral(manager) and manager.loose, "the inputs are still those of the new task"
 
 
 def test_new_answers_on_familiar_inputs_are_a_new_task_however_much_their_errors_agree():
-    """Two new classes at a time: every error is called one of two things, and still the world has not changed its answers."""
+    """Two new classes at a time: every error is called one of two things, and still the world has not changed its
+    answers."""
     manager = settled()
     live(manager, 10, wrong=1.0, errors=lambda step: [(i, 10 + i % 2) for i in range(10)])
     assert manager.situation == m.TASK and manager.retention(True) == 1
@@ -91,7 +96,11 @@ def test_new_inputs_that_stay_hard_make_room():
     manager = settled()
     live(manager, 3, wrong=0.9, novelty=2.5)
     decisions = live(manager, m.CROWDED + 1, wrong=0.6, novelty=1.5)
-    assert manager.situation == m.FULL and manager.retention(False) == m.FOLLOW and "stand in its way" in decisions[-1].text
+    assert (
+        manager.situation == m.FULL
+        and manager.retention(False) == m.FOLLOW
+        and "stand in its way" in decisions[-1].text
+    )
 
 
 def test_new_answers_that_stay_hard_cost_no_old_ones():
@@ -117,7 +126,12 @@ def test_a_few_errors_between_classes_that_are_alike_are_no_change():
 def test_errors_that_contradict_each_other_are_noise():
     manager = settled()
     live(manager, 20, wrong=0.9, errors=contradicting)
-    assert manager.situation == m.NOISE and manager.rate == m.DOUBT and manager.retention(True) == 1 and manager.attention == 0
+    assert (
+        manager.situation == m.NOISE
+        and manager.rate == m.DOUBT
+        and manager.retention(True) == 1
+        and manager.attention == 0
+    )
     live(manager, 30, wrong=0.02)
     assert neutral(manager)
 

@@ -1,4 +1,5 @@
-"""Write rules: the chunked form against the token-by-token reference, the limits that recover known rules, and refusals."""
+"""Write rules: the chunked form against the token-by-token reference, the limits that recover known rules, and
+refusals."""
 
 import pytest
 import torch
@@ -36,10 +37,24 @@ def case(rule, tokens, dtype=torch.float64, device="cpu", seed=0):
     def normal(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    weights = [0.4 * normal(2, HIDDEN, WIDTH), 0.4 * normal(2, OUT, HIDDEN)] if rule.startswith("mlp") else [normal(2, OUT, WIDTH)]
+    weights = (
+        [0.4 * normal(2, HIDDEN, WIDTH), 0.4 * normal(2, OUT, HIDDEN)]
+        if rule.startswith("mlp")
+        else [normal(2, OUT, WIDTH)]
+    )
     key = normal(2, tokens, WIDTH)
-    rate, keep = 0.4 * torch.rand(2, tokens, generator=generator, dtype=torch.float64), 1 - 0.1 * normal(2, tokens).sigmoid()
-    inputs = [*weights, key / key.norm(dim=-1, keepdim=True), normal(2, tokens, OUT), rate, keep, normal(2, tokens, WIDTH)]
+    rate, keep = (
+        0.4 * torch.rand(2, tokens, generator=generator, dtype=torch.float64),
+        1 - 0.1 * normal(2, tokens).sigmoid(),
+    )
+    inputs = [
+        *weights,
+        key / key.norm(dim=-1, keepdim=True),
+        normal(2, tokens, OUT),
+        rate,
+        keep,
+        normal(2, tokens, WIDTH),
+    ]
     return [x.to(device, dtype).requires_grad_() for x in inputs]
 
 
@@ -60,7 +75,11 @@ MAIN = ("delta", "mlp_dgd")
 
 @pytest.mark.parametrize(
     ("rule", "tokens"),
-    [pytest.param(rule, n, marks=[] if n in (1, 7, 64) or rule in MAIN else SLOW) for rule in RULES for n in (1, 7, 63, 64, 100)],
+    [
+        pytest.param(rule, n, marks=[] if n in (1, 7, 64) or rule in MAIN else SLOW)
+        for rule in RULES
+        for n in (1, 7, 63, 64, 100)
+    ],
 )
 def test_chunks_match_token_by_token(rule, tokens, device):
     fast, slow, options = RULES[rule]
@@ -99,7 +118,9 @@ def test_gradcheck(rule):
 
 def run_without_gradients(function, inputs, **options):
     *weights, key, value, rate, keep, query = inputs
-    reads, state = function(MLPWeights(*weights) if len(weights) == 2 else weights[0], key, value, rate, keep, query=query, **options)
+    reads, state = function(
+        MLPWeights(*weights) if len(weights) == 2 else weights[0], key, value, rate, keep, query=query, **options
+    )
     return [reads, *(state if isinstance(state, tuple) else [state])]
 
 
@@ -137,7 +158,8 @@ def test_a_repeated_pair_settles_where_theory_says(function, options, share):
 
 @pytest.mark.parametrize("length", [0.3, 1.0, 1.7])
 def test_one_dgd_step_is_the_argmin_of_its_objective(length):
-    # Eq. 56: argmin ½‖W x - u‖² + ‖W - W_t‖²/(2η), u = v - W_t x, whose closed form has η' = η / (1 + η‖x‖²) for any norm.
+    # Eq. 56: argmin ½‖W x - u‖² + ‖W - W_t‖²/(2η), u = v - W_t x, whose closed form has η' = η / (1 + η‖x‖²) for any
+    # norm.
     state, key, value, *_ = case("dgd", 1)
     key, lr = length * key, 0.5
     _, found = dgd_write(state, key, value, lr / (1 + lr * length**2))
@@ -150,7 +172,8 @@ def test_one_dgd_step_is_the_argmin_of_its_objective(length):
 def test_dgd_with_the_dot_objective_is_the_gated_delta_rule():
     state, key, value, rate, keep, _ = case("dgd", 20)
     torch.testing.assert_close(
-        dgd_write(state, key, value, rate, keep, objective="dot", chunk_size=5)[1], delta_write(state, key, value, rate, keep)[1]
+        dgd_write(state, key, value, rate, keep, objective="dot", chunk_size=5)[1],
+        delta_write(state, key, value, rate, keep)[1],
     )
 
 
@@ -174,7 +197,9 @@ def test_dgd_without_momentum_or_erase_is_gradient_descent_and_the_mlp_gradient_
 def test_rate_zero_and_retention_one_change_nothing(rule):
     fast, _, options = RULES[rule]
     *weights, key, value, _, _, _ = case(rule, 9)
-    _, state = fast(MLPWeights(*weights) if len(weights) == 2 else weights[0], key, value, 0.0, 1.0, chunk_size=4, **options)
+    _, state = fast(
+        MLPWeights(*weights) if len(weights) == 2 else weights[0], key, value, 0.0, 1.0, chunk_size=4, **options
+    )
     for before, after in zip(weights, state if isinstance(state, tuple) else [state], strict=True):
         assert torch.equal(before, after)
 
@@ -208,10 +233,18 @@ def test_strong_forgetting_keeps_outputs_and_gradients_finite(rule):
         ({"key": torch.zeros(2, 0, 4)}, ShapeError, r"key has shape \(2, 0, 4\); .*T 1 or more"),
         ({"value": torch.zeros(2, 4, 4)}, ShapeError, r"value has shape \(2, 4, 4\); expected \(2, 3, 4\)"),
         ({"query": torch.zeros(3, 4)}, ShapeError, r"query has shape \(3, 4\)"),
-        ({"inner_lr": torch.zeros(2, 4)}, ShapeError, r"inner_lr, .*one per token, has shape \(2, 4\); expected \(2, 3\)"),
+        (
+            {"inner_lr": torch.zeros(2, 4)},
+            ShapeError,
+            r"inner_lr, .*one per token, has shape \(2, 4\); expected \(2, 3\)",
+        ),
         ({"inner_lr": "0.1"}, SettingError, r"inner_lr is '0.1'; expected a number in \(-inf, inf\)"),
         ({"inner_lr": float("nan")}, SettingError, "inner_lr is nan"),
-        ({"value": torch.zeros(2, 3, 4, dtype=torch.float64)}, ShapeError, "value is torch.float64; expected torch.float32 or half"),
+        (
+            {"value": torch.zeros(2, 3, 4, dtype=torch.float64)},
+            ShapeError,
+            "value is torch.float64; expected torch.float32 or half",
+        ),
         ({"key": torch.full((2, 3, 4), float("nan"))}, ShapeError, "key holds 24 values.*NaN"),
         ({"value": torch.full((2, 3, 4), float("-inf"))}, ShapeError, "value holds 24 values.*infinite"),
         ({"key": torch.zeros(2, 3, 4, device="meta")}, ShapeError, "key is on meta; expected cpu"),
@@ -222,7 +255,11 @@ def test_strong_forgetting_keeps_outputs_and_gradients_finite(rule):
         ({"value": None}, ShapeError, "value is a NoneType"),
         ({"retention": -0.5}, SettingError, r"retention is -0.5; expected a number in \[0, 1\]"),
         ({"retention": 1.25}, SettingError, r"retention is 1.25; expected a number in \[0, 1\]"),
-        ({"retention": torch.tensor([[1, 0.5, 1], [1, 1.25, 1]])}, SettingError, r"a value of retention is 1.25; .*\[0, 1\]"),
+        (
+            {"retention": torch.tensor([[1, 0.5, 1], [1, 1.25, 1]])},
+            SettingError,
+            r"a value of retention is 1.25; .*\[0, 1\]",
+        ),
         ({"retention": torch.full((2, 3), -0.5)}, SettingError, "a value of retention is -0.5"),
         ({"objective": "l3"}, SettingError, "objective 'l3'.*Did you mean 'l2'"),
         ({"objective": None}, SettingError, "objective None"),
@@ -287,7 +324,9 @@ def test_under_autocast_writes_stay_in_the_precision_of_the_state(rule):
     fast, _, options = RULES[rule]
     *weights, key, value, rate, keep, query = (x.detach() for x in case(rule, 9, torch.float32))
     halves = [x.bfloat16() for x in (key, value, query)]
-    expected = run_without_gradients(fast, [*weights, halves[0].float(), halves[1].float(), rate, keep, halves[2].float()], **options)
+    expected = run_without_gradients(
+        fast, [*weights, halves[0].float(), halves[1].float(), rate, keep, halves[2].float()], **options
+    )
     with torch.autocast("cpu", torch.bfloat16):
         found = run_without_gradients(fast, [*weights, halves[0], halves[1], rate, keep, halves[2]], **options)
     assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(found, expected, strict=True))

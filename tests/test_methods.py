@@ -16,7 +16,14 @@ from nllab.methods.objective import Objective, loss_of
 from nllab.streams.stream import Part, Stream, Task
 from nllab.trainer import Trainer, train
 
-SMALL = {"dim": 16, "hidden": 16, "batch_size": 100, "optimizer": "adam", "loss": "cross_entropy", "evaluate_every": 1000}
+SMALL = {
+    "dim": 16,
+    "hidden": 16,
+    "batch_size": 100,
+    "optimizer": "adam",
+    "loss": "cross_entropy",
+    "evaluate_every": 1000,
+}
 NOTHING = {
     "fewer-updates": {"every": 1},
     "ewc": {"strength": 0, "samples": 5},
@@ -49,7 +56,9 @@ def made(name, kind="cross_entropy", outputs="all", classes=3, **settings):
 
 def gaussian(count, features=4, classes=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return Part(torch.randn(count, features, generator=generator), torch.randint(classes, (count,), generator=generator))
+    return Part(
+        torch.randn(count, features, generator=generator), torch.randint(classes, (count,), generator=generator)
+    )
 
 
 def linear(features=4, classes=3, seed=0, bias=True):
@@ -97,10 +106,14 @@ def test_who_is_told_of_boundaries_is_who_the_table_says(monkeypatch):
         told = []
         few = {"samples": 3, "features": 5, "filters": 2}
         trainer = Trainer(small(name, {key: few[key] for key in home.settings if key in few}, batch_size=400))
-        monkeypatch.setattr(trainer.method, "end_of_experience", lambda model, part, told=told: told.append(len(part)), raising=True)
+        monkeypatch.setattr(
+            trainer.method, "end_of_experience", lambda model, part, told=told: told.append(len(part)), raising=True
+        )
         trainer.run()
         assert bool(told) == ("boundaries" in home.told), name
-        stores = any(isinstance(value, torch.Tensor) and value.shape[1:] == (64,) for value in trainer.method.memory.values())
+        stores = any(
+            isinstance(value, torch.Tensor) and value.shape[1:] == (64,) for value in trainer.method.memory.values()
+        )
         assert stores == ("samples" in home.told), name
         assert trainer.bytes_kept() >= trainer.method.bytes_kept()
 
@@ -234,7 +247,9 @@ def test_si_counts_the_gradient_of_the_task_and_not_of_its_own_springs():
     (gradient,) = torch.autograd.grad(method.loss(model, part)[1], model.weight)
     before = model.weight.detach().clone()
     step(method, model, part, optimizer)
-    assert torch.allclose(method.memory["share"]["weight"], -gradient * (model.weight.detach() - before), rtol=1e-4, atol=1e-7)
+    assert torch.allclose(
+        method.memory["share"]["weight"], -gradient * (model.weight.detach() - before), rtol=1e-4, atol=1e-7
+    )
 
 
 # LwF
@@ -256,7 +271,9 @@ def test_distillation_begins_at_zero_and_grows_as_the_model_leaves_its_past():
 def test_distillation_holds_known_classes_only_and_is_free_of_a_common_shift():
     old, new = torch.randn(8, 4), torch.randn(8, 4)
     assert float(lwf.distillation(old + 3, old, 2.0)) == pytest.approx(0, abs=1e-6)
-    expected = 4 * (torch.softmax(old / 2, 1) * (torch.log_softmax(old / 2, 1) - torch.log_softmax(new / 2, 1))).sum(1).mean()
+    expected = (
+        4 * (torch.softmax(old / 2, 1) * (torch.log_softmax(old / 2, 1) - torch.log_softmax(new / 2, 1))).sum(1).mean()
+    )
     assert float(lwf.distillation(new, old, 2.0)) == pytest.approx(expected.item(), rel=1e-5)
     trainer = Trainer(small("lwf"))
     while trainer.experience == 0:
@@ -299,7 +316,9 @@ def test_der_stores_scores_as_they_were():
     step(method, model, part, optimizer)
     assert torch.equal(method.memory["scores"], said)
     step(method, model, gaussian(3, seed=1), optimizer)
-    rows = [int((part.inputs == x).all(1).nonzero()) for x in method.memory["inputs"] if (part.inputs == x).all(1).any()]
+    rows = [
+        int((part.inputs == x).all(1).nonzero()) for x in method.memory["inputs"] if (part.inputs == x).all(1).any()
+    ]
     kept = [i for i, x in enumerate(method.memory["inputs"]) if (part.inputs == x).all(1).any()]
     assert rows and torch.equal(method.memory["scores"][kept], said[rows])
     assert not torch.allclose(model(part.inputs), said)
@@ -310,7 +329,9 @@ def test_er_adds_the_loss_on_what_it_kept():
     method = made("er", strength=0.7, buffer=6)
     method.after_step(model, first, model(first.inputs))
     loss = method.loss(model, second)[1]
-    expected = method.objective(model(second.inputs), second.labels) + 0.7 * method.objective(model(first.inputs), first.labels)
+    expected = method.objective(model(second.inputs), second.labels) + 0.7 * method.objective(
+        model(first.inputs), first.labels
+    )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
@@ -348,7 +369,11 @@ def test_a_gem_in_a_step_keeps_the_loss_on_its_memory_from_rising():
 
 @pytest.mark.parametrize(
     "model",
-    [nn.Linear(6, 3), nn.Linear(6, 3, bias=False), nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 3, (2, 3)), nn.Flatten())],
+    [
+        nn.Linear(6, 3),
+        nn.Linear(6, 3, bias=False),
+        nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 3, (2, 3)), nn.Flatten()),
+    ],
     ids=["linear", "no bias", "convolution"],
 )
 @pytest.mark.parametrize("name", ["owm", "gpm"])
@@ -382,7 +407,10 @@ def test_owm_at_the_boundary_is_the_papers_recursion():
 
 def test_owm_counts_the_mean_of_a_batch_where_asked():
     part, model = gaussian(7), linear(bias=False)
-    for average, expected in ((0, part.inputs.T @ part.inputs), (1, torch.outer(part.inputs.mean(0), part.inputs.mean(0)))):
+    for average, expected in (
+        (0, part.inputs.T @ part.inputs),
+        (1, torch.outer(part.inputs.mean(0), part.inputs.mean(0))),
+    ):
         method = made("owm", average=average)
         method.loss(model, part)
         assert torch.allclose(method.memory["gram"][""].float(), expected, atol=1e-5)
@@ -398,7 +426,9 @@ def test_gpm_keeps_directions_until_they_hold_the_threshold():
         fewer = (rows @ kept[:, :-1]).square().sum() / rows.square().sum()
         assert held >= threshold > fewer
     more = extended(kept, rows @ basis, 0.99)
-    assert torch.equal(more[:, : kept.shape[1]].abs() > 1e9, kept.abs() > 1e9) and torch.allclose(more @ (more.T @ kept), kept, atol=1e-4)
+    assert torch.equal(more[:, : kept.shape[1]].abs() > 1e9, kept.abs() > 1e9) and torch.allclose(
+        more @ (more.T @ kept), kept, atol=1e-4
+    )
     assert extended(more, rows, 0.5) is more
 
 

@@ -1,4 +1,5 @@
-"""What the speed benchmark reports: turns, ratios and units; and that memory grows with T as it should. Speed itself is never asserted."""
+"""What the speed benchmark reports: turns, ratios and units; and that memory grows with T as it should. Speed itself is
+never asserted."""
 
 import json
 from functools import partial
@@ -35,10 +36,14 @@ def test_rows_hold_what_their_units_say():
         assert row["copy_share"] * seconds * 1e9 == pytest.approx(4 * 2 * 8 * 16 * 4)
 
 
-@pytest.mark.parametrize("settings", [{"levels": (1,)}, {"levels": (16, 32), "inner_lr": 0.01}], ids=["steps", "tokens"])
+@pytest.mark.parametrize(
+    "settings", [{"levels": (1,)}, {"levels": (16, 32), "inner_lr": 0.01}], ids=["steps", "tokens"]
+)
 def test_memory_grows_linearly_with_T(settings):
     model = HopeLM(256, 8, 1, **settings)
-    short, medium, long = (measure_memory(model_step(model, torch.zeros(2, t, dtype=torch.long)), CPU)[0] for t in (32, 64, 128))
+    short, medium, long = (
+        measure_memory(model_step(model, torch.zeros(2, t, dtype=torch.long)), CPU)[0] for t in (32, 64, 128)
+    )
     assert (long - medium) / (medium - short) == pytest.approx(2, rel=0.05)
 
 
@@ -50,7 +55,9 @@ def test_a_device_that_is_not_there_is_named():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:::titans_pytorch", "ignore:::nested_learning", "ignore:`torch.jit.script` is deprecated")
+@pytest.mark.filterwarnings(
+    "ignore:::titans_pytorch", "ignore:::nested_learning", "ignore:`torch.jit.script` is deprecated"
+)
 def test_the_whole_benchmark_is_plain_numbers():
     result = run_speed(quick=True)
     assert json.loads(json.dumps(result)) == result

@@ -24,7 +24,9 @@ def test_no_held_out_name_is_seen_in_any_language():
     seen = {name.casefold() for language in found for name in language.train.values()}
     assert not [name for language in found for name in language.test.values() if name.casefold() in seen]
     # English, which translation starts from, included.
-    assert not {e.casefold() for e, _ in pairs(found[0].train)} & {e.casefold() for language in found for e, _ in pairs(language.test)}
+    assert not {e.casefold() for e, _ in pairs(found[0].train)} & {
+        e.casefold() for language in found for e, _ in pairs(language.test)
+    }
 
 
 def test_names_that_coincide_anywhere_stay_together():
@@ -44,7 +46,9 @@ def test_settings_are_chosen_without_a_look_at_the_held_out_names():
         assert chosen_on.train.keys() | chosen_on.test.keys() == language.train.keys()
         assert 0.1 < len(chosen_on.test) / len(language.train) < 0.2
     seen = {name.casefold() for language in languages(FIVE, validation=True) for name in language.train.values()}
-    assert not [n for language in languages(FIVE, validation=True) for n in language.test.values() if n.casefold() in seen]
+    assert not [
+        n for language in languages(FIVE, validation=True) for n in language.test.values() if n.casefold() in seen
+    ]
 
 
 def test_a_language_babel_does_not_know():
@@ -58,11 +62,17 @@ def test_a_stream_of_names_asks_for_every_character():
     stream = build("names-ab", hold_out=True)
     german = languages(("de", "tr"))[0]
     task = stream.tasks[0]
-    assert stream.task_names == ("A", "B") and len(task.train) + len(task.validation) == sum(len(n) + 1 for n in german.train.values())
+    assert stream.task_names == ("A", "B") and len(task.train) + len(task.validation) == sum(
+        len(n) + 1 for n in german.train.values()
+    )
     assert len(task.test) == sum(len(n) + 1 for n in german.test.values())
     # The first sample of a name sees nothing but its start; what the second sees last is what the first was asked.
     seen = task.test.inputs.unflatten(1, (WINDOW, stream.classes)).argmax(-1)
-    assert (seen[0] == 0).all() and seen[1, -1] == task.test.labels[0] and task.test.labels[len(next(iter(german.test.values())))] == 0
+    assert (
+        (seen[0] == 0).all()
+        and seen[1, -1] == task.test.labels[0]
+        and task.test.labels[len(next(iter(german.test.values())))] == 0
+    )
     assert task.test.inputs.square().mean() == pytest.approx(1)
 
 
@@ -144,9 +154,11 @@ def test_chrf_by_hand():
     from nllab.bench.names import chrf
 
     assert chrf(["Finnland"], ["Finnland"]) == pytest.approx(100) and chrf(["xyz"], ["abc"]) == 0
-    # "abcd" against "abce", n-grams of order 1 to 4: 3 of 4, 2 of 3, 1 of 2, 0 of 1 on both sides, so F = (3/4 + 2/3 + 1/2 + 0) / 4.
+    # "abcd" against "abce", n-grams of order 1 to 4: 3 of 4, 2 of 3, 1 of 2, 0 of 1 on both sides, so F = (3/4 + 2/3 +
+    # 1/2 + 0) / 4.
     assert chrf(["abcd"], ["abce"]) == pytest.approx(100 * (3 / 4 + 2 / 3 + 1 / 2 + 0) / 4)
-    # "ab" against "abab": precision 1 at orders 1 and 2, recall 2/4 and 1/3; "ab" has no longer n-grams, so other orders are left out.
+    # "ab" against "abab": precision 1 at orders 1 and 2, recall 2/4 and 1/3; "ab" has no longer n-grams, so other
+    # orders are left out.
     precision, recall = 1, (2 / 4 + 1 / 3) / 2
     assert chrf(["ab"], ["abab"]) == pytest.approx(100 * 5 * precision * recall / (4 * precision + recall))
     assert chrf(["a b"], ["ab"]) == pytest.approx(100) and chrf([""], ["ab"]) == 0

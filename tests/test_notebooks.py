@@ -93,6 +93,11 @@ def test_code_is_short(path):
 @each
 def test_words_are_those_of_the_house(path):
     prose = " ".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown").lower()
-    assert prose.startswith("# ") and "## sources" in prose and "2512.24695" in prose and re.search(r"eq(\.|uations?) \d", prose)
+    assert (
+        prose.startswith("# ")
+        and "## sources" in prose
+        and "2512.24695" in prose
+        and re.search(r"eq(\.|uations?) \d", prose)
+    )
     for word in ("higher level", "lower level", "tier", "meta-params", "hidden state"):
         assert not re.search(rf"\b{word}s?\b", prose), word

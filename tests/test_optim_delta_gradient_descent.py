@@ -1,4 +1,5 @@
-"""Delta gradient descent against its argmin, its printed closed form and its own fixed point; its hooks against every way to loop."""
+"""Delta gradient descent against its argmin, its printed closed form and its own fixed point; its hooks against every
+way to loop."""
 
 import copy
 import gc
@@ -70,7 +71,8 @@ def test_a_step_is_the_numerical_argmin_of_equation_56(shape, bias, reduction):
 def test_on_least_squares_it_converges_to_its_own_fixed_point(factor, lr):
     """W+ = W means W S = -G = factor (C - W S): W is factor / (1 + factor) of least squares, half of it for factor 1.
 
-    The error shrinks per step by (1 - lr factor s) / (1 + lr s) along an eigenvalue s of S: below 1 for every lr if factor <= 1.
+    The error shrinks per step by (1 - lr factor s) / (1 + lr s) along an eigenvalue s of S: below 1 for every lr if
+    factor <= 1.
     """
     x, goal = draw(200, 5, seed=1), draw(3, 5, seed=2)
     layer = linear(5, 3)
@@ -133,11 +135,14 @@ def test_a_layer_used_twice_is_erased_along_both_inputs():
     (half_square(layer, x[0], x[1]) + half_square(layer, x[1], x[0])).backward()
     gradient, gram = layer.weight.grad.clone(), x.flatten(0, 1).mT @ x.flatten(0, 1) / 10
     optimizer.step()
-    torch.testing.assert_close(layer.weight.detach(), delta_gradient_step(before, gradient, gram, lr=0.3), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        layer.weight.detach(), delta_gradient_step(before, gradient, gram, lr=0.3), rtol=0, atol=1e-12
+    )
 
 
 def test_a_layer_hidden_from_one_step_keeps_its_inputs_for_its_own():
-    """As under a level whose period is longer: its gradient and its inputs go on adding up while the other layer writes."""
+    """As under a level whose period is longer: its gradient and its inputs go on adding up while the other layer
+    writes."""
     model, x = net(), draw(2, 12, 6, seed=1)
     optimizer, before = DeltaGradientDescent(model), model[0].weight.detach().clone()
     for turn, batch in enumerate(x):

@@ -1,4 +1,5 @@
-"""Momentum, preconditioned, delta and deep momentum against their inner objectives, torch's optimizers and their limits."""
+"""Momentum, preconditioned, delta and deep momentum against their inner objectives, torch's optimizers and their
+limits."""
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ GRADIENTS = [draw(3, 5, seed=seed) for seed in range(12)]
 
 def test_momentum_is_torch_sgd_with_momentum():
     ours = walk(lambda p: Momentum(p, lr=0.03, momentum=0.8), GRADIENTS)
-    torch.testing.assert_close(ours, walk(lambda p: torch.optim.SGD(p, lr=0.03, momentum=0.8), GRADIENTS), rtol=0, atol=EXACT)
+    torch.testing.assert_close(
+        ours, walk(lambda p: torch.optim.SGD(p, lr=0.03, momentum=0.8), GRADIENTS), rtol=0, atol=EXACT
+    )
 
 
 def test_preconditioned_momentum_is_torch_rmsprop_with_momentum():
@@ -67,7 +70,9 @@ def test_the_inverse_hessian_as_preconditioner_is_newtons_method():
     root = draw(4, 4, seed=4)
     hessian, goal = root @ root.mT + torch.eye(4, dtype=torch.float64), draw(4, 2, seed=5)
     weight = nn.Parameter(torch.zeros(4, 2, dtype=torch.float64))
-    optimizer = PreconditionedMomentum([weight], lr=1.0, momentum=0.0, preconditioner=lambda g: torch.linalg.solve(hessian, g))
+    optimizer = PreconditionedMomentum(
+        [weight], lr=1.0, momentum=0.0, preconditioner=lambda g: torch.linalg.solve(hessian, g)
+    )
     (((weight - goal).mT @ hessian @ (weight - goal)).diagonal().sum() / 2).backward()
     optimizer.step()
     torch.testing.assert_close(weight.detach(), goal, rtol=0, atol=1e-10)
@@ -96,7 +101,9 @@ def test_the_delta_memory_stays_bounded_at_any_gradient_scale(scale):
     for seed in range(200):
         weight.grad = scale * draw(3, 5, seed=seed)
         optimizer.step()
-        assert optimizer.state[weight]["memory"].norm() <= 0.1 / (1 - 0.9) * scale * 7  # 7: above the norm of every draw
+        assert (
+            optimizer.state[weight]["memory"].norm() <= 0.1 / (1 - 0.9) * scale * 7
+        )  # 7: above the norm of every draw
 
 
 def random_memory(hidden, rows, columns):
@@ -108,7 +115,11 @@ def test_deep_momentum_descends_its_inner_objective():
     slopes = torch.func.grad(lambda weights: inner_loss(DeepMemory(*weights), gradient))(tuple(memory))
     scale = sum(tensor.square().sum() for tensor in (memory.values, memory.bias, gradient))
     stepped = deep_momentum_step(memory, gradient, inner_lr=0.1, retention=0.9)
-    expected = (memory.keys - 0.1 * slopes[0] / scale, 0.9 * memory.values - 0.1 * slopes[1], 0.9 * memory.bias - 0.1 * slopes[2])
+    expected = (
+        memory.keys - 0.1 * slopes[0] / scale,
+        0.9 * memory.values - 0.1 * slopes[1],
+        0.9 * memory.bias - 0.1 * slopes[2],
+    )
     for ours, reference in zip(stepped, expected, strict=True):
         torch.testing.assert_close(ours, reference, rtol=0, atol=EXACT)
 
@@ -119,7 +130,8 @@ def test_deep_momentum_without_hidden_units_is_momentum():
 
 
 def test_the_deep_memory_tells_gradients_apart_by_their_direction():
-    """Two orthogonal gradients in turn: momentum can only answer with their mean, the trained memory with the one it is asked for."""
+    """Two orthogonal gradients in turn: momentum can only answer with their mean, the trained memory with the one it is
+    asked for."""
     pair = draw(2, 1, 16, seed=5)
     pair[1] -= pair[0] * (pair[0] * pair[1]).sum() / pair[0].square().sum()
     wrong = {}
@@ -139,7 +151,9 @@ def test_the_deep_memory_is_trained_and_its_keys_too():
         before = {name: value.clone() for name, value in optimizer.state[weight].items()}
         optimizer.step()
         if before and before["values"].any():
-            assert all((optimizer.state[weight][name] - before[name]).abs().max() > 1e-5 for name in ("keys", "values", "bias"))
+            assert all(
+                (optimizer.state[weight][name] - before[name]).abs().max() > 1e-5 for name in ("keys", "values", "bias")
+            )
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e8])
@@ -150,7 +164,8 @@ def test_deep_momentum_scales_with_the_gradient(scale):
 
 
 def test_44_gradients_hold_99_percent_of_momentum():
-    """Section 4.3: weights beta^i (1 - beta) at beta = 0.9, read off the memory itself; 44 gradients pass 99%, 43 do not."""
+    """Section 4.3: weights beta^i (1 - beta) at beta = 0.9, read off the memory itself; 44 gradients pass 99%, 43 do
+    not."""
     held = []
     for age in range(60):
         gradients = [torch.ones(1).double()] + [torch.zeros(1).double()] * age
@@ -165,7 +180,8 @@ def test_44_gradients_hold_99_percent_of_momentum():
 
 
 def steps_to_cross(k, a, w, erase, momentum=0.9, tolerance=1e-6, limit=3000):
-    """The fewest steps over 46 rates to bring r^2 + k (r - theta + a sin(w r))^2 (Eq. 53) from (-3.5, 2) below the tolerance."""
+    """The fewest steps over 46 rates to bring r^2 + k (r - theta + a sin(w r))^2 (Eq. 53) from (-3.5, 2) below the
+    tolerance."""
     lr = torch.logspace(-4.5, 0, 46, dtype=torch.float64)[:, None, None]
     at, memory = torch.tensor([[-3.5, 2.0]]).double().repeat(46, 1, 1), torch.zeros(46, 1, 2, dtype=torch.float64)
     for step in range(limit):
@@ -187,7 +203,8 @@ def test_delta_momentum_crosses_one_valley_of_figure_4_sooner():
 
 @pytest.mark.slow
 def test_delta_momentum_crosses_most_valleys_of_figure_4_sooner():
-    """36 valleys, momentum 0.9, the best of 46 rates for either. Measured: 31 are crossed, 29 of them sooner, median ratio 0.73."""
+    """36 valleys, momentum 0.9, the best of 46 rates for either. Measured: 31 are crossed, 29 of them sooner, median
+    ratio 0.73."""
     valleys = [(k, a, w) for k in (1, 3, 10, 30) for a in (0.5, 1, 2) for w in (1, 2, 4)]
     pairs = [(steps_to_cross(*valley, erase=0), steps_to_cross(*valley, erase=0.1)) for valley in valleys]
     ratios = torch.tensor([delta / plain for plain, delta in pairs if plain < float("inf") and delta < float("inf")])

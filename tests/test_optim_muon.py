@@ -1,4 +1,5 @@
-"""Newton-Schulz against the SVD, Muon and its AdamW part against torch, M3 against a transcription of Algorithm 1 and its limits."""
+"""Newton-Schulz against the SVD, Muon and its AdamW part against torch, M3 against a transcription of Algorithm 1 and
+its limits."""
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from nllab import M3, Muon, hidden_and_other, newton_schulz
 from nllab.errors import SettingError
 from nllab.optim.newton_schulz import CUBIC
 
-# torch's Muon rounds to 8 bits (0.4%) inside Newton-Schulz, whose slope of 3.4 a step amplifies it; ours does not. Measured: 0.035.
+# torch's Muon rounds to 8 bits (0.4%) inside Newton-Schulz, whose slope of 3.4 a step amplifies it; ours does not.
+# Measured: 0.035.
 BFLOAT16 = 0.05
 
 
@@ -118,7 +120,8 @@ def test_filters_are_orthogonalised_as_one_row_per_output():
 
 
 def algorithm_1(weight, gradients, *, lr, betas, slow_weight, period, eps):
-    """Algorithm 1 as printed: the outer loop over k writes the slow memory with the last chunk, the inner one takes f steps."""
+    """Algorithm 1 as printed: the outer loop over k writes the slow memory with the last chunk, the inner one takes f
+    steps."""
     first = slow = second = torch.zeros_like(weight)
     path = []
     for k in range(len(gradients) // period):
@@ -139,13 +142,19 @@ GRADIENTS = [draw(4, 6, seed=seed) for seed in range(12)]
 def test_literal_m3_is_algorithm_1(period):
     settings = {"lr": 0.03, "betas": (0.9, 0.8, 0.7), "slow_weight": 0.6, "period": period, "eps": 1e-3}
     reference = algorithm_1(draw(4, 6, seed=99), GRADIENTS, **settings)
-    torch.testing.assert_close(walk(lambda p: M3(p, literal=True, **settings), GRADIENTS), reference, rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        walk(lambda p: M3(p, literal=True, **settings), GRADIENTS), reference, rtol=0, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("literal", [True, False])
 def test_the_slow_memory_is_written_at_the_end_of_each_period_from_all_its_gradients(literal):
     weight = nn.Parameter(torch.zeros(4, 6, dtype=torch.float64))
-    optimizer, slow, writes = M3([weight], period=3, betas=(0.9, 0.9, 0.5), literal=literal), torch.zeros(4, 6).double(), []
+    optimizer, slow, writes = (
+        M3([weight], period=3, betas=(0.9, 0.9, 0.5), literal=literal),
+        torch.zeros(4, 6).double(),
+        [],
+    )
     for step, gradient in enumerate(GRADIENTS[:10], start=1):
         weight.grad = gradient.clone()
         optimizer.step()
@@ -158,12 +167,15 @@ def test_the_slow_memory_is_written_at_the_end_of_each_period_from_all_its_gradi
 
 
 def test_m3_without_slow_memory_and_second_moment_is_muon():
-    """On a wide matrix (Muon's shape factor is 1): EMA and plain momentum differ by a scale, which Newton-Schulz removes."""
+    """On a wide matrix (Muon's shape factor is 1): EMA and plain momentum differ by a scale, which Newton-Schulz
+    removes."""
     settings = {"lr": 0.05, "slow_weight": 0.0, "second_moment": False, "betas": (0.9, 0.9, 0.9)}
     muon = walk(lambda p: Muon(p, lr=0.05, momentum=0.9, nesterov=False), GRADIENTS)
     torch.testing.assert_close(walk(lambda p: M3(p, **settings), GRADIENTS), muon, rtol=0, atol=1e-11)
     undecayed = walk(lambda p: M3(p, literal=True, **settings), GRADIENTS)
-    reference = draw(4, 6, seed=99) - 0.05 * torch.stack([newton_schulz(sum(GRADIENTS[:n])) for n in range(1, 13)]).cumsum(0)
+    reference = draw(4, 6, seed=99) - 0.05 * torch.stack(
+        [newton_schulz(sum(GRADIENTS[:n])) for n in range(1, 13)]
+    ).cumsum(0)
     torch.testing.assert_close(undecayed, reference, rtol=0, atol=1e-11)
 
 

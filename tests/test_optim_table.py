@@ -1,8 +1,11 @@
 """One table: every optimizer of the ladder on every problem it is defined for, and the contract they all keep.
 
-A row is a rate and what must be reached with it, the rate falling linearly to 0 over the run. The last column is what was measured
-(float64 toys: loss; digits: accuracy on 297 held-out images after 5 passes). Rates were chosen per row from a grid of 13.
-Muon and M3 are for matrices, so Rosenbrock and the valley, two bare numbers, are not theirs. Delta gradient descent needs the
+A row is a rate and what must be reached with it, the rate falling linearly to 0 over the run. The last column is what
+was measured
+(float64 toys: loss; digits: accuracy on 297 held-out images after 5 passes). Rates were chosen per row from a grid of
+    13.
+Muon and M3 are for matrices, so Rosenbrock and the valley, two bare numbers, are not theirs. Delta gradient descent
+needs the
 inputs of layers, and erases: on least squares it has its own fixed point (test_optim_delta_gradient_descent).
 """
 
@@ -15,7 +18,16 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-from nllab import M3, DeepMomentum, DeltaGradientDescent, DeltaMomentum, Momentum, Muon, PreconditionedMomentum, hidden_and_other
+from nllab import (
+    M3,
+    DeepMomentum,
+    DeltaGradientDescent,
+    DeltaMomentum,
+    Momentum,
+    Muon,
+    PreconditionedMomentum,
+    hidden_and_other,
+)
 from nllab.errors import DivergedError, SettingError
 
 
@@ -53,10 +65,13 @@ class Toy(nn.Module):
 
 
 def bowl(condition, steps):
-    """1/2 sum lambda (Q (W - goal) R)^2, W 6 x 4 from zero, lambda from 1 down to 1 / condition, Q and R random rotations."""
+    """1/2 sum lambda (Q (W - goal) R)^2, W 6 x 4 from zero, lambda from 1 down to 1 / condition, Q and R random
+    rotations."""
     random = torch.Generator().manual_seed(0)
     left, right = (torch.linalg.qr(torch.randn(n, n, generator=random, dtype=torch.float64))[0] for n in (6, 4))
-    curvature = torch.logspace(0, -math.log10(condition), 24, dtype=torch.float64)[torch.randperm(24, generator=random)].reshape(6, 4)
+    curvature = torch.logspace(0, -math.log10(condition), 24, dtype=torch.float64)[
+        torch.randperm(24, generator=random)
+    ].reshape(6, 4)
     goal = torch.randn(6, 4, generator=random, dtype=torch.float64)
     return Toy(torch.zeros(6, 4), lambda w: (curvature * (left @ (w - goal) @ right).square()).sum() / 2, steps)
 
@@ -134,7 +149,9 @@ def descend(optimizer, losses, steps=None):
         optimizer.step()
 
 
-@pytest.mark.parametrize(("name", "problem", "lr", "reach", "measured"), TABLE, ids=[f"{row[0]}-{row[1]}" for row in TABLE])
+@pytest.mark.parametrize(
+    ("name", "problem", "lr", "reach", "measured"), TABLE, ids=[f"{row[0]}-{row[1]}" for row in TABLE]
+)
 def test_every_optimizer_reaches_what_its_row_says(name, problem, lr, reach, measured, digits):
     if problem == "digits":
         model = digits_model()
@@ -167,7 +184,8 @@ def weights(model):
 
 @pytest.mark.parametrize("name", LADDER)
 def test_each_differs_from_plain_gradient_descent_at_any_rate(name, digits):
-    """How much of its path over 30 steps no multiple of gradient descent's path explains, whatever gradient descent's rate.
+    """How much of its path over 30 steps no multiple of gradient descent's path explains, whatever gradient descent's
+    rate.
 
     Measured: delta momentum 0.12, momentum 0.12, deep momentum 0.27, the others 0.78 and more.
     """
@@ -181,7 +199,10 @@ def test_each_differs_from_plain_gradient_descent_at_any_rate(name, digits):
     lr = next(row[2] for row in TABLE if row[:2] == (name, "digits"))
     ours, plain = (
         path(lambda model: make(name, model, lr=lr)),
-        [path(lambda model, rate=rate: torch.optim.SGD(model.parameters(), rate)) for rate in (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 4.0)],
+        [
+            path(lambda model, rate=rate: torch.optim.SGD(model.parameters(), rate))
+            for rate in (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 4.0)
+        ],
     )
     unexplained = min(1 - F.cosine_similarity(ours, other, dim=0).item() ** 2 for other in plain)
     assert unexplained > 0.05
@@ -196,7 +217,8 @@ def test_two_runs_are_bit_identical(name, digits):
 
 
 def plain_values(value):
-    """Whether a state dict holds nothing but tensors, numbers, words and collections of them: it can be kept without pickle."""
+    """Whether a state dict holds nothing but tensors, numbers, words and collections of them: it can be kept without
+    pickle."""
     if isinstance(value, dict):
         return all(plain_values(item) for item in value.values())
     if isinstance(value, list | tuple):
@@ -232,7 +254,9 @@ def test_a_gradient_that_is_not_finite_is_refused_and_nothing_changes(name, wron
     next(losses(digits, model, 1)).backward()
     model[2].weight.grad[3, 4] = wrong
     before, state = weights(model), copy.deepcopy(optimizer.state_dict()["state"])
-    with pytest.raises(DivergedError, match="gradient of parameter '2.weight' holds NaN or infinity.*nothing was changed"):
+    with pytest.raises(
+        DivergedError, match="gradient of parameter '2.weight' holds NaN or infinity.*nothing was changed"
+    ):
         optimizer.step()
     assert torch.equal(weights(model), before)
     torch.testing.assert_close(optimizer.state_dict()["state"], state, rtol=0, atol=0)

@@ -23,7 +23,9 @@ def test_it_is_the_mean_of_outer_products_without_padding():
 def test_a_large_damping_scales_and_nothing_else():
     gradient, metric = torch.randn(4, 5), torch.eye(4) * 0.3
     assert torch.allclose(precondition(gradient, metric, 1e6) * 1e6, gradient, rtol=1e-4)
-    assert torch.allclose(precondition(gradient, torch.diag(torch.tensor([0.1, 0.4, 0.9, 1.9])), 0.1)[3], gradient[3] / 2)
+    assert torch.allclose(
+        precondition(gradient, torch.diag(torch.tensor([0.1, 0.4, 0.9, 1.9])), 0.1)[3], gradient[3] / 2
+    )
 
 
 def test_with_the_memory_of_inputs_it_is_newtons_step_where_the_curvature_is_a_product():
@@ -48,7 +50,8 @@ def test_with_the_memory_of_inputs_it_is_newtons_step_where_the_curvature_is_a_p
         return F.cross_entropy(x @ w.view(2, 3).T, target, reduction="sum")
 
     hessian = torch.autograd.functional.hessian(loss, before.flatten())
-    # In the directions that the data determine, H change = -gradient; G from the labels equals the Fisher metric at p = 1/2.
+    # In the directions that the data determine, H change = -gradient; G from the labels equals the Fisher metric at p =
+    # 1/2.
     assert torch.allclose(hessian @ change, -gradient.flatten(), rtol=1e-3, atol=1e-6)
 
 

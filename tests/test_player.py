@@ -47,7 +47,8 @@ def test_a_long_run_is_thinned_and_every_write_still_counts():
     run = trained()
     step = run.of_kind("step")[-1]
     rows = [
-        {**step, "step": i, "levels": step["levels"] | {"slow": step["levels"]["slow"] | {"wrote": i == 777}}} for i in range(1, 20_001)
+        {**step, "step": i, "levels": step["levels"] | {"slow": step["levels"]["slow"] | {"wrote": i == 777}}}
+        for i in range(1, 20_001)
     ]
     told = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.rows[:2], *rows]))
     assert len(told["moments"]) <= player.MOMENTS + 2 and told["moments"][-1]["step"] == 20_000
@@ -71,7 +72,10 @@ def test_nothing_in_a_run_can_break_out_of_the_page():
     assert "alert(1)</script>" not in page and len(re.findall("</script", page)) == 3
     told = json.loads(re.search(r'id="recording">(.*?)</script>', page, re.S)[1])
     assert told["moments"][-1]["sentence"] == hostile
-    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.replace(page[page.index("<script>") : page.index("</script>")], ""))
+    assert not re.search(
+        r"""(?:src|href)=["']?(?:https?:)?//""",
+        page.replace(page[page.index("<script>") : page.index("</script>")], ""),
+    )
 
 
 def test_export_writes_what_is_asked_for_and_says_what_it_cannot(tmp_path):
@@ -93,11 +97,16 @@ def test_the_page_plays_in_a_browser_without_server_and_network(tmp_path):
     said, asked = [], []
     with playwright_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
-        page = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True, accept_downloads=True).new_page()
+        page = browser.new_context(
+            viewport={"width": 1280, "height": 900}, offline=True, accept_downloads=True
+        ).new_page()
         page.set_default_timeout(60_000)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda request: asked.append(request.url) if not request.url.startswith(("data:", "blob:")) else None,
+        )
         page.goto((tmp_path / "run.html").as_uri())
         page.locator(".pl-accuracy .main-svg").first.wait_for()
         last = page.evaluate("document.querySelector('.pl-drift').data[0].x.at(-1)")

@@ -46,7 +46,8 @@ def test_a_linear_move_of_the_features_is_found_and_none_leaves_the_identity():
 
 
 def test_after_a_linear_move_the_carried_reader_is_the_ridge_solution_in_the_new_features():
-    """Old samples seen through z T, new ones as they came: carrying needs no old sample and gives what all samples would give."""
+    """Old samples seen through z T, new ones as they came: carrying needs no old sample and gives what all samples
+    would give."""
     turn, ridge = torch.eye(5, dtype=torch.float64) + 0.2 * normal(5, 5, seed=1), 0.3
     old, new, old_y, new_y = normal(80, 5), normal(30, 5, seed=2), normal(80, 3, seed=3), normal(30, 3, seed=4)
 
@@ -87,7 +88,8 @@ def test_where_nothing_below_moves_carrying_changes_nothing():
 
 
 def test_carrying_keeps_old_answers_while_the_features_move():
-    """Nothing is asked of the reader any more, the level below walks away: the answers to the first inputs must stay."""
+    """Nothing is asked of the reader any more, the level below walks away: the answers to the first inputs must
+    stay."""
     drift = {}
     for every in (0, 4):
         model = network()
@@ -129,7 +131,8 @@ def test_while_it_only_observes_the_memory_is_carried_and_no_weight_moves():
 
 
 def test_what_another_optimizer_wrote_within_a_window_is_not_taken_for_least_squares():
-    """Switched on in the middle of a window in which Adam moved features and reader, it begins with the weights that Adam left."""
+    """Switched on in the middle of a window in which Adam moved features and reader, it begins with the weights that
+    Adam left."""
     model = network()
     optimizer = DeepOptimizer(model, carry_every=8, manager=False)
     optimizer.acting = False

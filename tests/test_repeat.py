@@ -18,9 +18,17 @@ SMALL = {"dim": 32, "hidden": 32, "batch_size": 40}
 COURSES = {
     "to its end": (SMALL, [], None),
     "stopped on the way": ({**SMALL, "optimizer": "adam", "learning_rate": 0.0021, "seed": 3}, [], 7),
-    "with the toggle": ({**SMALL, "optimizer": "adam"}, [(5, "optimizer", "deep"), (6, "rate", 0.3), (9, "optimizer", "sgd")], None),
+    "with the toggle": (
+        {**SMALL, "optimizer": "adam"},
+        [(5, "optimizer", "deep"), (6, "rate", 0.3), (9, "optimizer", "sgd")],
+        None,
+    ),
     "taught once more": (SMALL, [(4, "period", ["slow", 3]), (35, "teach", "A"), (40, "retention", 0.9)], 45),
-    "diverged": ({**SMALL, "optimizer": "sgd", "learning_rate": 1e5, "off_optimizer": "sgd"}, [(2, "learning_rate", 2e5)], None),
+    "diverged": (
+        {**SMALL, "optimizer": "sgd", "learning_rate": 1e5, "off_optimizer": "sgd"},
+        [(2, "learning_rate", 2e5)],
+        None,
+    ),
 }
 
 
@@ -50,7 +58,8 @@ def test_the_command_gives_the_same_rows_and_so_does_replay(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["69", "x:optimizer=deep", "0:teach=B", "-1:teach=B", "69:optimizer", "9:period=slow", "9:rate=fast", "²:teach=B"]
+    "text",
+    ["69", "x:optimizer=deep", "0:teach=B", "-1:teach=B", "69:optimizer", "9:period=slow", "9:rate=fast", "²:teach=B"],
 )
 def test_a_command_that_cannot_be_read_is_told_with_an_example(text):
     with pytest.raises(SettingError, match="--at is "):

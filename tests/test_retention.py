@@ -1,4 +1,5 @@
-"""The bench chooses on validation data, runs on test data, pairs every row with its twin, and can go on where it stopped."""
+"""The bench chooses on validation data, runs on test data, pairs every row with its twin, and can go on where it
+stopped."""
 
 import csv
 import json
@@ -34,8 +35,13 @@ def result_of(values, bytes_kept=264_000):
 
 
 def test_what_diverged_says_so_in_the_table(capsys):
-    Console(width=200).print(retention.learners_table("", {"ewc": {**result_of([0.87]), "diverged": ["early"]}, "er": result_of([0.7])}))
-    assert [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "│" in line] == ["ewc, diverged", "er"]
+    Console(width=200).print(
+        retention.learners_table("", {"ewc": {**result_of([0.87]), "diverged": ["early"]}, "er": result_of([0.7])})
+    )
+    assert [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "│" in line] == [
+        "ewc, diverged",
+        "er",
+    ]
 
 
 def test_every_method_and_optimizer_has_the_same_number_of_trials_all_different():
@@ -56,7 +62,10 @@ def test_settings_are_chosen_on_validation_and_reported_on_test():
 
     def fake(experiment, seeds):
         asked.append((experiment, seeds))
-        best = experiment.learning_rate == GRIDS["naive"][3]["learning_rate"] and experiment.loss == GRIDS["naive"][3]["loss"]
+        best = (
+            experiment.learning_rate == GRIDS["naive"][3]["learning_rate"]
+            and experiment.loss == GRIDS["naive"][3]["loss"]
+        )
         if experiment.learning_rate == GRIDS["naive"][1]["learning_rate"]:
             return {**result_of([0.99]), "diverged": ["in the first task, before it could forget anything"]}
         return result_of([0.9 if best else 0.5] * seeds)
@@ -96,9 +105,20 @@ def test_rows_hold_what_the_table_needs(small_result):
     assert rows["er"]["told"] == ["samples"] and rows["deep"]["told"] == []
     assert rows["deep"]["twin"]["update_counts"]["fast"]["mean"] == 0 < rows["deep"]["update_counts"]["fast"]["mean"]
     own, twin = (found["metrics"]["average_accuracy"]["values"] for found in (rows["deep"], rows["deep"]["twin"]))
-    assert rows["deep"]["difference_from_twin"]["values"] == pytest.approx([a - b for a, b in zip(own, twin, strict=True)])
-    assert small_result["step_time"]["adam"]["ratio_to_adam"] == 1 and set(small_result["step_time"]) >= {"deep", "er", "rls"}
-    assert rows["rls"]["metrics"]["average_accuracy"]["mean"] > 0.9 > 0.6 > rows["naive"]["metrics"]["average_accuracy"]["mean"]
+    assert rows["deep"]["difference_from_twin"]["values"] == pytest.approx(
+        [a - b for a, b in zip(own, twin, strict=True)]
+    )
+    assert small_result["step_time"]["adam"]["ratio_to_adam"] == 1 and set(small_result["step_time"]) >= {
+        "deep",
+        "er",
+        "rls",
+    }
+    assert (
+        rows["rls"]["metrics"]["average_accuracy"]["mean"]
+        > 0.9
+        > 0.6
+        > rows["naive"]["metrics"]["average_accuracy"]["mean"]
+    )
     json.dumps(small_result, allow_nan=False)
 
 
@@ -108,7 +128,12 @@ def test_the_table_shows_twins_and_intervals(small_result, capsys):
     for part in retention.retention_tables(small_result):
         Console(width=250).print(part)
     printed = capsys.readouterr().out
-    assert printed.count("frozen twin") == 6 and "A after B" in printed and "step / Adam's" in printed and "samples" in printed
+    assert (
+        printed.count("frozen twin") == 6
+        and "A after B" in printed
+        and "step / Adam's" in printed
+        and "samples" in printed
+    )
     assert retention.interval(small_result["rows"]["deep"]["difference_from_twin"]) in printed
 
 
@@ -127,7 +152,16 @@ def test_what_was_written_is_not_run_again(tmp_path):
         return result_of([0.5] * seeds)
 
     def go(**changes):
-        settings = {"seeds": 2, "train": fake, "trials": 2, "rounds": 0, "optimizers": (), "methods": ("naive",), "out": out, **changes}
+        settings = {
+            "seeds": 2,
+            "train": fake,
+            "trials": 2,
+            "rounds": 0,
+            "optimizers": (),
+            "methods": ("naive",),
+            "out": out,
+            **changes,
+        }
         return retention.run_retention(SMALL, **settings)
 
     first = go()
@@ -159,7 +193,9 @@ def test_intervals_are_students():
     found = paired_difference(first, second)
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     assert found["mean"] == pytest.approx(np.mean(first) - np.mean(second))
-    assert (found["mean"] - found["half_width"], found["mean"] + found["half_width"]) == pytest.approx((expected.low, expected.high))
+    assert (found["mean"] - found["half_width"], found["mean"] + found["half_width"]) == pytest.approx(
+        (expected.low, expected.high)
+    )
     assert paired_difference([0.5], [0.25]) == {"mean": 0.25, "half_width": None, "values": [0.25]}
     assert paired_difference([0.5, None], [0.2, 0.1]) is None and paired_difference([], []) is None
 
@@ -179,4 +215,6 @@ def test_bad_input_is_named(changes, message):
 
 def test_streams_without_images_leave_out_the_convolution():
     found = retention.candidates(Experiment.preset("plane-ab"), 1, tuple(SETUPS), tuple(LEARNING_RATES))
-    assert "rls-conv" not in found and "rls" in found and "rls-conv" in retention.candidates(SMALL, 1, tuple(SETUPS), ())
+    assert (
+        "rls-conv" not in found and "rls" in found and "rls-conv" in retention.candidates(SMALL, 1, tuple(SETUPS), ())
+    )

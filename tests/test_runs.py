@@ -9,7 +9,14 @@ from nllab.summary import spread, summarize
 
 
 def level(wrote, writes):
-    return {"wrote": wrote, "writes": writes, "update_norm": 0.0, "drift": 0.1, "drift_since_switch": 0.0, "gradient_norm": 1.0}
+    return {
+        "wrote": wrote,
+        "writes": writes,
+        "update_norm": 0.0,
+        "drift": 0.1,
+        "drift_since_switch": 0.0,
+        "gradient_norm": 1.0,
+    }
 
 
 def by_hand():
@@ -19,10 +26,19 @@ def by_hand():
     for experience, (task, start) in enumerate([("A", 1), ("B", 3)]):
         run.extend([{"kind": "switch", "step": start, "experience": experience, "task": task, "about": ""}])
         for step in (start, start + 1):
-            row = {"kind": "step", "step": step, "task": task, "optimizer": "deep", "loss": 1.0, "online_accuracy": step / 10}
+            row = {
+                "kind": "step",
+                "step": step,
+                "task": task,
+                "optimizer": "deep",
+                "loss": 1.0,
+                "online_accuracy": step / 10,
+            }
             run.extend([{**row, "levels": {"fast": level(True, step)}}])
         accuracy = {"A": 0.9, "B": 0.3} if task == "A" else {"A": 0.6, "B": 0.8}
-        run.extend([{"kind": "experience", "step": start + 1, "experience": experience, "task": task, "accuracy": accuracy}])
+        run.extend(
+            [{"kind": "experience", "step": start + 1, "experience": experience, "task": task, "accuracy": accuracy}]
+        )
     run.extend([{"kind": "end", "step": 4, "reason": "finished", "text": ""}])
     return run
 

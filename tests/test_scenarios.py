@@ -61,19 +61,31 @@ def test_the_lessons_hold_on_three_seeds(key, seed):
 def test_each_lesson_is_whole():
     assert list(SCENARIOS) == list(COMES_TRUE)
     for scenario in SCENARIOS.values():
-        assert scenario.question.rstrip().endswith(("?", "…")) and len(set(scenario.choices)) >= 3 and scenario.look and scenario.goal
+        assert (
+            scenario.question.rstrip().endswith(("?", "…"))
+            and len(set(scenario.choices)) >= 3
+            and scenario.look
+            and scenario.goal
+        )
         seeds = {experiment.seed for experiment in scenario.runs.values()}
         named = {name for text in scenario.look for name in re.findall("“(.+?)”", text)}
-        assert named <= {*figures.TITLES.values(), "Loops inside each other"} and "raster" not in " ".join(scenario.look)
+        assert named <= {*figures.TITLES.values(), "Loops inside each other"} and "raster" not in " ".join(
+            scenario.look
+        )
         assert len(seeds) == 1 and len({experiment.stream for experiment in scenario.runs.values()}) == 1
 
 
 def rows(accuracy):
     """A run of two tasks whose accuracy on A after A and after B is this, B being learned."""
     told = [{"kind": "switch", "step": 1, "task": "A", "experience": 0, "about": ""}]
-    told.append({"kind": "experience", "step": 5, "task": "A", "experience": 0, "accuracy": {"A": accuracy[0], "B": 0.0}})
+    told.append(
+        {"kind": "experience", "step": 5, "task": "A", "experience": 0, "accuracy": {"A": accuracy[0], "B": 0.0}}
+    )
     told.append({"kind": "switch", "step": 6, "task": "B", "experience": 1, "about": ""})
-    return [*told, {"kind": "experience", "step": 9, "task": "B", "experience": 1, "accuracy": {"A": accuracy[1], "B": 0.9}}]
+    return [
+        *told,
+        {"kind": "experience", "step": 9, "task": "B", "experience": 1, "accuracy": {"A": accuracy[1], "B": 0.9}},
+    ]
 
 
 @pytest.mark.parametrize(("after", "index"), [(0.95, 0), (0.5, 1), (0.05, 2)])
@@ -83,10 +95,15 @@ def test_the_reveal_follows_the_numbers(after, index):
     assert scenario.reveal({"Adam": run})[0] == index
 
 
-@pytest.mark.parametrize(("watched", "blind", "index"), [(0.98, 0.0, 1), (0.98, 0.97, 0), (0.1, 0.0, 2), (0.0, 0.99, 3)])
+@pytest.mark.parametrize(
+    ("watched", "blind", "index"), [(0.98, 0.0, 1), (0.98, 0.97, 0), (0.1, 0.0, 2), (0.0, 0.99, 3)]
+)
 def test_the_reveal_of_the_toggle_follows_the_numbers(watched, blind, index):
     scenario = SCENARIOS["deep"]
-    runs = {t: Run(e, ("A", "B"), {"head": 1}, rows((1.0, a))) for (t, e), a in zip(scenario.runs.items(), (watched, blind), strict=True)}
+    runs = {
+        t: Run(e, ("A", "B"), {"head": 1}, rows((1.0, a)))
+        for (t, e), a in zip(scenario.runs.items(), (watched, blind), strict=True)
+    }
     assert scenario.reveal(runs)[0] == index
 
 
@@ -100,7 +117,9 @@ def test_the_reveal_of_noise_calls_nothing_a_fall_that_is_none():
         for title, values in told.items()
     }  # fmt: skip
     index, text = scenario.reveal(runs)
-    assert index == 0 and text.startswith("Adam fell from 0.98 to 0.60 and ended at 0.90; Deep optimizer stayed at 0.98 or close to it")
+    assert index == 0 and text.startswith(
+        "Adam fell from 0.98 to 0.60 and ended at 0.90; Deep optimizer stayed at 0.98 or close to it"
+    )
 
 
 def test_the_glossary_holds_every_metric_every_score_and_every_term():

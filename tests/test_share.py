@@ -21,7 +21,9 @@ from nllab.trainer import Trainer  # noqa: E402
 
 @functools.cache
 def trained():
-    return Trainer(Experiment(dim=16, hidden=16, batch_size=40, evaluate_every=4, seed=5)).run(commands=[(3, "optimizer", "sgd")], steps=6)
+    return Trainer(Experiment(dim=16, hidden=16, batch_size=40, evaluate_every=4, seed=5)).run(
+        commands=[(3, "optimizer", "sgd")], steps=6
+    )
 
 
 @pytest.fixture
@@ -78,7 +80,11 @@ def test_a_wrong_file_is_one_sentence_and_the_page_lives_on(replay):
         ("![x](https://example.org/x.png) **b**.csv", b"a,b\n1,2\n", "the columns of a run are"),
     ]:
         replay.file_uploader[0].upload(name, content).run()
-        assert len(replay.error) == 1 and f"{name}: " in (told := replay.error[0].value.replace("\\", "")) and words in told
+        assert (
+            len(replay.error) == 1
+            and f"{name}: " in (told := replay.error[0].value.replace("\\", ""))
+            and words in told
+        )
         assert "![x]" not in replay.error[0].value  # a file's name is no Markdown
         assert not replay.exception and "replayed" not in replay.session_state
         replay.run()

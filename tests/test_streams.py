@@ -81,13 +81,22 @@ def test_drift_begins_upright_and_ends_where_it_is_tested():
     task = build("drifting-digits", seed=3).tasks[0]
     upright = rows(build("permuted-digits").tasks[0].train)
     close = torch.tensor(sorted(upright))
-    assert task.in_order and (close - task.train.inputs[0]).norm(dim=1).min() < 1e-3 < (close - task.train.inputs[-1]).norm(dim=1).min()
+    assert (
+        task.in_order
+        and (close - task.train.inputs[0]).norm(dim=1).min() < 1e-3 < (close - task.train.inputs[-1]).norm(dim=1).min()
+    )
 
 
 def test_noise_is_one_burst_of_labels():
-    clean = {tuple(i.tolist()): int(y) for p in [build("permuted-digits").tasks[0].train] for i, y in zip(p.inputs, p.labels, strict=True)}
+    clean = {
+        tuple(i.tolist()): int(y)
+        for p in [build("permuted-digits").tasks[0].train]
+        for i, y in zip(p.inputs, p.labels, strict=True)
+    }
     train = build("noisy-digits").tasks[0].train
-    wrong = [n for n, (i, y) in enumerate(zip(train.inputs, train.labels, strict=True)) if clean[tuple(i.tolist())] != int(y)]
+    wrong = [
+        n for n, (i, y) in enumerate(zip(train.inputs, train.labels, strict=True)) if clean[tuple(i.tolist())] != int(y)
+    ]
     start, length = len(train) // 2, len(train) // 10
     assert all(start <= n < start + length for n in wrong) and 0.8 * length < len(wrong) < length
 
@@ -110,7 +119,9 @@ def test_idx_files_are_read_zipped_or_not_and_from_the_users_folder(tmp_path, mo
         assert np.array_equal(images.read_idx(path), array)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\x00", b"PNG, not IDX", idx(np.zeros((2, 2), np.uint8))[:-1], gzip.compress(b"xx")[:-4]])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\x00", b"PNG, not IDX", idx(np.zeros((2, 2), np.uint8))[:-1], gzip.compress(b"xx")[:-4]]
+)
 def test_a_damaged_idx_file_is_refused_in_words(tmp_path, content):
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(DataError, match=r"^f "):
@@ -130,15 +141,21 @@ def test_without_files_and_network_the_error_says_how_to_get_them(tmp_path, monk
 def test_fashion_is_whole_and_holds_out_a_tenth():
     whole, held = images.fashion(0, False), images.fashion(0, True)
     assert (len(whole.train), len(whole.validation), len(whole.test)) == (60_000, 0, 10_000)
-    assert (len(held.train), len(held.validation)) == (54_000, 6_000) and held.validation.labels.bincount().tolist() == [600] * 10
+    assert (len(held.train), len(held.validation)) == (
+        54_000,
+        6_000,
+    ) and held.validation.labels.bincount().tolist() == [600] * 10
     assert abs(float(whole.train.inputs.mean())) < 1e-3 and abs(float(whole.train.inputs.std()) - 1) < 1e-3
 
 
 def test_the_cut_that_is_kept_is_the_cut_that_is_made():
-    """Read from a file so that a page need not load scikit-learn; it must be what scikit-learn gives, images included."""
+    """Read from a file so that a page need not load scikit-learn; it must be what scikit-learn gives, images
+    included."""
     pixels, labels = load_digits(return_X_y=True)
     train, _, test = digits.cut(labels, 0, False)
     kept = digits.digits(0, False)
     for part, rows_ in ((kept.train, train), (kept.test, test)):
         assert part.labels.tolist() == labels[rows_].tolist()
-        assert torch.equal(part.inputs, torch.tensor((pixels[rows_] / 16 - digits.MEAN) / digits.STD, dtype=torch.float32))
+        assert torch.equal(
+            part.inputs, torch.tensor((pixels[rows_] / 16 - digits.MEAN) / digits.STD, dtype=torch.float32)
+        )

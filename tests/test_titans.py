@@ -1,4 +1,5 @@
-"""Self-modifying Titans: against the literal recurrences, streamed, causal, meta-learned through the writes, and what it refuses."""
+"""Self-modifying Titans: against the literal recurrences, streamed, causal, meta-learned through the writes, and what
+it refuses."""
 
 import pytest
 import torch
@@ -25,7 +26,12 @@ VARIANTS = {
     "adaptive query, mlp": {"adaptive": ("key", "value", "inner_lr", "retention", "query"), "hidden": 3},
     "static key": {"adaptive": ("value", "inner_lr", "retention"), "heads": 2},
     "static value and rates, mlp": {"adaptive": ("key",), "hidden": 3},
-    "only rates, two chunk sizes, mlp": {"adaptive": ("inner_lr", "retention"), "hidden": 3, "projection_chunk_size": 6, "momentum": 0.6},
+    "only rates, two chunk sizes, mlp": {
+        "adaptive": ("inner_lr", "retention"),
+        "hidden": 3,
+        "projection_chunk_size": 6,
+        "momentum": 0.6,
+    },
     "plain Titans": {"adaptive": (), "momentum": 0.6, "erase": False, "heads": 2},
     "plain Titans, mlp": {"adaptive": (), "hidden": 3},
     "factor 2": {"gradient_factor": 2.0, "heads": 2},
@@ -51,7 +57,9 @@ def layer(seed=0, dtype=torch.float64, device="cpu", dim=DIM, forgets=True, **se
 
 
 def tokens(batch, length, dim=DIM, seed=1, dtype=torch.float64, device="cpu"):
-    return torch.randn(batch, length, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(device, dtype)
+    return torch.randn(batch, length, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        device, dtype
+    )
 
 
 def relative(found, expected):
@@ -89,7 +97,11 @@ LONG = {"linear": [(63, 4), (64, 16), (64, 64), (100, 1), (100, 16)], "mlp": [(6
 
 @pytest.mark.parametrize(
     ("kind", "length", "chunk"),
-    [pytest.param(kind, *pair, marks=[] if pair[0] < 63 or pair in LONG[kind] else pytest.mark.slow) for kind in KINDS for pair in PAIRS],
+    [
+        pytest.param(kind, *pair, marks=[] if pair[0] < 63 or pair in LONG[kind] else pytest.mark.slow)
+        for kind in KINDS
+        for pair in PAIRS
+    ],
 )
 def test_chunks_match_token_by_token(kind, length, chunk, device):
     memory, x = layer(chunk_size=chunk, device=device, **KINDS[kind]), tokens(2, length, device=device)
@@ -104,8 +116,8 @@ def test_every_variant_matches_token_by_token(variant, device):
         assert relative(found, expected) < EXACT
 
 
-# Projections that stay as they are for longer than the main memory: its chunks are written together, unless max_norm could bind; and how
-# many of 100 tokens are.
+# Projections that stay as they are for longer than the main memory: its chunks are written together, unless max_norm
+# could bind; and how many of 100 tokens are.
 TOGETHER = {
     "chunk 1": (100, {"chunk_size": 1, "heads": 2}),
     "chunk 3, projections 50": (96, {"chunk_size": 3, "projection_chunk_size": 50}),
@@ -147,13 +159,18 @@ def test_float32_is_as_good_as_the_reference(kind, device):
     x = tokens(2, 40, device=device).float().double()
     truth = outcome(layer(device=device, **KINDS[kind]), x, slow=True)
     memory = layer(device=device, dtype=torch.float32, **KINDS[kind])
-    for exact, expected, found in zip(truth, outcome(memory, x.float(), slow=True), outcome(memory, x.float()), strict=True):
+    for exact, expected, found in zip(
+        truth, outcome(memory, x.float(), slow=True), outcome(memory, x.float()), strict=True
+    ):
         assert relative(joined(found), joined(exact)) <= 4 * relative(joined(expected), joined(exact))
 
 
 @pytest.mark.parametrize("variant", ["linear", *VARIANTS])
 def test_a_sequence_in_pieces_is_the_whole(variant, device):
-    memory, x = layer(chunk_size=4, device=device, **(KINDS | VARIANTS)[variant]), tokens(2, 29, device=device).requires_grad_()
+    memory, x = (
+        layer(chunk_size=4, device=device, **(KINDS | VARIANTS)[variant]),
+        tokens(2, 29, device=device).requires_grad_(),
+    )
     whole, last = memory(x)
     state, pieces = None, []
     for piece in x.split([1, 1, 5, 2, 4, 9, 3, 4], dim=1):
@@ -162,7 +179,9 @@ def test_a_sequence_in_pieces_is_the_whole(variant, device):
     assert relative([torch.cat(pieces, 1)], [whole]) < EXACT
     assert state.position == last.position
     assert relative(tensors(state), tensors(last)) < EXACT
-    wanted, found = (torch.autograd.grad(y.square().sum(), [x, *memory.parameters()]) for y in (whole, torch.cat(pieces, 1)))
+    wanted, found = (
+        torch.autograd.grad(y.square().sum(), [x, *memory.parameters()]) for y in (whole, torch.cat(pieces, 1))
+    )
     assert relative(found, wanted) < EXACT
 
 
@@ -224,7 +243,8 @@ def test_outer_gradients_reach_everything_through_the_writes(variant):
 
 
 def test_training_the_initial_memories_makes_the_writes_useful():
-    """Pairs shown in a sequence must be recalled at its end: only what is written can do it, and the outer loop learns to write."""
+    """Pairs shown in a sequence must be recalled at its end: only what is written can do it, and the outer loop learns
+    to write."""
     generator = torch.Generator().manual_seed(0)
     memory = SelfModifyingTitans(8, chunk_size=1, conv_window=0, max_inner_lr=1.0, generator=generator)
     codes = torch.eye(4)
@@ -253,12 +273,15 @@ def test_training_the_initial_memories_makes_the_writes_useful():
 
 @pytest.mark.parametrize("variant", ["linear", "mlp", "two chunk sizes", "plain Titans"])
 def test_without_writes_it_is_a_static_network(variant):
-    """Rate 0 and retention 1: whatever the settings, y depends on the current token alone (no convolution), through M_memory,0."""
+    """Rate 0 and retention 1: whatever the settings, y depends on the current token alone (no convolution), through
+    M_memory,0."""
     settings = (KINDS | VARIANTS)[variant] | {"conv_window": 0, "chunk_size": 4}
     memory, x = layer(**settings), tokens(2, 11)
     y, state = memory(x, writes=False)
     assert relative([y], [torch.cat([memory(token)[0] for token in x.split(1, dim=1)], 1)]) < EXACT
-    for found, expected in zip(in_order(memory.fast_weights(state)), in_order(memory.fast_weights(memory.start(2))), strict=True):
+    for found, expected in zip(
+        in_order(memory.fast_weights(state)), in_order(memory.fast_weights(memory.start(2))), strict=True
+    ):
         assert torch.equal(found, expected)
     frozen = layer(**settings | {"max_inner_lr": 0.0, "retention": False})
     frozen.load_state_dict({name: value for name, value in memory.state_dict().items() if "retention" not in name})
@@ -279,11 +302,15 @@ def test_linear_memories_share_one_matrix():
 
 
 def test_a_stored_pair_survives_a_thousand_tokens():
-    """With a fresh layer's own retention, 0.9 of what is stored is read after 1,000 tokens that write nothing, or at orthogonal keys."""
+    """With a fresh layer's own retention, 0.9 of what is stored is read after 1,000 tokens that write nothing, or at
+    orthogonal keys."""
     memory = layer(forgets=False, dim=16)
     _, stored = memory(tokens(4, 32, dim=16))
     memory.max_inner_lr = 0.0
-    (one,), (first,) = (memory.fast_weights(memory(tokens(500, 1, dim=16))[1])["memory"], memory.fast_weights(memory.start(500))["memory"])
+    (one,), (first,) = (
+        memory.fast_weights(memory(tokens(500, 1, dim=16))[1])["memory"],
+        memory.fast_weights(memory.start(500))["memory"],
+    )
     retention = (one * first).sum((-2, -1)) / first.square().sum((-2, -1))
     assert retention.min() >= 0.9999
     _, state = memory(tokens(4, 1000, dim=16, seed=2), stored)
@@ -302,7 +329,9 @@ def streams(length, dim=16):
     return torch.cat([x, x[:, :1].expand_as(x), x[:, :2].repeat(1, length // 2, 1), 20 * x])
 
 
-@pytest.mark.parametrize("settings", [{}, {"hidden": 16}, {"adaptive": (), "erase": False, "momentum": 0.9, "max_inner_lr": 0.05}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"hidden": 16}, {"adaptive": (), "erase": False, "momentum": 0.9, "max_inner_lr": 0.05}]
+)
 def test_at_the_rates_it_starts_with_targets_alone_keep_the_memories_bounded(settings):
     memory = layer(forgets=False, dim=16, retention=False, max_norm=1e9, **settings)
     with torch.no_grad():
@@ -327,7 +356,8 @@ def test_no_stream_rate_or_momentum_makes_them_diverge(settings):
         y, state = made[0](streams(128))
         free = made[1](streams(128))[1]
     norms, unlimited = (
-        torch.cat([w.square().sum(-1).mean(-1).sqrt().flatten() for group in s.running for w in group]) for s in (state, free)
+        torch.cat([w.square().sum(-1).mean(-1).sqrt().flatten() for group in s.running for w in group])
+        for s in (state, free)
     )
     assert y.isfinite().all() and norms.max() <= 10 + 1e-9
     assert not unlimited.max() <= 12  # the limit was needed
@@ -480,7 +510,12 @@ def test_states_that_do_not_fit_are_named():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"hidden": 3}, {"projection_chunk_size": 2, "heads": 2, "momentum": 0.5}, {"chunk_size": 1, "projection_chunk_size": 4}],
+    [
+        {},
+        {"hidden": 3},
+        {"projection_chunk_size": 2, "heads": 2, "momentum": 0.5},
+        {"chunk_size": 1, "projection_chunk_size": 4},
+    ],
 )
 def test_compiled_it_is_the_layer_itself(settings):
     memory, x = layer(dtype=torch.float32, **{"chunk_size": 4, **settings}), tokens(2, 9, dtype=torch.float32)

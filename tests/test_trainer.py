@@ -48,8 +48,15 @@ def test_a_trainer_leaves_torchs_own_generator_alone():
 def test_writes_are_measured_from_the_weights_and_follow_the_schedule():
     run = train(small(periods=(1, 3, 7), input_period=2, optimizer="adam"))
     writes = {name: [row["step"] for row in steps_of(run.rows) if row["levels"][name]["wrote"]] for name in run.levels}
-    # The head starts at zero, so nothing reaches the levels below in the first batch: period 1 starts to write at step 2.
-    expected = {"input": range(2, 35, 2), "fast": range(2, 35), "medium": range(3, 35, 3), "slow": range(7, 35, 7), "head": range(1, 35)}
+    # The head starts at zero, so nothing reaches the levels below in the first batch: period 1 starts to write at step
+    # 2.
+    expected = {
+        "input": range(2, 35, 2),
+        "fast": range(2, 35),
+        "medium": range(3, 35, 3),
+        "slow": range(7, 35, 7),
+        "head": range(1, 35),
+    }
     assert run.steps == 34 and writes == {name: list(steps) for name, steps in expected.items()}
     assert run.update_counts == {name: len(steps) for name, steps in expected.items()}
 
@@ -90,7 +97,9 @@ def test_commands_take_effect_at_the_next_step_and_replay_gives_the_same_rows():
     rows += [row for _ in range(3) for row in trainer.step()]
     from nllab.runs import Run
 
-    run = Run.begin(trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
+    run = Run.begin(
+        trainer.experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels}
+    )
     run.extend(rows)
     assert run.commands[:2] == [(6, "optimizer", "sgd"), (6, "period", ["slow", 2])]
     writers = [row["optimizer"] for row in steps_of(rows)]
@@ -225,7 +234,9 @@ def test_pictures_say_where_weights_moved_and_what_is_answered():
     assert last["step"] == run.steps and set(last["levels"]) == set(run.levels)
     (grid,) = last["levels"]["input"]
     mean_square = sum(value**2 for line in grid for value in line) / sum(map(len, grid))
-    assert mean_square**0.5 == pytest.approx(drift["input"], rel=0.2)  # equal blocks of one matrix; its bias is not in the picture
+    assert mean_square**0.5 == pytest.approx(
+        drift["input"], rel=0.2
+    )  # equal blocks of one matrix; its bias is not in the picture
     samples, told = run.of_kind("samples")[0]["tasks"], run.of_kind("answers")[-1]["answers"]
     assert {name: len(task["labels"]) for name, task in samples.items()} == {"A": 12, "B": 12}
     right = {name: sum(a == b for a, b in zip(told[name], samples[name]["labels"], strict=True)) / 12 for name in told}
@@ -248,7 +259,10 @@ def test_the_surface_is_what_the_model_answers():
     last = run.of_kind("surface")[-1]
     left, _, bottom, _ = last["span"]
     assert int(last["classes"][0][0], 16) == int(trainer.model(torch.tensor([[left, bottom]])).argmax())
-    assert len(last["classes"]) == len(last["classes"][0]) == 40 and len(run.of_kind("samples")[0]["tasks"]["A"]["points"]) == 100
+    assert (
+        len(last["classes"]) == len(last["classes"][0]) == 40
+        and len(run.of_kind("samples")[0]["tasks"]["A"]["points"]) == 100
+    )
 
 
 def test_tasks_are_taught_in_the_order_asked_for():

@@ -156,7 +156,11 @@ def test_views_stand_below_each_other_and_marks_where_they_belong(lab):
     finish(lab)
     layout = lab.figure.layout
     assert layout.yaxis.domain[0] > layout.yaxis2.domain[1]
-    assert [note.text for note in layout.annotations if note.yref == "y2 domain"][1:] == ["adam takes over", "task A", "task B"]
+    assert [note.text for note in layout.annotations if note.yref == "y2 domain"][1:] == [
+        "adam takes over",
+        "task A",
+        "task B",
+    ]
     switch = next(row["step"] for row in lab.live.run.of_kind("switch") if row["task"] == "B")
     for axis in ("x", "x2"):
         assert switch - 0.5 in [shape.x0 for shape in layout.shapes if shape.xref == axis]

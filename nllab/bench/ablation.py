@@ -1,8 +1,10 @@
-"""What each part of HOPE is worth on a small language-modelling task: one part less, or one more, everything else equal.
+"""What each part of HOPE is worth on a small language-modelling task: one part less, or one more, everything else
+equal.
 
-After Table 6 of Behrouz et al. 2025 (arXiv 2512.24695). Differs from it: the task (characters of names, several names of one language in
-a row, five languages) and the size (two blocks of width 64 in place of 1.3 billion parameters); perplexity is per character; the CMS is
-on the clock of steps; momentum's value is ours, since the paper gives none; q is static unless a row says otherwise.
+After Table 6 of Behrouz et al. 2025 (arXiv 2512.24695). Differs from it: the task (characters of names, several names
+of one language in a row, five languages) and the size (two blocks of width 64 in place of 1.3 billion parameters);
+perplexity is per character; the CMS is on the clock of steps; momentum's value is ours, since the paper gives none; q
+is static unless a row says otherwise.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ from nllab.streams.names import languages
 from nllab.streams.text import Alphabet
 
 RATE = 2e-3  # of AdamW
-FULL: dict[str, Any] = {"heads": 2, "chunk_size": 8, "momentum": 0.8, "max_inner_lr": 0.1, "levels": (1, 4, 16), "hidden": 64}
+FULL: dict[str, Any] = {
+    "heads": 2,
+    "chunk_size": 8,
+    "momentum": 0.8,
+    "max_inner_lr": 0.1,
+    "levels": (1, 4, 16),
+    "hidden": 64,
+}
 # What each row changes, and the paper's perplexity: Table 6, arXiv version.
 ROWS: dict[str, tuple[dict[str, Any], float]] = {
     "HOPE": ({}, 12.19),
@@ -44,7 +53,8 @@ ROWS: dict[str, tuple[dict[str, Any], float]] = {
 
 
 def sequences(length: int, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Alphabet]:
-    """Training and test sequences (N, length), inputs and targets: names of one language after another, drawn order, five languages."""
+    """Training and test sequences (N, length), inputs and targets: names of one language after another, drawn order,
+    five languages."""
     tongues = languages(seed=seed)
     letters = Alphabet(name for t in tongues for table in (t.train, t.test) for name in table.values())
 
@@ -62,7 +72,8 @@ def sequences(length: int, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[
 
 
 def build(row: str, vocabulary: int, dim: int = 64) -> LanguageModel:
-    """HOPE with what this row changes, all rows of (nearly) the same size. Raises SettingError for a row that is not known."""
+    """HOPE with what this row changes, all rows of (nearly) the same size. Raises SettingError for a row that is not
+    known."""
     if row not in ROWS:
         raise unknown("row", row, ROWS)
     change = ROWS[row][0]
@@ -76,7 +87,9 @@ def build(row: str, vocabulary: int, dim: int = 64) -> LanguageModel:
 def train(model: LanguageModel, data: tuple[Tensor, Tensor], *, steps: int, batch: int, rate: float, seed: int) -> None:
     """AdamW with the model's levels on the clock of steps, the rate falling to a tenth along a cosine."""
     levels, generator = model.levels(), torch.Generator().manual_seed(seed)
-    writer = Leveled(members_of(model, levels), Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, rate))
+    writer = Leveled(
+        members_of(model, levels), Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, rate)
+    )
     for step in range(steps):
         for group in writer.optimizer.param_groups:
             group["lr"] = rate * (0.55 + 0.45 * math.cos(math.pi * step / steps))
@@ -96,7 +109,8 @@ def run_ablation(
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The table as plain numbers: perplexity per character on held-out names. quick: one seed, few steps, three rows."""
+    """The table as plain numbers: perplexity per character on held-out names. quick: one seed, few steps, three
+    rows."""
     for row in rows:
         if row not in ROWS:
             raise unknown("row", row, ROWS)
@@ -124,12 +138,21 @@ def run_ablation(
             }
         )
         report(f"{row}: perplexity {mean(values):.3f} ({found[-1]['seconds']:.0f} s)")
-    return {"seeds": seeds, "steps": steps, "rate": RATE, "uniform": len(letters), "torch": torch.__version__, "rows": found}
+    return {
+        "seeds": seeds,
+        "steps": steps,
+        "rate": RATE,
+        "uniform": len(letters),
+        "torch": torch.__version__,
+        "rows": found,
+    }
 
 
 def ablation_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_ablation` found, for the terminal."""
-    table = Table(title=f"perplexity per character, {result['seeds']} seeds, {result['steps']} steps", title_justify="left")
+    table = Table(
+        title=f"perplexity per character, {result['seeds']} seeds, {result['steps']} steps", title_justify="left"
+    )
     for column in ("", "parameters", "perplexity", "against HOPE", "paper (perplexity per token)", "seconds"):
         table.add_column(column, justify="right" if column else "left")
     first = result["rows"][0]["mean"]

@@ -1,6 +1,7 @@
 """What watching costs: training with the page open in a real browser against the same training without anybody looking.
 
-Both are measured in alternating windows of one run, so that what else the machine does falls on both. Needs playwright and a Chromium.
+Both are measured in alternating windows of one run, so that what else the machine does falls on both. Needs playwright
+and a Chromium.
 """
 
 from __future__ import annotations
@@ -77,7 +78,15 @@ def serving(**environment: str) -> Iterator[str]:
     port = free_port()
     root = str(Path(__file__).parents[2])  # of a checkout that is not installed
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-    command = [sys.executable, "-c", "from nllab.cli import main; main()", "dashboard", "--port", str(port), "--no-browser"]
+    command = [
+        sys.executable,
+        "-c",
+        "from nllab.cli import main; main()",
+        "dashboard",
+        "--port",
+        str(port),
+        "--no-browser",
+    ]
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": path, "NLLAB_TEST": "1", **environment},
@@ -118,9 +127,12 @@ def headless_rate(seconds: float) -> float:
 def run_live(quick: bool = False) -> dict[str, Any]:
     """Measure and return plain numbers that JSON can hold.
 
-    Units: seconds from the command to the first answer and to the first curve that moves; steps per second at unlimited speed, headless
-    and watched; ratio = the median of watched to headless in the same round; refreshes of the figures per second while watched.
-    side_by_side: two runs on one page, with the frames that the browser shows per second, the share of a core that the server spends on
+    Units: seconds from the command to the first answer and to the first curve that moves; steps per second at unlimited
+        speed, headless
+    and watched; ratio = the median of watched to headless in the same round; refreshes of the figures per second while
+    watched.
+    side_by_side: two runs on one page, with the frames that the browser shows per second, the share of a core that the
+        server spends on
     all but the trainings, whether a zoom was kept, and errors on the browser's console.
     Raises NllabError without playwright or Chromium.
     """
@@ -143,7 +155,9 @@ def run_live(quick: bool = False) -> dict[str, Any]:
             page.goto(f"{address}/?{query}&speed=unlimited")
             play = page.locator(".st-key-play button:visible")
             play.click(timeout=PATIENCE_SECONDS * 1000)
-            page.wait_for_function("document.querySelector('.nl-accuracy')?.data?.[0].x.length > 1", timeout=PATIENCE_SECONDS * 1000)
+            page.wait_for_function(
+                "document.querySelector('.nl-accuracy')?.data?.[0].x.length > 1", timeout=PATIENCE_SECONDS * 1000
+            )
             first_curve = time.perf_counter() - begun
             play.click()
             wait_for(lambda: not playing(address), "The pause")
@@ -188,7 +202,9 @@ def watch_pair(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(f"{address}/compare?passes=20&speed={PAIR_SPEED}")
     page.locator(".st-key-play button:visible").click(timeout=PATIENCE_SECONDS * 1000)
-    page.wait_for_function("document.querySelector('.nl-accuracy')?.data?.[0].x.length > 2", timeout=PATIENCE_SECONDS * 1000)
+    page.wait_for_function(
+        "document.querySelector('.nl-accuracy')?.data?.[0].x.length > 2", timeout=PATIENCE_SECONDS * 1000
+    )
     box = page.locator(".nl-accuracy .nsewdrag").first.bounding_box()
     page.mouse.move(box["x"] + 40, box["y"] + 60)
     page.mouse.down()
@@ -198,9 +214,17 @@ def watch_pair(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     ranges = "Array.from(document.querySelectorAll('.nl-figure'), (one) => one._fullLayout?.xaxis.range)"
     zoomed = page.evaluate(ranges)
     page.evaluate(COUNT_FRAMES)
-    spent, begun, draws = stat(address)["cpu"], time.perf_counter(), int(page.locator(".nl").get_attribute("data-draws"))
+    spent, begun, draws = (
+        stat(address)["cpu"],
+        time.perf_counter(),
+        int(page.locator(".nl").get_attribute("data-draws")),
+    )
     page.wait_for_timeout(seconds * 1000)
-    now, drawn, frames = stat(address)["cpu"], int(page.locator(".nl").get_attribute("data-draws")), page.evaluate("window.nllabFrames")
+    now, drawn, frames = (
+        stat(address)["cpu"],
+        int(page.locator(".nl").get_attribute("data-draws")),
+        page.evaluate("window.nllabFrames"),
+    )
     passed = time.perf_counter() - begun
     views = (now["all"] - spent["all"]) - (now["training"] - spent["training"])
     found = {

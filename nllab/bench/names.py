@@ -1,12 +1,14 @@
 """Languages, one after another: what a character model still knows of the first when it has learned the last.
 
-    names      next characters of the names of five languages in turn; bits per character on held-out names of each, after each
-    translate  English name to name in language X, then in Y: what is left of X; the small analogue of the paper's Fig. 8
+    names      next characters of the names of five languages in turn; bits per character on held-out names of each,
+    after each
+    translate  English name to name in language X, then in Y: what is left of X; the small analogue of the paper's Fig.
+        8
     texts      the same as names on two texts of the reader's own
 
-Every row is one model and one optimizer, on the same data in the same order: in sequence, its frozen twin (every level but the output layer
-stays at its initial values), and jointly, the ceiling, with as many passes. Nothing but the characters says which language it is, except in
-translation, where the request names it ("de Finland").
+Every row is one model and one optimizer, on the same data in the same order: in sequence, its frozen twin (every level
+but the output layer stays at its initial values), and jointly, the ceiling, with as many passes. Nothing but the
+characters says which language it is, except in translation, where the request names it ("de Finland").
 
 Axes: N names, T characters, V alphabet, L languages.
 """
@@ -50,7 +52,8 @@ def bits_per_character(model: Callable[[Tensor], Tensor], inputs: Tensor, target
 
 
 def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: float = 2.0) -> float:
-    """chrF of a whole test set, 0 to 100: F-score of character n-grams up to `order`, recall weighing `beta` times as much; without spaces.
+    """chrF of a whole test set, 0 to 100: F-score of character n-grams up to `order`, recall weighing `beta` times as
+    much; without spaces.
 
     Precision and recall are averaged over the orders for which both sides have n-grams.
     Source: Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation".
@@ -59,7 +62,9 @@ def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: floa
     for n in range(1, order + 1):
         same = ours = theirs = 0
         for a, b in zip(found, wanted, strict=True):
-            grams = [Counter(s[i : i + n] for i in range(len(s) - n + 1)) for s in (a.replace(" ", ""), b.replace(" ", ""))]
+            grams = [
+                Counter(s[i : i + n] for i in range(len(s) - n + 1)) for s in (a.replace(" ", ""), b.replace(" ", ""))
+            ]
             same += (grams[0] & grams[1]).total()
             ours += grams[0].total()
             theirs += grams[1].total()
@@ -74,7 +79,8 @@ def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: floa
 
 @dataclass(frozen=True)
 class Lesson:
-    """One language: what is learned from and what is tested on, rows of characters (N, T) each. in_order: rows are read in their order."""
+    """One language: what is learned from and what is tested on, rows of characters (N, T) each. in_order: rows are read
+    in their order."""
 
     name: str
     train: tuple[Tensor, Tensor]
@@ -112,8 +118,8 @@ SIZE = 250_000
 
 
 class Setting(NamedTuple):
-    """How an optimizer is used: its rate, names in a step (some 12 characters each), the ridge of the deep optimizer's memory, and the
-    damping of its metric of the outputs."""
+    """How an optimizer is used: its rate, names in a step (some 12 characters each), the ridge of the deep optimizer's
+    memory, and the damping of its metric of the outputs."""
 
     rate: float
     batch: int
@@ -131,7 +137,8 @@ KINDS = ("in sequence", "frozen twin", "joint")
 
 
 class Writer:
-    """An optimizer and the loss it wants: "adamw", "deep", or "deep, both sides", which has the metric of the outputs as well.
+    """An optimizer and the loss it wants: "adamw", "deep", or "deep, both sides", which has the metric of the outputs
+    as well.
 
     Levels of a language model write at the end of their periods, on the clock of steps.
     """
@@ -156,10 +163,13 @@ class Writer:
             )
         else:
             members = members_of(model, levels)
-            self.optimizer = Leveled(members, Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, setting.rate))
+            self.optimizer = Leveled(
+                members, Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, setting.rate)
+            )
 
     def write(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-        """One step on the cross-entropy of the next character: the mean over those asked, for the deep optimizer the same summed."""
+        """One step on the cross-entropy of the next character: the mean over those asked, for the deep optimizer the
+        same summed."""
         loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
         self.optimizer.zero_grad()
         (loss if self.summed else loss / (targets != IGNORE).sum()).backward()
@@ -186,7 +196,15 @@ def batches(inputs: Tensor, targets: Tensor, size: int, generator: torch.Generat
     ]
 
 
-def learn(model: nn.Module, writer: Writer, rows: tuple[Tensor, Tensor], *, passes: int, batch: int, generator: torch.Generator) -> None:
+def learn(
+    model: nn.Module,
+    writer: Writer,
+    rows: tuple[Tensor, Tensor],
+    *,
+    passes: int,
+    batch: int,
+    generator: torch.Generator,
+) -> None:
     for _ in range(passes):
         for inputs, targets in batches(*rows, batch, generator):
             writer.write(model, inputs, targets)
@@ -197,7 +215,9 @@ def together(lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
     longest = max(lesson.train[0].shape[1] for lesson in lessons)
 
     def joined(part: int, filler: int) -> Tensor:
-        return torch.cat([F.pad(lesson.train[part], (0, longest - lesson.train[part].shape[1]), value=filler) for lesson in lessons])
+        return torch.cat(
+            [F.pad(lesson.train[part], (0, longest - lesson.train[part].shape[1]), value=filler) for lesson in lessons]
+        )
 
     return joined(0, END), joined(1, IGNORE)
 
@@ -215,7 +235,8 @@ def follow(
     frozen: bool = False,
     score: Callable[[nn.Module, Lesson], Any] = lambda model, lesson: bits_per_character(model, *lesson.test),
 ) -> list[list[Any]]:
-    """Learn lesson after lesson (or all at once) and score every lesson after each: row i is what is known after lesson i."""
+    """Learn lesson after lesson (or all at once) and score every lesson after each: row i is what is known after lesson
+    i."""
     if model not in MODELS:
         raise unknown("model", model, MODELS)
     torch.manual_seed(seed)
@@ -233,17 +254,24 @@ def follow(
 
 
 def name_lessons(codes: Sequence[str], seed: int = 0, validation: bool = False) -> tuple[list[Lesson], Alphabet]:
-    """The names of each language as lessons, and the alphabet of all of them; with `validation`, those that settings are chosen on."""
+    """The names of each language as lessons, and the alphabet of all of them; with `validation`, those that settings
+    are chosen on."""
     tongues = languages(codes, seed=seed, validation=validation)
     letters = Alphabet(name for tongue in tongues for table in (tongue.train, tongue.test) for name in table.values())
-    return [Lesson(t.about, as_rows([*t.train.values()], letters), as_rows([*t.test.values()], letters)) for t in tongues], letters
+    return [
+        Lesson(t.about, as_rows([*t.train.values()], letters), as_rows([*t.test.values()], letters)) for t in tongues
+    ], letters
 
 
-def validate(optimizer: str, setting: Setting, *, model: str = "window", joint: bool = False, passes: int = 3, seed: int = 0) -> float:
-    """Bits per character, average over five languages after the last, on names held out from the training names: what settings are
-    chosen by."""
+def validate(
+    optimizer: str, setting: Setting, *, model: str = "window", joint: bool = False, passes: int = 3, seed: int = 0
+) -> float:
+    """Bits per character, average over five languages after the last, on names held out from the training names: what
+    settings are chosen by."""
     lessons, letters = name_lessons(FIVE, validation=True)
-    found = follow(lessons, len(letters), model=model, optimizer=optimizer, seed=seed, passes=passes, setting=setting, joint=joint)
+    found = follow(
+        lessons, len(letters), model=model, optimizer=optimizer, seed=seed, passes=passes, setting=setting, joint=joint
+    )
     return mean(found[-1])
 
 
@@ -264,10 +292,16 @@ def text_lessons(paths: Sequence[str], context: int = 64) -> tuple[list[Lesson],
 ASKS = "\t"  # stands between the request and the answer
 
 
-def translation_lessons(codes: Sequence[str], seed: int = 0) -> tuple[list[Lesson], Alphabet, dict[str, list[tuple[str, str]]]]:
-    """ "de Finland" TAB "Finnland": lessons whose targets are the answers alone; and the held-out pairs of each language."""
+def translation_lessons(
+    codes: Sequence[str], seed: int = 0
+) -> tuple[list[Lesson], Alphabet, dict[str, list[tuple[str, str]]]]:
+    """ "de Finland" TAB "Finnland": lessons whose targets are the answers alone; and the held-out pairs of each
+    language."""
     tongues = languages(codes, seed=seed)
-    books = {t.about: tuple([(f"{t.code} {e}{ASKS}", n) for e, n in pairs(part)] for part in (t.train, t.test)) for t in tongues}
+    books = {
+        t.about: tuple([(f"{t.code} {e}{ASKS}", n) for e, n in pairs(part)] for part in (t.train, t.test))
+        for t in tongues
+    }
     letters = Alphabet(side for parts in books.values() for part in parts for pair in part for side in pair)
 
     def rows(part: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
@@ -276,7 +310,11 @@ def translation_lessons(codes: Sequence[str], seed: int = 0) -> tuple[list[Lesso
             target[: len(request)] = IGNORE
         return inputs, targets
 
-    return [Lesson(name, rows(train), rows(test)) for name, (train, test) in books.items()], letters, {n: b[1] for n, b in books.items()}
+    return (
+        [Lesson(name, rows(train), rows(test)) for name, (train, test) in books.items()],
+        letters,
+        {n: b[1] for n, b in books.items()},
+    )
 
 
 @torch.no_grad()
@@ -299,7 +337,8 @@ def answers(model: nn.Module, requests: Sequence[str], letters: Alphabet, longes
 
 
 def gap_closed(sequence: float, joint: float, ours: float) -> float | None:
-    """Share of the gap between AdamW in sequence and AdamW trained jointly that is closed; None where there is no gap."""
+    """Share of the gap between AdamW in sequence and AdamW trained jointly that is closed; None where there is no
+    gap."""
     return None if sequence <= joint else (sequence - ours) / (sequence - joint)
 
 
@@ -307,7 +346,9 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
 
 
-def _followed(kind: str, seeds: int, lessons: Sequence[Lesson], characters: int, **settings: Any) -> tuple[list[Any], float]:
+def _followed(
+    kind: str, seeds: int, lessons: Sequence[Lesson], characters: int, **settings: Any
+) -> tuple[list[Any], float]:
     """What `follow` returns for each seed of one of KINDS, and the seconds it took."""
     started = time.perf_counter()
     settings |= {"joint": kind == "joint", "frozen": kind == "frozen twin"}
@@ -324,7 +365,8 @@ def run_names(
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Next characters, language after language (or text after text): bits per character as plain numbers, AdamW beside deep.
+    """Next characters, language after language (or text after text): bits per character as plain numbers, AdamW beside
+    deep.
 
     quick: two languages, one seed, one pass. Raises: see `languages` and `read_text`; SettingError for one text alone.
     """
@@ -345,18 +387,25 @@ def run_names(
     for model in models:
         for optimizer in OPTIMIZERS:
             for kind in KINDS:
-                scores, seconds = _followed(kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes)
+                scores, seconds = _followed(
+                    kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes
+                )
                 last = [mean(found[-1]) for found in scores]
                 row = {
                     "model": model,
                     "optimizer": optimizer,
                     "kind": kind,
                     "average": _summary(last),
-                    "bits": [[mean(s[i][j] for s in scores) for j in range(len(lessons))] for i in range(len(scores[0]))],
+                    "bits": [
+                        [mean(s[i][j] for s in scores) for j in range(len(lessons))] for i in range(len(scores[0]))
+                    ],
                     "seconds": seconds,
                 }
                 rows.append(row)
-                report(f"{model}, {optimizer} {kind}: {row['average']['mean']:.3f} bits per character ({row['seconds']:.0f} s)")
+                report(
+                    f"{model}, {optimizer} {kind}: {row['average']['mean']:.3f} bits per character"
+                    f" ({row['seconds']:.0f} s)"
+                )
         here = {(row["optimizer"], row["kind"]): row["average"]["mean"] for row in rows if row["model"] == model}
         for row in rows[-len(KINDS) * len(OPTIMIZERS) :]:
             row["gap_closed"] = gap_closed(here["adamw", "in sequence"], here["adamw", "joint"], row["average"]["mean"])
@@ -400,24 +449,37 @@ def run_translation(
         for optimizer in ("adamw", "deep, both sides") if quick else OPTIMIZERS:
             for kind in KINDS[:1] if quick else KINDS:
                 more = {"setting": TRANSLATING[optimizer], "score": score}
-                runs, seconds = _followed(kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes, **more)
+                runs, seconds = _followed(
+                    kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes, **more
+                )
                 row = {
                     "model": model,
                     "optimizer": optimizer,
                     "kind": kind,
-                    "exact": [[_summary([run[i][j][0] for run in runs]) for j in range(len(lessons))] for i in range(len(runs[0]))],
-                    "chrf": [[_summary([run[i][j][1] for run in runs]) for j in range(len(lessons))] for i in range(len(runs[0]))],
+                    "exact": [
+                        [_summary([run[i][j][0] for run in runs]) for j in range(len(lessons))]
+                        for i in range(len(runs[0]))
+                    ],
+                    "chrf": [
+                        [_summary([run[i][j][1] for run in runs]) for j in range(len(lessons))]
+                        for i in range(len(runs[0]))
+                    ],
                     "seconds": seconds,
                 }
                 rows.append(row)
-                report(f"translation, {model}, {optimizer} {kind}: chrF {[round(cell['mean'], 1) for cell in row['chrf'][-1]]}")
+                report(
+                    f"translation, {model}, {optimizer} {kind}: chrF"
+                    f" {[round(cell['mean'], 1) for cell in row['chrf'][-1]]}"
+                )
     return {"lessons": [lesson.name for lesson in lessons], "seeds": seeds, "passes": passes, "rows": rows}
 
 
 def names_tables(result: dict[str, Any]) -> list[Table]:
-    """What `run_names` found, for the terminal: bits per character on each lesson after the last, and when each was learned."""
+    """What `run_names` found, for the terminal: bits per character on each lesson after the last, and when each was
+    learned."""
     title = (
-        f"bits per character on held-out text, {result['seeds']} seeds, {result['passes']} passes; knowing nothing: {result['uniform']:.2f}"
+        f"bits per character on held-out text, {result['seeds']} seeds, {result['passes']} passes; knowing nothing:"
+        f" {result['uniform']:.2f}"
     )
     table = Table(title=title, title_justify="left")
     for column in ("model", "optimizer", "", *result["lessons"], "average", "gap closed", "seconds"):
@@ -426,17 +488,29 @@ def names_tables(result: dict[str, Any]) -> list[Table]:
         last, average = row["bits"][-1], row["average"]
         spread = "" if average["std"] is None else f" ± {average['std']:.3f}"
         learned = [row["bits"][min(i, len(row["bits"]) - 1)][i] for i in range(len(last))]
-        cells = [f"{now:.2f} (was {then:.2f})" if len(row["bits"]) > 1 else f"{now:.2f}" for now, then in zip(last, learned, strict=True)]
+        cells = [
+            f"{now:.2f} (was {then:.2f})" if len(row["bits"]) > 1 else f"{now:.2f}"
+            for now, then in zip(last, learned, strict=True)
+        ]
         closed = "–" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %"
         table.add_row(
-            row["model"], row["optimizer"], row["kind"], *cells, f"{average['mean']:.3f}{spread}", closed, f"{row['seconds']:.0f}"
+            row["model"],
+            row["optimizer"],
+            row["kind"],
+            *cells,
+            f"{average['mean']:.3f}{spread}",
+            closed,
+            f"{row['seconds']:.0f}",
         )
     return [table]
 
 
 def translation_tables(result: dict[str, Any]) -> list[Table]:
-    """What `run_translation` found, for the terminal: chrF and exact match on each language after the last, and when it was learned."""
-    table = Table(title=f"English name to name: chrF (exact match, percent), {result['seeds']} seeds", title_justify="left")
+    """What `run_translation` found, for the terminal: chrF and exact match on each language after the last, and when it
+    was learned."""
+    table = Table(
+        title=f"English name to name: chrF (exact match, percent), {result['seeds']} seeds", title_justify="left"
+    )
     for column in ("model", "optimizer", "", *result["lessons"], "seconds"):
         table.add_column(column, justify="left" if column in ("model", "optimizer", "") else "right")
 

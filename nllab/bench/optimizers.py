@@ -1,6 +1,8 @@
-"""M3, Muon and AdamW on a small vision transformer and Fashion-MNIST: as many steps each, each at the best of its own rates.
+"""M3, Muon and AdamW on a small vision transformer and Fashion-MNIST: as many steps each, each at the best of its own
+rates.
 
-After Fig. 11 of Behrouz et al. 2025 (arXiv 2512.24695: ViT of 24 and 86 million parameters, ImageNet-21K; a plot alone, in which M3 ends
+After Fig. 11 of Behrouz et al. 2025 (arXiv 2512.24695: ViT of 24 and 86 million parameters, ImageNet-21K; a plot alone,
+    in which M3 ends
 below Muon and Muon below AdamW in test loss). Differs from it: data, size and length, and the rates tried.
 """
 
@@ -30,7 +32,9 @@ class ViT(nn.Module):
     Source: Dosovitskiy et al. 2021. Differs from it: no class token, the patches' mean is classified.
     """
 
-    def __init__(self, side: int = 28, patch: int = 4, classes: int = 10, dim: int = 48, layers: int = 2, heads: int = 4) -> None:
+    def __init__(
+        self, side: int = 28, patch: int = 4, classes: int = 10, dim: int = 48, layers: int = 2, heads: int = 4
+    ) -> None:
         super().__init__()
         self.side, self.patch = side, patch
         self.embed = nn.Linear(patch * patch, dim)
@@ -72,12 +76,17 @@ def measure(model: nn.Module, part: Part) -> tuple[float, float]:
     return F.cross_entropy(scores, part.labels).item(), (scores.argmax(1) == part.labels).float().mean().item()
 
 
-def train(name: str, images: Images, *, rate: float, steps: int, batch: int, seed: int, judged: Part) -> dict[str, float]:
-    """One training, the rates falling to a hundredth along a cosine; losses on the first 5,000 training images and on `judged`."""
+def train(
+    name: str, images: Images, *, rate: float, steps: int, batch: int, seed: int, judged: Part
+) -> dict[str, float]:
+    """One training, the rates falling to a hundredth along a cosine; losses on the first 5,000 training images and on
+    `judged`."""
     torch.manual_seed(seed)
     model = ViT()
     optimizer = make(name, model, rate)
-    schedules = {id(group): [(key, group[key]) for key in ("lr", "adamw_lr") if key in group] for group in optimizer.param_groups}
+    schedules = {
+        id(group): [(key, group[key]) for key in ("lr", "adamw_lr") if key in group] for group in optimizer.param_groups
+    }
     generator, started = torch.Generator().manual_seed(seed), time.perf_counter()
     for step in range(steps):
         fraction = 0.505 + 0.495 * torch.cos(torch.tensor(torch.pi * step / steps)).item()
@@ -103,9 +112,11 @@ def run_optimizers(
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The table as plain numbers. Rates are chosen by the loss on held-out training images, seed 0. quick: one seed, one rate, few steps.
+    """The table as plain numbers. Rates are chosen by the loss on held-out training images, seed 0. quick: one seed,
+    one rate, few steps.
 
-    Raises: SettingError for an unknown optimizer; DataError that says how to get Fashion-MNIST where it is not on this machine.
+    Raises: SettingError for an unknown optimizer; DataError that says how to get Fashion-MNIST where it is not on this
+        machine.
     """
     for name in optimizers:
         if name not in RATES:
@@ -118,18 +129,34 @@ def run_optimizers(
         rates = RATES[name][1:2] if quick else RATES[name]
         trials = {}
         for rate in rates if len(rates) > 1 else ():
-            trials[rate] = train(name, images, rate=rate, steps=steps, batch=batch, seed=0, judged=images.validation)["loss"]
+            trials[rate] = train(name, images, rate=rate, steps=steps, batch=batch, seed=0, judged=images.validation)[
+                "loss"
+            ]
             report(f"{name}, rate {rate:g}: validation loss {trials[rate]:.4f}")
         rate = min(trials, key=lambda r: trials[r]) if trials else rates[0]
-        runs = [train(name, images, rate=rate, steps=steps, batch=batch, seed=seed, judged=images.test) for seed in range(seeds)]
-        row: dict[str, Any] = {"optimizer": name, "rate": rate, "trials": {f"{r:g}": loss for r, loss in trials.items()}}
+        runs = [
+            train(name, images, rate=rate, steps=steps, batch=batch, seed=seed, judged=images.test)
+            for seed in range(seeds)
+        ]
+        row: dict[str, Any] = {
+            "optimizer": name,
+            "rate": rate,
+            "trials": {f"{r:g}": loss for r, loss in trials.items()},
+        }
         for key in runs[0]:
             values = [run[key] for run in runs]
             row[key] = {"mean": mean(values), "std": stdev(values) if seeds > 1 else None, "values": values}
         rows.append(row)
         report(f"{name}: test loss {row['loss']['mean']:.4f}, {row['seconds']['mean']:.0f} s a run")
     parameters = sum(p.numel() for p in ViT().parameters())
-    return {"seeds": seeds, "steps": steps, "batch": batch, "parameters": parameters, "torch": torch.__version__, "rows": rows}
+    return {
+        "seeds": seeds,
+        "steps": steps,
+        "batch": batch,
+        "parameters": parameters,
+        "torch": torch.__version__,
+        "rows": rows,
+    }
 
 
 def optimizers_tables(result: dict[str, Any]) -> list[Table]:

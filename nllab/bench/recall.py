@@ -1,8 +1,10 @@
-"""Recall inside one sequence: HOPE, Titans, Transformer, DeltaNet, linear attention, equal in parameters, on the tasks of MAD and MQAR.
+"""Recall inside one sequence: HOPE, Titans, Transformer, DeltaNet, linear attention, equal in parameters, on the tasks
+of MAD and MQAR.
 
-After Table 4 of Behrouz et al. 2025 (arXiv 2512.24695). Differs from it: MAD's score is a mean over difficulties with 12,800 training
-strings, 200 passes and a sweep of rates and weight decay; here it is the baseline setting of each task alone, fresh batches, fewer steps
-and one trial per rate, so the figures compare with each other and not with the paper's. MQAR is not in the paper.
+After Table 4 of Behrouz et al. 2025 (arXiv 2512.24695). Differs from it: MAD's score is a mean over difficulties with
+12,800 training strings, 200 passes and a sweep of rates and weight decay; here it is the baseline setting of each task
+alone, fresh batches, fewer steps and one trial per rate, so the figures compare with each other and not with the
+paper's. MQAR is not in the paper.
 """
 
 from __future__ import annotations
@@ -32,9 +34,16 @@ from nllab.streams.recall import (
 )
 
 DIM, LAYERS = 64, 2
-# The main memory is written at every token, so that a key is known again at once, the projections every 64, which costs less than a chunk
-# of 4 for all; a maximal inner rate of 1 overwrites a key in one write.
-HOPE: dict[str, Any] = {"heads": 2, "chunk_size": 1, "projection_chunk_size": 64, "max_inner_lr": 1.0, "levels": (1, 8), "hidden": 64}
+# The main memory is written at every token, so that a key is known again at once, the projections every 64, which costs
+# less than a chunk of 4 for all; a maximal inner rate of 1 overwrites a key in one write.
+HOPE: dict[str, Any] = {
+    "heads": 2,
+    "chunk_size": 1,
+    "projection_chunk_size": 64,
+    "max_inner_lr": 1.0,
+    "levels": (1, 8),
+    "hidden": 64,
+}
 PEERS: dict[str, dict[str, Any]] = {
     "Titans": {"mixer": "titans", "heads": 2},
     "Transformer": {"mixer": "attention", "heads": 2},
@@ -60,7 +69,8 @@ PAPER = {
 
 
 class Rebuilder(nn.Module):
-    """Scores for every token of a sequence from its last state alone: a small MLP is asked about each place in turn. (B, T) -> (B, n, V)"""
+    """Scores for every token of a sequence from its last state alone: a small MLP is asked about each place in turn.
+    (B, T) -> (B, n, V)"""
 
     def __init__(self, encoder: LanguageModel, count: int) -> None:
         super().__init__()
@@ -81,12 +91,17 @@ def build(name: str, task: Task) -> nn.Module:
         raise unknown("model", name, MODELS)
     model = HopeLM(task.vocabulary, DIM, LAYERS, **HOPE)
     if name != "HOPE":
-        model = PeerLM(task.vocabulary, DIM, LAYERS, parameters=sum(p.numel() for p in model.parameters()), **PEERS[name])
+        model = PeerLM(
+            task.vocabulary, DIM, LAYERS, parameters=sum(p.numel() for p in model.parameters()), **PEERS[name]
+        )
     return Rebuilder(model, task.rebuilds) if task.rebuilds else model
 
 
-def fit(model: nn.Module, task: Task, *, rate: float, steps: int, batch: int, seed: int, check: int = 50) -> dict[str, Any]:
-    """Train on fresh batches, the rate falling to a hundredth along a cosine; accuracy on 256 test sequences every `check` steps.
+def fit(
+    model: nn.Module, task: Task, *, rate: float, steps: int, batch: int, seed: int, check: int = 50
+) -> dict[str, Any]:
+    """Train on fresh batches, the rate falling to a hundredth along a cosine; accuracy on 256 test sequences every
+    `check` steps.
 
     Ends early when a check is right everywhere. The last check is the score.
     """
@@ -123,7 +138,8 @@ def run_recall(
 ) -> dict[str, Any]:
     """The table as plain numbers. Each model tries each rate on seed 0 and goes on with the better.
 
-    quick: in-context recall, half as long, one seed and one rate, few steps. Raises SettingError for a task or model that is not known.
+    quick: in-context recall, half as long, one seed and one rate, few steps. Raises SettingError for a task or model
+        that is not known.
     """
     for name in tasks:
         if name not in TASKS:
@@ -139,7 +155,10 @@ def run_recall(
             def train(rate: float, seed: int, name: str = name, task: Task = task) -> dict[str, Any]:
                 torch.manual_seed(seed)
                 found = fit(build(name, task), task, rate=rate, steps=steps, batch=32, seed=seed)
-                report(f"{task.name}, {name}, rate {rate:g}, seed {seed}: {100 * found['accuracy']:.1f} ({found['seconds']:.0f} s)")
+                report(
+                    f"{task.name}, {name}, rate {rate:g}, seed {seed}: {100 * found['accuracy']:.1f}"
+                    f" ({found['seconds']:.0f} s)"
+                )
                 return found
 
             trials: dict[float, dict[str, Any]] = {}
@@ -166,7 +185,8 @@ def run_recall(
 
 
 def recall_tables(result: dict[str, Any]) -> list[Table]:
-    """What `run_recall` found, for the terminal: mean over the seeds in percent, beside the paper's (a mean over harder settings)."""
+    """What `run_recall` found, for the terminal: mean over the seeds in percent, beside the paper's (a mean over harder
+    settings)."""
     table = Table(title=f"accuracy in percent at the baseline settings, {result['seeds']} seeds", title_justify="left")
     for column in ("task", "model", "parameters", "mean", "seeds", "paper", "rate", "steps", "seconds"):
         table.add_column(column, justify="left" if column in ("task", "model") else "right")

@@ -1,7 +1,9 @@
-"""Who keeps A while learning B: every method and every optimizer on one stream, with paired seeds, each beside its frozen twin.
+"""Who keeps A while learning B: every method and every optimizer on one stream, with paired seeds, each beside its
+frozen twin.
 
-Settings are tuned on validation data, the same number of trials for each method and plain optimizer; the deep optimizer has one default
-and no trials. The chosen settings are then run on test data over the seeds. Training itself is the caller's function.
+Settings are tuned on validation data, the same number of trials for each method and plain optimizer; the deep optimizer
+has one default and no trials. The chosen settings are then run on test data over the seeds. Training itself is the
+caller's function.
 """
 
 from __future__ import annotations
@@ -55,15 +57,27 @@ def run_retention(
 ) -> dict[str, Any]:
     """One row for the deep optimizer, each optimizer and each method; see `row_of` for what a row holds.
 
-    experiment: the stream and what all learners share. trials: 0 takes the usual settings. out: a .json or .csv file, written after
-    every row; rows that a .json file of the same settings holds already are not run again. jobs: processes that share the learners, in
-    which case `train` must be a function of a module.
+    experiment: the stream and what all learners share. trials: 0 takes the usual settings. out: a .json or .csv file,
+        written after
+    every row; rows that a .json file of the same settings holds already are not run again. jobs: processes that share
+    the learners, in which case `train` must be a function of a module.
     """
     check_names(methods, optimizers)
     if out is not None and out.suffix not in (".json", ".csv"):
         raise SettingError(f"--out is {str(out)!r}; its name must end in .json or .csv.")
-    shared = {"experiment": experiment.model_dump(mode="json"), "seeds": seeds, "trials": trials, "tuning_seeds": tuning_seeds}
-    result: dict[str, Any] = {"format": FORMAT, **shared, "rows": rows_already(out, shared), "joint_drop": None, "step_time": {}}
+    shared = {
+        "experiment": experiment.model_dump(mode="json"),
+        "seeds": seeds,
+        "trials": trials,
+        "tuning_seeds": tuning_seeds,
+    }
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        **shared,
+        "rows": rows_already(out, shared),
+        "joint_drop": None,
+        "step_time": {},
+    }
     done = result["rows"]
 
     def run(learners: Mapping[str, Sequence[Changes]]) -> None:
@@ -74,10 +88,20 @@ def run_retention(
             tell(name)
 
     run(candidates(experiment, trials, methods, optimizers))
-    run({name + EQUAL: (with_bytes(experiment, done[name]["settings"], done["deep"]["bytes_kept"]),) for name in REPLAY if name in done})
+    run(
+        {
+            name + EQUAL: (with_bytes(experiment, done[name]["settings"], done["deep"]["bytes_kept"]),)
+            for name in REPLAY
+            if name in done
+        }
+    )
     if "joint" in result["rows"]:
         result["joint_drop"] = joint_drop(experiment.but(**result["rows"]["joint"]["settings"]), seeds, device)
-    chosen = {name: experiment.but(**row["settings"], evaluate_every=100_000) for name, row in result["rows"].items() if name != "joint"}
+    chosen = {
+        name: experiment.but(**row["settings"], evaluate_every=100_000)
+        for name, row in result["rows"].items()
+        if name != "joint"
+    }
     result["step_time"] = step_times(chosen, rounds, device) if rounds else {}
     write(out, result)
     return result
@@ -92,13 +116,17 @@ def check_names(methods: Sequence[str], optimizers: Sequence[str]) -> None:
             raise unknown("optimizer", name, (*LEARNING_RATES, "deep"))
 
 
-def candidates(experiment: Experiment, trials: int, methods: Sequence[str], optimizers: Sequence[str]) -> dict[str, tuple[Changes, ...]]:
+def candidates(
+    experiment: Experiment, trials: int, methods: Sequence[str], optimizers: Sequence[str]
+) -> dict[str, tuple[Changes, ...]]:
     """Learner -> the settings to choose from; the deep optimizer first, with its one default."""
     found: dict[str, tuple[Changes, ...]] = {"deep": ({"optimizer": "deep"},)}
     for name in optimizers:
         if name != "deep":
             usual: Changes = {"optimizer": name, "observe": False}
-            found[name] = tuple({**usual, **changes} for changes in optimizer_grid(LEARNING_RATES[name])[:trials]) or (usual,)
+            found[name] = tuple({**usual, **changes} for changes in optimizer_grid(LEARNING_RATES[name])[:trials]) or (
+                usual,
+            )
     for name in methods:
         if name == "rls-conv" and not has_images(experiment):
             continue
@@ -116,11 +144,18 @@ def has_images(experiment: Experiment) -> bool:
 def stream_of(experiment: Experiment) -> Any:
     from nllab.streams import build
 
-    return build(experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=experiment.evaluate_on == "validation")
+    return build(
+        experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=experiment.evaluate_on == "validation"
+    )
 
 
 def rows_of(
-    learners: Mapping[str, Sequence[Changes]], experiment: Experiment, seeds: int, tuning_seeds: int, train: Trainee, jobs: int
+    learners: Mapping[str, Sequence[Changes]],
+    experiment: Experiment,
+    seeds: int,
+    tuning_seeds: int,
+    train: Trainee,
+    jobs: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """`row_of` for each learner, in their order, by `jobs` processes."""
     if jobs == 1:
@@ -128,15 +163,21 @@ def rows_of(
             yield name, row_of(name, experiment, grid, seeds, tuning_seeds, train)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = {name: pool.submit(row_of, name, experiment, grid, seeds, tuning_seeds, train) for name, grid in learners.items()}
+        found = {
+            name: pool.submit(row_of, name, experiment, grid, seeds, tuning_seeds, train)
+            for name, grid in learners.items()
+        }
         for name, row in found.items():
             yield name, row.result()
 
 
-def row_of(name: str, experiment: Experiment, grid: Sequence[Changes], seeds: int, tuning_seeds: int, train: Trainee) -> dict[str, Any]:
+def row_of(
+    name: str, experiment: Experiment, grid: Sequence[Changes], seeds: int, tuning_seeds: int, train: Trainee
+) -> dict[str, Any]:
     """Choose from the grid on validation data, then run the choice and its frozen twin on test data.
 
-    Returns settings (the choice), trials and their validation scores, told, what `train` says, the twin's, and the paired difference.
+    Returns settings (the choice), trials and their validation scores, told, what `train` says, the twin's, and the
+    paired difference.
     """
     scores = []
     if len(grid) > 1:
@@ -163,11 +204,14 @@ def difference(row: Mapping[str, Any], twin: Mapping[str, Any] | None) -> dict[s
     """Paired difference of the average accuracy of a row and its twin."""
     if twin is None:
         return None
-    return paired_difference(row["metrics"]["average_accuracy"]["values"], twin["metrics"]["average_accuracy"]["values"])
+    return paired_difference(
+        row["metrics"]["average_accuracy"]["values"], twin["metrics"]["average_accuracy"]["values"]
+    )
 
 
 def with_bytes(experiment: Experiment, settings: Changes, size: int) -> Changes:
-    """The settings of a replay method with a buffer of `size` bytes, which holds at most all training samples that there are."""
+    """The settings of a replay method with a buffer of `size` bytes, which holds at most all training samples that
+    there are."""
     stream = stream_of(experiment)
     a_sample = stream.features * 4 + 8 + (stream.classes * 4 if settings["method"] == "der++" else 0)
     buffer = min(size // a_sample, sum(len(task.train) for task in stream.tasks))
@@ -175,7 +219,8 @@ def with_bytes(experiment: Experiment, settings: Changes, size: int) -> Changes:
 
 
 def joint_drop(experiment: Experiment, seeds: int, device: str) -> dict[str, Any]:
-    """Forgetting of the joint model: row i of its matrix is a fresh model trained on all tasks up to i at once, mixed."""
+    """Forgetting of the joint model: row i of its matrix is a fresh model trained on all tasks up to i at once,
+    mixed."""
     from nllab.trainer import Trainer
 
     found = []
@@ -193,7 +238,8 @@ def joint_drop(experiment: Experiment, seeds: int, device: str) -> dict[str, Any
 
 
 def step_times(experiments: Mapping[str, Experiment], rounds: int, device: str) -> dict[str, Any]:
-    """Time of a step while the second experience is taught, all learners in turn; median ratio to Adam's of the same round."""
+    """Time of a step while the second experience is taught, all learners in turn; median ratio to Adam's of the same
+    round."""
     from nllab.bench.speed import alternate
     from nllab.trainer import Trainer, pick_device
 
@@ -205,7 +251,9 @@ def step_times(experiments: Mapping[str, Experiment], rounds: int, device: str) 
         while trainer.steps < (first + 2 if len(trainer.plan) > 1 else first // 2) and not trainer.diverged:
             trainer.step()
     trainers = {name: trainer for name, trainer in trainers.items() if not trainer.diverged}
-    left = min(trainer.experiment.passes * trainer.steps_per_pass - trainer._experience_steps for trainer in trainers.values())
+    left = min(
+        trainer.experiment.passes * trainer.steps_per_pass - trainer._experience_steps for trainer in trainers.values()
+    )
     rounds = min(rounds, left - 2)
     if rounds < 1 or "adam" not in trainers:
         return {}
@@ -244,7 +292,13 @@ def write(out: Path | None, result: Mapping[str, Any]) -> None:
         return
     with out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        head = ["learner", "twin", "told", "settings", *(f"{score} {what}" for score in SCORES for what in ("mean", "std"))]
+        head = [
+            "learner",
+            "twin",
+            "told",
+            "settings",
+            *(f"{score} {what}" for score in SCORES for what in ("mean", "std")),
+        ]
         table.writerow([*head, "first 20 batches of B mean", "bytes kept", "step time relative to Adam's"])
         for name, row in result["rows"].items():
             for is_twin, found in ((False, row), (True, row["twin"])):
@@ -253,7 +307,9 @@ def write(out: Path | None, result: Mapping[str, Any]) -> None:
                     ratio = result["step_time"].get(name, {}).get("ratio_to_adam")
                     online = found["online_accuracy"][1]["mean"] if len(found["online_accuracy"]) > 1 else None
                     settings = json.dumps(row["settings"])
-                    table.writerow([name, is_twin, " ".join(row["told"]), settings, *scores, online, found["bytes_kept"], ratio])
+                    table.writerow(
+                        [name, is_twin, " ".join(row["told"]), settings, *scores, online, found["bytes_kept"], ratio]
+                    )
 
 
 # What the table shows of every learner, where it is defined for any of them: score -> heading.
@@ -280,16 +336,34 @@ def interval(found: Mapping[str, Any] | None) -> str:
     return f"{found['mean']:+.3f}" + (f" ± {found['half_width']:.3f}" if found["half_width"] is not None else "")
 
 
-def learners_table(title: str, rows: Mapping[str, Mapping[str, Any]], step_time: Mapping[str, Any] | None = None) -> Table:
-    """One line for each learner, its twin beneath it. rows: results with, where known, told, twin, joint and difference_from_twin."""
+def learners_table(
+    title: str, rows: Mapping[str, Mapping[str, Any]], step_time: Mapping[str, Any] | None = None
+) -> Table:
+    """One line for each learner, its twin beneath it. rows: results with, where known, told, twin, joint and
+    difference_from_twin."""
     lines: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = []
     for name, row in rows.items():
         lines.append((name, row, row))
-        lines += [(f"  {suffix}", row[key], {}) for key, suffix in (("twin", "frozen twin"), ("joint", "joint ceiling")) if row.get(key)]
-    shown = {score: head for score, head in COLUMNS.items() if any(cell(found["metrics"][score]) != "–" for _, found, _ in lines)}
+        lines += [
+            (f"  {suffix}", row[key], {})
+            for key, suffix in (("twin", "frozen twin"), ("joint", "joint ceiling"))
+            if row.get(key)
+        ]
+    shown = {
+        score: head
+        for score, head in COLUMNS.items()
+        if any(cell(found["metrics"][score]) != "–" for _, found, _ in lines)
+    }
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True)
-    for heading in ("told", *shown.values(), "first 20 of B", "bytes kept", "average - twin's", *(["step / Adam's"] if step_time else [])):
+    for heading in (
+        "told",
+        *shown.values(),
+        "first 20 of B",
+        "bytes kept",
+        "average - twin's",
+        *(["step / Adam's"] if step_time else []),
+    ):
         table.add_column(heading, justify="left" if heading == "told" else "right")
     for name, found, row in lines:
         online = found["online_accuracy"]
@@ -308,23 +382,41 @@ def learners_table(title: str, rows: Mapping[str, Mapping[str, Any]], step_time:
 def retention_tables(result: Mapping[str, Any]) -> list[Any]:
     """What `run_retention` returned, for people: the learners, then what was chosen for each."""
     experiment, seeds = result["experiment"], result["seeds"]
-    title = f"{experiment['stream']}, {seeds} paired seeds, {experiment['passes']} pass{'es' * (experiment['passes'] > 1)}, test part"
-    chosen = Table(title=f"Chosen on the validation part from at most {result['trials']} trials each", title_justify="left")
+    title = (
+        f"{experiment['stream']}, {seeds} paired seeds, {experiment['passes']} pass{'es' * (experiment['passes'] > 1)},"
+        " test part"
+    )
+    chosen = Table(
+        title=f"Chosen on the validation part from at most {result['trials']} trials each", title_justify="left"
+    )
     for heading in ("", "trials", "validation", "settings"):
         chosen.add_column(heading)
     for name, row in result["rows"].items():
         known = [score for score in row["validation"] if score is not None]
-        settings = {key: value for key, value in row["settings"].items() if key not in ("observe", "periods", "method", "joint")}
+        settings = {
+            key: value for key, value in row["settings"].items() if key not in ("observe", "periods", "method", "joint")
+        }
         chosen.add_row(name, str(row["trials"]), f"{max(known):.3f}" if known else "–", _short(settings))
     notes = [
-        "± is a standard deviation over seeds; average - twin's is paired over seeds with its 95 % interval (Student's t).",
-        f"Forgetting of the joint model itself (a fresh one for each prefix of the tasks): {cell(result['joint_drop'])}.",
+        (
+            "± is a standard deviation over seeds; average - twin's is paired over seeds with its 95 % interval"
+            " (Student's t)."
+        ),
+        (
+            "Forgetting of the joint model itself (a fresh one for each prefix of the tasks):"
+            f" {cell(result['joint_drop'])}."
+        ),
     ]
     return [learners_table(title, result["rows"], result["step_time"]), chosen, *notes]
 
 
 def _short(settings: Mapping[str, Any]) -> str:
-    flat = {**{key: value for key, value in settings.items() if key != "method_settings"}, **settings.get("method_settings", {})}
+    flat = {
+        **{key: value for key, value in settings.items() if key != "method_settings"},
+        **settings.get("method_settings", {}),
+    }
     return ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in flat.items() if value is not None
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in flat.items()
+        if value is not None
     )

@@ -1,8 +1,10 @@
-"""How fast the layers and models are, beside what else there is: one process, all contestants in turn in every round, medians.
+"""How fast the layers and models are, beside what else there is: one process, all contestants in turn in every round,
+medians.
 
-A ratio is the median over rounds of a contestant's time to the reference's time in the same round. On a CPU it is taken from processor time
-on one thread, which other programs disturb least; on CUDA from wall time after a synchronisation. The peers of the extra `[bench]`
-(titans-pytorch, nested-learning) join where they are installed. Axis letters: B batch, T tokens, D width.
+A ratio is the median over rounds of a contestant's time to the reference's time in the same round. On a CPU it is taken
+from processor time on one thread, which other programs disturb least; on CUDA from wall time after a synchronisation.
+The peers of the extra `[bench]` (titans-pytorch, nested-learning) join where they are installed. Axis letters: B batch,
+T tokens, D width.
 """
 
 from __future__ import annotations
@@ -36,15 +38,19 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     """Measure everything and return plain numbers that JSON can hold; `speed_tables` shows them.
 
     Units: milliseconds per forward + backward (models: a whole training step with AdamW); tokens per second; bytes.
-    saved_bytes: what the graph keeps for the backward pass; peak_bytes: CUDA's own peak. matmul_share: counted products per second to
-    those of one large float32 product; copy_share: the time to copy one float32 input, output and their gradients, to the time taken.
+    saved_bytes: what the graph keeps for the backward pass; peak_bytes: CUDA's own peak. matmul_share: counted products
+        per second to
+    those of one large float32 product; copy_share: the time to copy one float32 input, output and their gradients, to
+    the time taken.
     Raises: SettingError for a device that is not there.
     """
     try:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"device is {device!r}, which is not there; expected 'cpu', or 'cuda' with a working GPU.") from error
+        raise SettingError(
+            f"device is {device!r}, which is not there; expected 'cpu', or 'cuda' with a working GPU."
+        ) from error
     batch, tokens, dim = (2, 64, 32) if quick else (4, 256, 64)
     rounds = 3 if quick else 9
     threads = torch.get_num_threads()
@@ -58,10 +64,20 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
             groups: dict[str, tuple[int, list[Contestant]]] = {
                 "layer": (rounds, [(name, layer, size) for name, layer in layers(dim).items()]),
                 "model": (max(2, rounds // 3), [(name, model, size) for name, model in models(dim).items()]),
-                "tokens": (3, [(f"SelfModifyingTitans, T = {t}", SelfModifyingTitans(dim), (batch, t, dim)) for t in lengths]),
-                "width": (3, [(f"SelfModifyingTitans, D = {d}", SelfModifyingTitans(d), (batch, tokens, d)) for d in widths]),
+                "tokens": (
+                    3,
+                    [(f"SelfModifyingTitans, T = {t}", SelfModifyingTitans(dim), (batch, t, dim)) for t in lengths],
+                ),
+                "width": (
+                    3,
+                    [(f"SelfModifyingTitans, D = {d}", SelfModifyingTitans(d), (batch, tokens, d)) for d in widths],
+                ),
             }
-            rows = [row for group, (n, contestants) in groups.items() for row in compare(group, contestants, n, place, ceilings)]
+            rows = [
+                row
+                for group, (n, contestants) in groups.items()
+                for row in compare(group, contestants, n, place, ceilings)
+            ]
     finally:
         torch.set_num_threads(threads)
     first, *_, last = (row for row in rows if row["group"] == "tokens")
@@ -100,7 +116,9 @@ def layers(dim: int) -> dict[str, nn.Module]:
         "torch TransformerEncoderLayer": nn.TransformerEncoderLayer(dim, 2, 4 * dim, 0.0, batch_first=True),
         "SelfModifyingTitans, linear, chunk 16": SelfModifyingTitans(dim),
         "SelfModifyingTitans, linear, chunk 64": SelfModifyingTitans(dim, chunk_size=64),
-        "SelfModifyingTitans, linear, chunk 1, projections 512": SelfModifyingTitans(dim, chunk_size=1, projection_chunk_size=512),
+        "SelfModifyingTitans, linear, chunk 1, projections 512": SelfModifyingTitans(
+            dim, chunk_size=1, projection_chunk_size=512
+        ),
         "SelfModifyingTitans, MLP 64, chunk 16": SelfModifyingTitans(dim, hidden=64),
         "SelfModifyingTitans, MLP 256, chunk 16": SelfModifyingTitans(dim, hidden=256),
         "Titans (static projections), chunk 16": SelfModifyingTitans(dim, adaptive=()),
@@ -143,7 +161,8 @@ def layer_step(layer: nn.Module, x: Tensor) -> Step:
 
 
 def model_step(model: nn.Module, tokens: Tensor) -> Step:
-    """One training step; nested-learning's own loop reads the batch a second time to write its memories, and so does this one."""
+    """One training step; nested-learning's own loop reads the batch a second time to write its memories, and so does
+    this one."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def step() -> None:
@@ -200,7 +219,9 @@ def compare(
     return rows
 
 
-def alternate(steps: Mapping[str, Step], rounds: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def alternate(
+    steps: Mapping[str, Step], rounds: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Wall and processor seconds of every step, once each per round, after one round that is not counted."""
     wall: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
@@ -258,11 +279,20 @@ def count_flops(step: Step) -> int:
 
 
 def measure_ceilings(device: torch.device, side: int) -> dict[str, float]:
-    """What the machine can do at best: bytes per second of one large copy (read + write), operations per second of one large product."""
+    """What the machine can do at best: bytes per second of one large copy (read + write), operations per second of one
+    large product."""
     source = torch.randn(side, 4 * side, device=device)
-    target, left, right = torch.empty_like(source), source[:, :side].contiguous(), source[:, side : 2 * side].contiguous()
+    target, left, right = (
+        torch.empty_like(source),
+        source[:, :side].contiguous(),
+        source[:, side : 2 * side].contiguous(),
+    )
     half_left, half_right = left.bfloat16(), right.bfloat16()
-    steps = {"copy": lambda: target.copy_(source), "matmul": lambda: left @ right, "bfloat16": lambda: half_left @ half_right}
+    steps = {
+        "copy": lambda: target.copy_(source),
+        "matmul": lambda: left @ right,
+        "bfloat16": lambda: half_left @ half_right,
+    }
     wall, _ = alternate(steps, 5, device)
     return {
         "copy_bytes_per_second": 2 * source.nbytes / min(wall["copy"]),
@@ -271,7 +301,12 @@ def measure_ceilings(device: torch.device, side: int) -> dict[str, float]:
     }
 
 
-TITLES = {"layer": "Layers", "model": "Language models of two layers", "tokens": "Growth with T", "width": "Growth with D"}
+TITLES = {
+    "layer": "Layers",
+    "model": "Language models of two layers",
+    "tokens": "Growth with T",
+    "width": "Growth with D",
+}
 
 
 def speed_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -280,7 +315,18 @@ def speed_tables(result: Mapping[str, Any]) -> list[Table]:
     for group, title in TITLES.items():
         rows = [row for row in result["rows"] if row["group"] == group]
         table = Table(title=f"{title} ({result['device']}); ratio 1 is {rows[0]['name']}")
-        for heading in ("", "B, T, D", "parameters", "ms", "tokens/s", "ratio", "saved MB", "peak MB", "of matmul", "of copy"):
+        for heading in (
+            "",
+            "B, T, D",
+            "parameters",
+            "ms",
+            "tokens/s",
+            "ratio",
+            "saved MB",
+            "peak MB",
+            "of matmul",
+            "of copy",
+        ):
             table.add_column(heading, justify="right" if heading else "left")
         for row in rows:
             table.add_row(

@@ -1,8 +1,9 @@
 """The two kinds of memory that `SelfModifyingTitans` can be made of, with one set of methods.
 
-    start(batch)        the fast weights before the first token, one tuple of tensors per group of memories with the same chunk size
-    prepare(batch)      what stays the same for a whole pass
-    generate(...)       what the memories at the chunk's start make of a run of tokens: gates (N, G, C, 1) and vectors (N, ., C, d), both
+    start(batch)        the fast weights before the first token, one tuple of tensors per group of memories with the
+    same chunk size prepare(batch)      what stays the same for a whole pass
+    generate(...)       what the memories at the chunk's start make of a run of tokens: gates (N, G, C, 1) and vectors
+    (N, ., C, d), both
                         raw, and the read
     write(...)          the fast weights after it
     query(...)          of linear memories: what the main memory is asked
@@ -10,8 +11,10 @@
     finish(read, ...)   the output of all tokens; until then the read of linear memories lacks the factor M_memory,0
     fast_weights(...)   every memory written out, by name
 
-Groups: the projections and the main memory, or both in one where their chunk sizes agree. Inside a group gates come first, the main memory
-last. Axes as in `nllab.memory.titans`: N = B H rows, C tokens of a run, d width, S memories of a group (G of them gates), E hidden width.
+Groups: the projections and the main memory, or both in one where their chunk sizes agree. Inside a group gates come
+    first, the main memory
+last. Axes as in `nllab.memory.titans`: N = B H rows, C tokens of a run, d width, S memories of a group (G of them
+    gates), E hidden width.
 """
 
 from __future__ import annotations
@@ -50,18 +53,25 @@ def limit(weights: Weights, max_norm: float) -> Weights:
     bounds = [max_norm * w.shape[-2] ** 0.5 for w in weights]
     norms = [torch.linalg.vector_norm(w, dim=(-2, -1), keepdim=True) for w in weights]
     # Nearly always nothing is above, and to see it costs less than to multiply by 1, unless a GPU has to be waited for.
-    if not weights[0].is_cuda and readable(weights[0]) and all((n <= bound).all() for n, bound in zip(norms, bounds, strict=True)):
+    if (
+        not weights[0].is_cuda
+        and readable(weights[0])
+        and all((n <= bound).all() for n, bound in zip(norms, bounds, strict=True))
+    ):
         return weights
     return tuple(w * (bound / norm.clamp_min(bound)) for w, bound, norm in zip(weights, bounds, norms, strict=True))
 
 
 class LinearMemories(nn.Module):
-    """Matrices. All of them obey one linear recurrence, M_s,t = M_s,0 Π_t, so Π (N, d, d) is the whole state of a group.
+    """Matrices. All of them obey one linear recurrence, M_s,t = M_s,0 Π_t, so Π (N, d, d) is the whole state of a
+    group.
 
     Without adaptive projections the target is v itself, nothing factors, and the state is the main memory.
     """
 
-    def __init__(self, heads: int, width: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator) -> None:
+    def __init__(
+        self, heads: int, width: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator
+    ) -> None:
         super().__init__()
         self.heads, self.width, self.adaptive, self.groups, self.objective = heads, width, adaptive, groups, objective
         self.gate_names, self.vector_names = (GATES, VECTORS) if adaptive else ((), ())
@@ -81,11 +91,15 @@ class LinearMemories(nn.Module):
         return tuple((identity,) for _ in self.groups)
 
     def prepare(self, batch: int) -> dict[str, Tensor]:
-        """Initial memories, transposed, one copy per row: "made" (N, 2, d, 1 + d) turns Π x into (rate, key) and (retention, value)."""
+        """Initial memories, transposed, one copy per row: "made" (N, 2, d, 1 + d) turns Π x into (rate, key) and
+        (retention, value)."""
         if not self.adaptive:
             return {}
         none, held = torch.zeros_like(self.initial["memory"]), self.initial
-        made = [torch.cat([held.get(gate, none[:, :1]), held.get(vector, none)], 1) for gate, vector in zip(GATES, VECTORS, strict=True)]
+        made = [
+            torch.cat([held.get(gate, none[:, :1]), held.get(vector, none)], 1)
+            for gate, vector in zip(GATES, VECTORS, strict=True)
+        ]
         maps = {"made": torch.stack(made, 1), **{name: held[name] for name in ("memory", "query") if name in held}}
         return {name: per_row(weight, batch).mT for name, weight in maps.items()}
 
@@ -105,7 +119,14 @@ class LinearMemories(nn.Module):
         return shortened(u[:, 2] @ boundary[0][0].mT @ maps["query"], TINY) if "query" in maps else u[:, 2]
 
     def write(
-        self, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
+        self,
+        boundary: Weights,
+        running: Weights,
+        velocity: Weights,
+        tokens: Span,
+        value: Tensor,
+        rate: Tensor,
+        momentum: float,
     ) -> tuple[Weights, Weights]:
         (state,), key, is_l2 = boundary, tokens.key, self.objective == "l2"
         if self.adaptive and boundary is running and not momentum:
@@ -119,10 +140,12 @@ class LinearMemories(nn.Module):
     def write_chunks(
         self, state: Tensor, tokens: Span, value: Tensor, rate: Tensor, query: Tensor, chunk_size: int, max_norm: float
     ) -> tuple[Tensor, Tensor] | None:
-        """Read and state after a run of chunks whose keys and rates do not depend on what is written in them; None where max_norm may bind.
+        """Read and state after a run of chunks whose keys and rates do not depend on what is written in them; None
+        where max_norm may bind.
 
-        v̂ = B v is linear in B, which is linear in what was written before the chunk: one triangular system for all chunks, whose row t
-        has, beside what is erased, -η_t (γ_b / γ_i) k_i·v_t for the tokens i up to b, the last before t's chunk.
+        v̂ = B v is linear in B, which is linear in what was written before the chunk: one triangular system for all
+        chunks, whose row t has, beside what is erased, -η_t (γ_b / γ_i) k_i·v_t for the tokens i up to b, the last
+        before t's chunk.
         """
         key, size = tokens.key, tokens.key.shape[-2]
         pull = value - key if self.objective == "l2" else value
@@ -149,15 +172,25 @@ class LinearMemories(nn.Module):
         if not self.adaptive:
             return {"memory": running[0]}
         return {
-            name: (per_row(self.initial[name], batch) @ pi,) for names, (pi,) in zip(self.groups, running, strict=True) for name in names
+            name: (per_row(self.initial[name], batch) @ pi,)
+            for names, (pi,) in zip(self.groups, running, strict=True)
+            for name in names
         }
 
 
 class MLPMemories(nn.Module):
-    """Residual MLPs of Eq. 89, stacked: a group's state is up (N, S, E, d), the maps' down (N, S-G, d, E), the gates' down (N, G, 1, E)."""
+    """Residual MLPs of Eq. 89, stacked: a group's state is up (N, S, E, d), the maps' down (N, S-G, d, E), the gates'
+    down (N, G, 1, E)."""
 
     def __init__(
-        self, hidden: int, heads: int, width: int, adaptive: Names, groups: Groups, objective: Objective, generator: Generator
+        self,
+        hidden: int,
+        heads: int,
+        width: int,
+        adaptive: Names,
+        groups: Groups,
+        objective: Objective,
+        generator: Generator,
     ) -> None:
         super().__init__()
         self.heads, self.width, self.hidden = heads, width, hidden
@@ -205,11 +238,20 @@ class MLPMemories(nn.Module):
         return gates @ gate_down.mT, rows[:, gates.shape[1] :] + maps @ down.mT
 
     def write(
-        self, boundary: Weights, running: Weights, velocity: Weights, tokens: Span, value: Tensor, rate: Tensor, momentum: float
+        self,
+        boundary: Weights,
+        running: Weights,
+        velocity: Weights,
+        tokens: Span,
+        value: Tensor,
+        rate: Tensor,
+        momentum: float,
     ) -> tuple[Weights, Weights]:
         up, down, gate_down = boundary
         # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
-        tokens = tokens._replace(**{name: field.unsqueeze(1) for name, field in tokens._asdict().items() if field is not None})
+        tokens = tokens._replace(
+            **{name: field.unsqueeze(1) for name, field in tokens._asdict().items() if field is not None}
+        )
         key, value, rate, is_l2 = tokens.key, value.unsqueeze(1), rate.unsqueeze(1), self.objective == "l2"
         recall, at_value = (torch.cat([key, value], -2) @ up.mT).split(key.shape[-2], -2)
         at_key, slope = silu_with_slope(recall)

@@ -1,7 +1,8 @@
 """The same rules, token by token and memory by memory: slow, obvious, and the truth that the fast ones are held to.
 
-Every function has the name, arguments and result of its fast twin. Tensors keep their leading axes; `outer(u, k)` is u kᵀ for each of them.
-The layer's reference writes every memory M_s out in full, and knows neither chunks in closed form nor stacked weights.
+Every function has the name, arguments and result of its fast twin. Tensors keep their leading axes; `outer(u, k)` is u
+kᵀ for each of them. The layer's reference writes every memory M_s out in full, and knows neither chunks in closed form
+nor stacked weights.
 Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 64-65, 76-78, 83-93.
 """
 
@@ -69,7 +70,9 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
     batch, tokens, dim = x.shape
     heads, d = layer.heads, layer.width
     groups = [list(names) for names in layer.groups]
-    memory = {name: tuple(w.expand(batch, *w.shape) for w in _initial(layer, name)) for names in groups for name in names}
+    memory = {
+        name: tuple(w.expand(batch, *w.shape) for w in _initial(layer, name)) for names in groups for name in names
+    }
     if layer.hidden is None and layer.adaptive:
         # Linear memories are limited by what has become of the identity, which is written as they are.
         for g, names in enumerate(groups):
@@ -110,15 +113,33 @@ def self_modifying_titans(layer: SelfModifyingTitans, x: Tensor) -> tuple[Tensor
         for names, size in zip(groups, layer.chunk_sizes, strict=True):
             if (t + 1) % size == 0:
                 for name in names:
-                    norms = [w.square().sum(-1).mean(-1).sqrt()[..., None, None] for w in memory[name if layer.hidden else names[-1]]]
-                    memory[name] = tuple(w * (layer.max_norm / n).clamp_max(1) for w, n in zip(memory[name], norms, strict=True))
+                    norms = [
+                        w.square().sum(-1).mean(-1).sqrt()[..., None, None]
+                        for w in memory[name if layer.hidden else names[-1]]
+                    ]
+                    memory[name] = tuple(
+                        w * (layer.max_norm / n).clamp_max(1) for w, n in zip(memory[name], norms, strict=True)
+                    )
     return torch.stack(outputs, dim=1), {name: memory[name] for names in layer.groups for name in names}
 
 
 def _step(
-    weights, velocity, boundary, k, v, rate, keep, residual, *, objective="l2", erase=True, momentum=0.0, gradient_factor=1.0
+    weights,
+    velocity,
+    boundary,
+    k,
+    v,
+    rate,
+    keep,
+    residual,
+    *,
+    objective="l2",
+    erase=True,
+    momentum=0.0,
+    gradient_factor=1.0,
 ) -> tuple[Weights, Weights]:
-    """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of the chunk.
+    """M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t), B the state at the start of
+    the chunk.
 
     L is ½‖B(k) - v‖² or -⟨B(k), v⟩, for every matrix of a memory; only the first, whose input is the key, is erased.
     """
@@ -133,11 +154,16 @@ def _step(
     velocity = tuple(momentum * s - gradient_factor * rate * g for s, g in zip(velocity, gradient, strict=True))
     first, *rest = weights
     erased = rate * outer(apply(first, k), k) if erase else 0
-    return tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity, strict=True)), velocity
+    return (
+        tuple(w + s for w, s in zip((keep * first - erased, *(keep * w for w in rest)), velocity, strict=True)),
+        velocity,
+    )
 
 
 def _initial(layer: SelfModifyingTitans, name: str) -> Weights:
-    return tuple(layer.memories.initial[part] for part in ((name,) if layer.hidden is None else (f"{name}_up", f"{name}_down")))
+    return tuple(
+        layer.memories.initial[part] for part in ((name,) if layer.hidden is None else (f"{name}_up", f"{name}_down"))
+    )
 
 
 def _convolved(layer: SelfModifyingTitans, x: Tensor, t: int, which: int) -> Tensor:
@@ -161,7 +187,10 @@ def _shortened(x: Tensor, margin: float) -> Tensor:
 
 def _tokens(key, value, query, inner_lr, retention):
     for t in range(key.shape[-2]):
-        rate, keep = (torch.as_tensor(r, dtype=key.dtype).expand(key.shape[:-1])[..., t, None, None] for r in (inner_lr, retention))
+        rate, keep = (
+            torch.as_tensor(r, dtype=key.dtype).expand(key.shape[:-1])[..., t, None, None]
+            for r in (inner_lr, retention)
+        )
         yield key[..., t, :], value[..., t, :], key[..., t, :] if query is None else query[..., t, :], rate, keep
 
 

@@ -4,12 +4,14 @@ Every rule here is one recurrence over tokens,
 
     M_t = M_{t-1} (α_t I - ε_t k_t k_tᵀ) + S_t,    S_t = β S_{t-1} + d_t k_tᵀ,
 
-with retention α, erase ε, momentum β and drive d = -η ∂L/∂(output of the memory). What the rules differ in is ε, β and the state at which
-the gradient is taken. Inside a chunk of C tokens the recurrence has a closed form: a matrix of C x C numbers, the same for every memory
-that shares its keys, one triangular solve, and no loop over tokens. γ, the product of the retentions, is handled through its logarithm and
-is never divided by. `nllab.memory.reference` holds the same functions token by token.
+with retention α, erase ε, momentum β and drive d = -η ∂L/∂(output of the memory). What the rules differ in is ε, β and
+the state at which the gradient is taken. Inside a chunk of C tokens the recurrence has a closed form: a matrix of C x C
+numbers, the same for every memory that shares its keys, one triangular solve, and no loop over tokens. γ, the product
+of the retentions, is handled through its logarithm and is never divided by. `nllab.memory.reference` holds the same
+functions token by token.
 
-Source: Behrouz et al. 2025, "Nested Learning", arXiv 2512.24695, Eq. 88-93. Axes: ... any leading axes (batch, heads), T tokens, C chunk,
+Source: Behrouz et al. 2025, "Nested Learning", arXiv 2512.24695, Eq. 88-93. Axes: ... any leading axes (batch, heads),
+    T tokens, C chunk,
 Dk Dv widths of key and value, E hidden width.
 """
 
@@ -31,7 +33,8 @@ OBJECTIVES = ("l2", "dot")
 
 
 class MLPWeights(NamedTuple):
-    """Fast weights of the residual memory z + down σ(up z) (Eq. 89: W₂ = up, W₁ = down): up (..., E, Dk), down (..., Dv, E)."""
+    """Fast weights of the residual memory z + down σ(up z) (Eq. 89: W₂ = up, W₁ = down): up (..., E, Dk), down (...,
+    Dv, E)."""
 
     up: Tensor
     down: Tensor
@@ -51,14 +54,18 @@ class Span(NamedTuple):
     overlap: Tensor | None = None  # ε_t k_t·k_i (..., C, C); None where nothing is erased
     rate: Tensor | None = None  # ε_t (..., C, 1)
     erased: Tensor | None = None  # ε_t γ_{t-1} (..., C, 1)
-    coupling: Tensor | None = None  # L: overlap γ_{t-1}/γ_i for i < t (..., C, C); on and above the diagonal it holds anything
+    coupling: Tensor | None = (
+        None  # L: overlap γ_{t-1}/γ_i for i < t (..., C, C); on and above the diagonal it holds anything
+    )
 
     def for_keys(self, key: Tensor) -> Span:
         """The same tokens for a matrix with other keys, from which nothing is erased."""
         return Span(key, self.total, self.kept, self.kept_since)
 
 
-Run = tuple[Span, Tensor, Tensor | None]  # what tokens are to one matrix: themselves, their drive (..., C, Dv), and K Mᵀ if it is known
+Run = tuple[
+    Span, Tensor, Tensor | None
+]  # what tokens are to one matrix: themselves, their drive (..., C, Dv), and K Mᵀ if it is known
 
 
 def span(key: Tensor, log_retention: Tensor, erase: Tensor | None) -> Span:
@@ -108,7 +115,11 @@ def advance_one(
 ) -> tuple[Tensor, Tensor | None]:
     """One of these matrices (..., Dv, Dk), and its momentum, None without one."""
     if velocity is None:
-        change = -drive if tokens.erased is None else tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
+        change = (
+            -drive
+            if tokens.erased is None
+            else tokens.erased * (tokens.key @ state.mT if recall is None else recall) - drive
+        )
         return take_away(tokens, state, settle(tokens, change)), None
     size = drive.shape[-2]
     steps = torch.arange(size + 1, device=drive.device)
@@ -119,7 +130,9 @@ def advance_one(
     from_velocity = gamma @ powers[1:].unsqueeze(-1)
     reached = from_drive[..., -1:, :].mT * drive
     if tokens.overlap is not None and tokens.rate is not None and tokens.erased is not None:
-        drive_before, velocity_before = (F.pad(weight[..., :-1, :], (0, 0, 1, 0)) for weight in (from_drive, from_velocity))
+        drive_before, velocity_before = (
+            F.pad(weight[..., :-1, :], (0, 0, 1, 0)) for weight in (from_drive, from_velocity)
+        )
         change = tokens.erased * (tokens.key @ state.mT) + tokens.rate * velocity_before * (tokens.key @ velocity.mT)
         change = change + (tokens.overlap * drive_before) @ drive
         reached = reached - tokens.kept_since * settle(tokens, change)
@@ -138,7 +151,8 @@ def silu_with_slope(z: Tensor) -> tuple[Tensor, Tensor]:
 def mlp_read(weights: MLPWeights, query: Tensor, *, residual: bool = True) -> Tensor:
     """Read a residual MLP memory: z + down σ(up z), σ = SiLU; query (..., T, Dk), returns (..., T, Dv).
 
-    Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of one number).
+    Source: Eq. 89. Differs from paper: σ is not named there; `residual=False` drops the skip where Dv ≠ Dk (memories of
+        one number).
     """
     matrices = _matrices(weights, MLPWeights, residual=residual)
     *lead, _, width = matrices[0].shape
@@ -155,12 +169,19 @@ def _read(weights: Weights, query: Tensor, residual: bool) -> Tensor:
 
 
 def hebbian_write(
-    state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, query: Tensor | None = None, chunk_size: int = 64
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Rate = 1,
+    retention: Rate = 1,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 64,
 ) -> tuple[Tensor | None, Tensor]:
     """Add every value at its key: M_t = α_t M_{t-1} + η_t v_t k_tᵀ. With a query it is (gated) linear attention.
 
-    Shapes: state (..., Dv, Dk) · key, query (..., T, Dk) · value (..., T, Dv) · inner_lr, retention (..., T) or a number.
-        returns reads M_t q_t (..., T, Dv), or None without a query, and the state after the last token
+    Shapes: state (..., Dv, Dk) · key, query (..., T, Dk) · value (..., T, Dv) · inner_lr, retention (..., T) or a
+        number. returns reads M_t q_t (..., T, Dv), or None without a query, and the state after the last token
     Units: inner_lr per token; retention in [0, 1], 1 keeps everything. chunk_size changes the time, not the result.
     Raises: ShapeError where the shapes disagree, SettingError for a chunk_size below 1.
     Source: Eq. 64, and Eq. 92 without the erase (dot-product objective).
@@ -170,9 +191,17 @@ def hebbian_write(
 
 
 def delta_write(
-    state: Tensor, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, query: Tensor | None = None, chunk_size: int = 64
+    state: Tensor,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Rate = 1,
+    retention: Rate = 1,
+    *,
+    query: Tensor | None = None,
+    chunk_size: int = 64,
 ) -> tuple[Tensor | None, Tensor]:
-    """Replace what each key holds: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, the gated delta rule (DeltaNet at α = 1).
+    """Replace what each key holds: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + η_t v_t k_tᵀ, the gated delta rule (DeltaNet
+    at α = 1).
 
     Keys should have norm 1. Shapes, units, errors as in `hebbian_write`; chunk_size changes the time, not the result.
     Source: Eq. 65, and Eq. 92 (DGD with the dot-product objective, which is the same thing).
@@ -182,7 +211,8 @@ def delta_write(
 
 
 def _write_exactly(erase: bool, state: Tensor, *arguments: Any) -> tuple[Tensor | None, Tensor]:
-    """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just written."""
+    """Rules whose drive does not depend on the state, so that chunks change nothing; reads see the token just
+    written."""
     reads, chunks = [], _chunks(_matrices(state, Tensor), *arguments)
     with in_full(state):
         for k, v, q, rate, log_retention in chunks:
@@ -209,19 +239,25 @@ def dgd_write(
     gradient_factor: float = 1.0,
     residual: bool = True,
 ) -> tuple[Tensor | None, Memory]:
-    """Delta gradient descent with retention: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B; k_t, v_t).
+    """Delta gradient descent with retention: M_t = M_{t-1} (α_t I - η_t k_t k_tᵀ) + S_t, S_t = β S_{t-1} - η_t ∇L(B;
+    k_t, v_t).
 
-    B is the state at the start of the chunk: the gradient is taken there and reads see it (Eq. 90), so chunk_size is part of the model.
-    The erase acts at every token. Keys should have norm 1 (Eq. 57 is exact only then). The state is a matrix, or an MLP (Eq. 89), in which
-    the erase acts on `up`, whose input is the key; `down` only decays. residual: whether an MLP has its skip; a matrix has none.
+    B is the state at the start of the chunk: the gradient is taken there and reads see it (Eq. 90), so chunk_size is
+        part of the model.
+    The erase acts at every token. Keys should have norm 1 (Eq. 57 is exact only then). The state is a matrix, or an MLP
+    (Eq. 89), in which the erase acts on `up`, whose input is the key; `down` only decays. residual: whether an MLP has
+    its skip; a matrix has none.
 
-    Shapes, units, errors as in `hebbian_write`, but the reads are those of B at q_t, and the state may be MLPWeights, up (..., E, Dk) and
+    Shapes, units, errors as in `hebbian_write`, but the reads are those of B at q_t, and the state may be MLPWeights,
+    up (..., E, Dk) and
         down (..., Dv, E); S starts at 0 (`SelfModifyingTitans` carries it in its state).
     Source: Eq. 88-90, 92, 93. objective "l2" is Eq. 93, "dot" Eq. 92.
-    Differs from paper: the sign of Eq. 92; the boundary is that of the chunk before (the printed index C ceil(t/C) would read the future);
-        momentum is in no equation of the paper, its form is that of Titans. The gradient has no factor 2, as in Eq. 93, so that a
-        repeated pair settles at M k = v/2; gradient_factor=2 is that of ‖M k - v‖² as it is defined, and settles at 2v/3. M (α I - η k kᵀ)
-        is defined for a matrix that acts on k: of an MLP, for one of two. The skip is not a weight, so it neither decays nor learns.
+    Differs from paper: the sign of Eq. 92; the boundary is that of the chunk before (the printed index C ceil(t/C)
+        would read the future); momentum is in no equation of the paper, its form is that of Titans. The gradient has no
+        factor 2, as in Eq. 93, so that a repeated pair settles at M k = v/2; gradient_factor=2 is that of ‖M k - v‖² as
+        it is defined, and settles at 2v/3. M (α I - η k kᵀ)
+        is defined for a matrix that acts on k: of an MLP, for one of two. The skip is not a weight, so it neither
+            decays nor learns.
     """
     check_choice("objective", objective, OBJECTIVES)
     check_type("erase", erase, bool)
@@ -234,7 +270,11 @@ def dgd_write(
         for k, v, q, rate, log_retention in chunks:
             if q is not None:
                 reads.append(_read(weights, q, residual))
-            tokens, push, recall = span(k, log_retention, rate if erase else None), gradient_factor * rate, k @ weights[0].mT
+            tokens, push, recall = (
+                span(k, log_retention, rate if erase else None),
+                gradient_factor * rate,
+                k @ weights[0].mT,
+            )
             if len(weights) == 1:
                 runs = [(tokens, push * (v - recall if objective == "l2" else v), recall)]
             else:
@@ -247,9 +287,17 @@ def dgd_write(
 
 
 def titans_write(
-    state: Memory, key: Tensor, value: Tensor, inner_lr: Rate = 1, retention: Rate = 1, *, momentum: float = 0.9, **settings: Any
+    state: Memory,
+    key: Tensor,
+    value: Tensor,
+    inner_lr: Rate = 1,
+    retention: Rate = 1,
+    *,
+    momentum: float = 0.9,
+    **settings: Any,
 ) -> tuple[Tensor | None, Memory]:
-    """Titans: gradient descent with momentum, M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ; no erase.
+    """Titans: gradient descent with momentum, M_t = α_t M_{t-1} + S_t, S_t = β S_{t-1} - η_t (B k_t - v_t) k_tᵀ; no
+    erase.
 
     Shapes, units, errors and settings as in `dgd_write`.
     Source: Eq. 76-78 and Titans (Behrouz et al. 2025, arXiv 2501.00663).
@@ -276,15 +324,17 @@ def _matrices(state: Any, *kinds: type, residual: bool = True) -> Weights:
 
 
 def _chunks(weights: Weights, key, value, inner_lr, retention, query, chunk_size):
-    """Keys, values, queries or None, rates and logarithms of the retentions (..., C, 1) of every chunk, in the state's dtype, once all
-    have been checked."""
+    """Keys, values, queries or None, rates and logarithms of the retentions (..., C, 1) of every chunk, in the state's
+    dtype, once all have been checked."""
     check_whole("chunk_size", chunk_size)
     first, sizes = weights[0], {}
     (*lead, _, width), out = first.shape, weights[-1].shape[-2]
     for name, tensor, wide in (("key", key, width), ("value", value, out), ("query", query, width)):
         if name != "query" or tensor is not None:
             check_tensor(name, tensor, (*lead, "T", wide), first, sizes=sizes)
-    rate, keep = (_per_token(*given, (*lead, sizes["T"]), first) for given in (("inner_lr", inner_lr), ("retention", retention)))
+    rate, keep = (
+        _per_token(*given, (*lead, sizes["T"]), first) for given in (("inner_lr", inner_lr), ("retention", retention))
+    )
     # split, not slices: the backward of n slices would write n tensors of full length.
     tensors = [t.to(first.dtype) for t in (key, value, key if query is None else query, rate)]
     parts = [t.split(chunk_size, -2) for t in (*tensors, keep.clamp_min(torch.finfo(keep.dtype).tiny).log())]

@@ -1,4 +1,5 @@
-"""The usual continual-learning methods to compare with, by name. `build` makes one; the names are known without loading torch."""
+"""The usual continual-learning methods to compare with, by name. `build` makes one; the names are known without loading
+torch."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ METHODS = tuple(HOME)
 
 
 def check(name: str, settings: Mapping[str, float]) -> dict[str, float]:
-    """The method's settings, given or default. Raises SettingError for an unknown method, an unknown setting or a negative value."""
+    """The method's settings, given or default. Raises SettingError for an unknown method, an unknown setting or a
+    negative value."""
     if name not in HOME:
         raise unknown("method", name, HOME)
     known = HOME[name].settings
@@ -60,7 +62,11 @@ def check(name: str, settings: Mapping[str, float]) -> dict[str, float]:
     for key, most in (("threshold", 1), ("decay", 1), ("average", 1)):
         if settings.get(key, 0) > most:
             raise SettingError(f"method_settings: {key} of {name!r} is {settings[key]!r}; it lies in [0, {most}].")
-    return {key: int(v) if isinstance(d, int) and v == int(v) else v for key, d in known.items() for v in [settings.get(key, d)]}
+    return {
+        key: int(v) if isinstance(d, int) and v == int(v) else v
+        for key, d in known.items()
+        for v in [settings.get(key, d)]
+    }
 
 
 def build(name: str, settings: Mapping[str, float], objective: Objective, seed: int) -> Method:

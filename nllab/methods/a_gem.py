@@ -12,17 +12,20 @@ from nllab.streams.stream import Part
 
 
 def project(gradient: Tensor, reference: Tensor) -> Tensor:
-    """The nearest gradient whose product with the reference is not negative: g - (g.r / r.r) r where g.r < 0, else g itself."""
+    """The nearest gradient whose product with the reference is not negative: g - (g.r / r.r) r where g.r < 0, else g
+    itself."""
     agreement = gradient @ reference
     return gradient - (agreement / (reference @ reference)) * reference if agreement < 0 else gradient
 
 
 class AGEM(Method):
-    """A-GEM: where the batch's gradient would raise the loss on old samples, it is projected until to first order it does not.
+    """A-GEM: where the batch's gradient would raise the loss on old samples, it is projected until to first order it
+    does not.
 
     Source: Chaudhry et al. 2019, arXiv 1812.00420, Eq. 11.
     Told: nothing, but it stores samples. Keeps: `buffer` samples with their labels. Buffer 0 is naive, bit for bit.
-    Differs from paper: the samples are a reservoir of everything seen instead of so many from each finished task, so no boundary is needed;
+    Differs from paper: the samples are a reservoir of everything seen instead of so many from each finished task, so no
+        boundary is needed;
     as many of them are drawn at each step as the batch has.
     """
 
@@ -42,9 +45,13 @@ class AGEM(Method):
         parameters = [p for p in trainable(model).values() if p.grad is not None]
         loss = self.objective(model(old["inputs"]), old["labels"])
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        reference = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)])
+        reference = torch.cat(
+            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
+        )
         gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        for p, piece in zip(parameters, project(gradient, reference).split([p.numel() for p in parameters]), strict=True):
+        for p, piece in zip(
+            parameters, project(gradient, reference).split([p.numel() for p in parameters]), strict=True
+        ):
             p.grad = piece.view_as(p).clone()
 
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:

@@ -13,14 +13,19 @@ from nllab.streams.stream import Part
 
 
 class DERpp(Method):
-    """DER++: loss + alpha * mean squared distance to stored scores + beta * loss on stored labels, on two draws from one reservoir.
+    """DER++: loss + alpha * mean squared distance to stored scores + beta * loss on stored labels, on two draws from
+    one reservoir.
 
-    Source: Buzzega et al. 2020, arXiv 2004.07211, Eq. 6. The scores are stored as they were when the sample was learned.
-    Told: nothing, but it stores samples. Keeps: `buffer` samples with labels and scores. alpha = beta = 0 is naive, bit for bit.
+    Source: Buzzega et al. 2020, arXiv 2004.07211, Eq. 6. The scores are stored as they were when the sample was
+        learned.
+    Told: nothing, but it stores samples. Keeps: `buffer` samples with labels and scores. alpha = beta = 0 is naive, bit
+        for bit.
     Differs from paper: nothing (the squared distance is a mean over the outputs, as in its code).
     """
 
-    def __init__(self, objective: Objective, generator: torch.Generator, *, alpha: float, beta: float, buffer: int) -> None:
+    def __init__(
+        self, objective: Objective, generator: torch.Generator, *, alpha: float, beta: float, buffer: int
+    ) -> None:
         self.objective, self.generator = objective, generator
         self.alpha, self.beta, self.buffer = alpha, beta, buffer
         self.memory = {"offered": 0}
@@ -34,4 +39,6 @@ class DERpp(Method):
         return scores, loss
 
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:
-        reservoir.keep(self.memory, self.buffer, self.generator, inputs=batch.inputs, labels=batch.labels, scores=scores.detach())
+        reservoir.keep(
+            self.memory, self.buffer, self.generator, inputs=batch.inputs, labels=batch.labels, scores=scores.detach()
+        )

@@ -12,11 +12,13 @@ from nllab.streams.stream import Part
 
 
 class ER(Method):
-    """Experience replay: loss on the batch + strength * loss on as many samples drawn from a reservoir of everything seen.
+    """Experience replay: loss on the batch + strength * loss on as many samples drawn from a reservoir of everything
+    seen.
 
     Source: Chaudhry et al. 2019, arXiv 1902.10486 (ER-Reservoir).
     Told: nothing, but it stores samples. Keeps: `buffer` samples with their labels. Strength 0 is naive, bit for bit.
-    Differs from paper: the two losses are means of their own, so that strength 0 is defined; at strength 1 it is twice the paper's mean.
+    Differs from paper: the two losses are means of their own, so that strength 0 is defined; at strength 1 it is twice
+        the paper's mean.
     """
 
     def __init__(self, objective: Objective, generator: torch.Generator, *, strength: float, buffer: int) -> None:

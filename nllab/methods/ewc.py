@@ -1,4 +1,5 @@
-"""Elastic weight consolidation: weights that mattered for old tasks are held by springs whose stiffness is their Fisher information."""
+"""Elastic weight consolidation: weights that mattered for old tasks are held by springs whose stiffness is their Fisher
+information."""
 
 from __future__ import annotations
 
@@ -12,10 +13,14 @@ from nllab.methods.objective import Objective
 from nllab.streams.stream import Part
 
 
-def fisher_diagonal(model: nn.Module, part: Part, objective: Objective, generator: torch.Generator) -> dict[str, Tensor]:
-    """Diagonal of the Fisher information, mean over samples of (d log p(y | x) / d weight)^2 with y drawn from the model itself.
+def fisher_diagonal(
+    model: nn.Module, part: Part, objective: Objective, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Diagonal of the Fisher information, mean over samples of (d log p(y | x) / d weight)^2 with y drawn from the
+    model itself.
 
-    The model's likelihood is softmax over the counted outputs for cross-entropy and a unit normal for half the squared error. One draw a
+    The model's likelihood is softmax over the counted outputs for cross-entropy and a unit normal for half the squared
+    error. One draw a
     sample, one backward pass a sample: the obvious form, for any model.
     """
     parameters = trainable(model)
@@ -52,10 +57,13 @@ def some_of(part: Part, count: int, generator: torch.Generator) -> Part:
 
 
 class EWC(Method):
-    """Elastic weight consolidation, one spring for every old task: loss + strength / 2 * sum_tasks sum_i F_i (w_i - w*_i)^2.
+    """Elastic weight consolidation, one spring for every old task: loss + strength / 2 * sum_tasks sum_i F_i (w_i -
+    w*_i)^2.
 
-    Source: Kirkpatrick et al. 2017, arXiv 1612.00796, Eq. 3. F is measured at the end of each task on `samples` of its samples.
-    Told: boundaries. Keeps: weights and Fisher diagonal of every old task, so it grows. Strength 0 is naive, bit for bit.
+    Source: Kirkpatrick et al. 2017, arXiv 1612.00796, Eq. 3. F is measured at the end of each task on `samples` of its
+        samples.
+    Told: boundaries. Keeps: weights and Fisher diagonal of every old task, so it grows. Strength 0 is naive, bit for
+        bit.
     Differs from paper: the Fisher information of the output layer counts only the outputs that the loss counts.
     """
 
@@ -76,7 +84,8 @@ class EWC(Method):
 
 
 class OnlineEWC(Method):
-    """Elastic weight consolidation with one spring for the whole past: F <- decay * F + F_task, anchored at the latest weights.
+    """Elastic weight consolidation with one spring for the whole past: F <- decay * F + F_task, anchored at the latest
+    weights.
 
     Source: Schwarz et al. 2018, arXiv 1805.06370, Eq. 9.
     Told: boundaries. Keeps: two numbers a weight. Strength 0 is naive, bit for bit.
@@ -85,7 +94,9 @@ class OnlineEWC(Method):
 
     boundaries = True
 
-    def __init__(self, objective: Objective, generator: torch.Generator, *, strength: float, samples: int, decay: float) -> None:
+    def __init__(
+        self, objective: Objective, generator: torch.Generator, *, strength: float, samples: int, decay: float
+    ) -> None:
         self.objective, self.generator, self.strength = objective, generator, strength
         self.samples, self.decay = samples, decay
         self.memory = {}

@@ -12,7 +12,8 @@ from nllab.methods.objective import Objective
 class FewerUpdates(Method):
     """Learn from every `every`-th batch alone and let the others pass: who learns less, forgets less.
 
-    A method that keeps A better than this at the same accuracy on B does more than to hold still. every = 1 is naive, bit for bit.
+    A method that keeps A better than this at the same accuracy on B does more than to hold still. every = 1 is naive,
+    bit for bit.
     Told: nothing. Keeps: a count.
     """
 

@@ -13,7 +13,8 @@ from nllab.streams.stream import Part
 
 
 def extended(basis: Tensor | None, rows: Tensor, threshold: float) -> Tensor:
-    """The basis (in, k) with as many new orthonormal directions as hold the share `threshold` of the rows' energy together with the old."""
+    """The basis (in, k) with as many new orthonormal directions as hold the share `threshold` of the rows' energy
+    together with the old."""
     known = rows.new_zeros(rows.shape[1], 0) if basis is None else basis
     energy = rows.square().sum()
     rest = rows - rows @ known @ known.T
@@ -26,13 +27,15 @@ def extended(basis: Tensor | None, rows: Tensor, threshold: float) -> Tensor:
 
 
 class GPM(Method):
-    """Gradient projection memory: dW <- dW - dW M M^T, M a basis of the inputs of finished tasks, found by singular values.
+    """Gradient projection memory: dW <- dW - dW M M^T, M a basis of the inputs of finished tasks, found by singular
+    values.
 
     Source: Saha, Garg & Roy 2021, arXiv 2103.09762, Eq. 6-9 and Algorithm 1 (paper symbol: epsilon_th = threshold).
     Told: boundaries. Keeps: a basis for every layer, at most in x in. Threshold 0 is naive, bit for bit.
-    Differs from paper: one threshold for all layers and tasks; the output layer is projected too, since one layer serves all tasks; the
-    change that the optimizer has written is projected rather than its gradient, the same for SGD. Biases are protected as weights of a
-    constant input. Parameters outside linear layers and plain convolutions learn unprotected.
+    Differs from paper: one threshold for all layers and tasks; the output layer is projected too, since one layer
+        serves all tasks; the
+    change that the optimizer has written is projected rather than its gradient, the same for SGD. Biases are protected
+    as weights of a constant input. Parameters outside linear layers and plain convolutions learn unprotected.
     """
 
     boundaries = True

@@ -13,23 +13,28 @@ from nllab.streams.stream import Part
 
 
 def distillation(scores: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """temperature^2 * KL(softmax(taught / temperature) || softmax(scores / temperature)), mean over the batch; 0 where both agree."""
+    """temperature^2 * KL(softmax(taught / temperature) || softmax(scores / temperature)), mean over the batch; 0 where
+    both agree."""
     old, new = (taught / temperature).log_softmax(1), (scores / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(new, old, reduction="batchmean", log_target=True)
 
 
 class LwF(Method):
-    """Learning without forgetting: loss + strength * distillation from the weights at the last boundary, over the classes known then.
+    """Learning without forgetting: loss + strength * distillation from the weights at the last boundary, over the
+    classes known then.
 
     Source: Li & Hoiem 2016, arXiv 1606.09282, Eq. 2-4.
     Told: boundaries. Keeps: one copy of the weights, and which classes were known. Strength 0 is naive, bit for bit.
-    Differs from paper: one output layer for all tasks, so the old classes' outputs stand for the old tasks' layers; no warm-up;
+    Differs from paper: one output layer for all tasks, so the old classes' outputs stand for the old tasks' layers; no
+        warm-up;
     temperature^2 in front, so that the strength means the same at every temperature.
     """
 
     boundaries = True
 
-    def __init__(self, objective: Objective, generator: torch.Generator, *, strength: float, temperature: float) -> None:
+    def __init__(
+        self, objective: Objective, generator: torch.Generator, *, strength: float, temperature: float
+    ) -> None:
         self.objective, self.generator, self.strength, self.temperature = objective, generator, strength, temperature
         self.memory = {}
 

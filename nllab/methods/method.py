@@ -1,8 +1,10 @@
 """The seam between a trainer and a continual-learning method.
 
-A trainer calls, for every batch: `loss` (its gradient is taken), `before_step` (gradients are there, nothing is written yet), writes with
-its optimizer, `after_step`; and `end_of_experience` only for a method that is told of boundaries. All that a method remembers beyond the
-weights is the dictionary `memory`, all that it draws comes from `generator`: whoever keeps these two can go on from there.
+A trainer calls, for every batch: `loss` (its gradient is taken), `before_step` (gradients are there, nothing is written
+    yet), writes with
+its optimizer, `after_step`; and `end_of_experience` only for a method that is told of boundaries. All that a method
+remembers beyond the weights is the dictionary `memory`, all that it draws comes from `generator`: whoever keeps these
+two can go on from there.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Method(Protocol):
         return
 
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:
-        """Change the weights after the optimizer has written, or store something. scores: of the batch, as they were in `loss`."""
+        """Change the weights after the optimizer has written, or store something. scores: of the batch, as they were in
+        `loss`."""
         return
 
     def end_of_experience(self, model: nn.Module, part: Part) -> None:

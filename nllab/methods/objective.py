@@ -1,4 +1,5 @@
-"""What is minimized on a batch, and over which outputs: all of them, those of the classes seen so far, or those of the batch alone."""
+"""What is minimized on a batch, and over which outputs: all of them, those of the classes seen so far, or those of the
+batch alone."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from torch.nn import functional as F
 
 
 def loss_of(scores: Tensor, labels: Tensor, kind: str, counted: Tensor | None = None) -> Tensor:
-    """Mean over the batch of cross-entropy, or of half the squared distance to the one-hot label. scores (B, classes), labels (B).
+    """Mean over the batch of cross-entropy, or of half the squared distance to the one-hot label. scores (B, classes),
+    labels (B).
 
     counted: which outputs take part (classes,), True or False; None takes all.
     """
@@ -22,8 +24,9 @@ class Objective:
     """The loss of an experiment: objective(scores, labels). Call `see(labels)` before the loss of a new batch.
 
     kind: "cross_entropy" or "squared_error".
-    outputs: "all"; "seen", the classes that have occurred so far; "batch", the classes of the batch itself (the labels trick:
-        what is not in the batch is not pushed down. Zeno et al. 2018, arXiv 1803.10123; no boundary and no task label is needed).
+    outputs: "all"; "seen", the classes that have occurred so far; "batch", the classes of the batch itself (the labels
+        trick: what is not in the batch is not pushed down. Zeno et al. 2018, arXiv 1803.10123; no boundary and no task
+            label is needed).
     """
 
     def __init__(self, kind: str, outputs: str, classes: int) -> None:

@@ -22,14 +22,19 @@ def used_directions(gram: Tensor, strength: float) -> Tensor:
 
 
 class OWM(Method):
-    """Orthogonal weight modification: of every change only what lies across the inputs of finished tasks stays, dW <- dW P.
+    """Orthogonal weight modification: of every change only what lies across the inputs of finished tasks stays, dW <-
+    dW P.
 
     average: 1 counts the mean input of a batch, as the paper does, 0 every input, which protects more.
-    Source: Zeng et al. 2019, arXiv 1810.01256, Eq. 1-3 (paper symbols: alpha = 1 / strength, P the projector of each layer).
-    Told: boundaries. Keeps: two matrices in x in for every layer, one of them in double precision. Strength 0 is naive, bit for bit.
-    Differs from paper: P is computed once at the boundary instead of by rank-one updates, the same matrix; the change that the
-    optimizer has written is projected rather than its gradient, the same for SGD, so that it holds for any optimizer. Biases are protected
-    as weights of a constant input. Parameters outside linear layers and plain convolutions learn unprotected.
+    Source: Zeng et al. 2019, arXiv 1810.01256, Eq. 1-3 (paper symbols: alpha = 1 / strength, P the projector of each
+        layer).
+    Told: boundaries. Keeps: two matrices in x in for every layer, one of them in double precision. Strength 0 is naive,
+        bit for bit.
+    Differs from paper: P is computed once at the boundary instead of by rank-one updates, the same matrix; the change
+        that the
+    optimizer has written is projected rather than its gradient, the same for SGD, so that it holds for any optimizer.
+    Biases are protected as weights of a constant input. Parameters outside linear layers and plain convolutions learn
+    unprotected.
     """
 
     boundaries = True
@@ -62,4 +67,6 @@ class OWM(Method):
 
     def end_of_experience(self, model: nn.Module, part: Part) -> None:
         dtype = next(model.parameters()).dtype
-        self.memory["used"] = {name: used_directions(gram, self.strength).to(dtype) for name, gram in self.memory["gram"].items()}
+        self.memory["used"] = {
+            name: used_directions(gram, self.strength).to(dtype) for name, gram in self.memory["gram"].items()
+        }

@@ -1,4 +1,5 @@
-"""What the gradient-projection methods share: a layer as a matrix, the rows it reads, and taking back a change along used directions."""
+"""What the gradient-projection methods share: a layer as a matrix, the rows it reads, and taking back a change along
+used directions."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ def layers_of(model: nn.Module) -> dict[str, Layer]:
     """The trainable layers that are one matrix: linear ones and plain 2-D convolutions."""
     found: dict[str, Layer] = {}
     for name, module in model.named_modules():
-        plain = isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros" and module.padding != "same"
+        plain = (
+            isinstance(module, nn.Conv2d)
+            and module.groups == 1
+            and module.padding_mode == "zeros"
+            and module.padding != "same"
+        )
         if (isinstance(module, nn.Linear) or plain) and module.weight.requires_grad:
             found[name] = module  # type: ignore[assignment]
     return found
@@ -58,7 +64,8 @@ def watched(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[Tensor]]]:
 def take_back(layer: Layer, before: Tensor, used: Tensor) -> None:
     """W <- W - (W - W_before) used: of the change just written, what would answer to used directions is undone.
 
-    used: (in [+ 1], in [+ 1]), symmetric, between 0 (a free direction) and 1 (one that must not change); 0 leaves W bit for bit.
+    used: (in [+ 1], in [+ 1]), symmetric, between 0 (a free direction) and 1 (one that must not change); 0 leaves W bit
+        for bit.
     """
     back = (matrix_of(layer) - before) @ used
     fan_in = layer.weight[0].numel()

@@ -14,12 +14,16 @@ SIDE = 6  # of a patch
 
 
 class DenseFeatures(nn.Module):
-    """relu(W x + b), W and b normal and never trained, scaled to a sum of squares near 1: (B, inputs) -> (B, features)."""
+    """relu(W x + b), W and b normal and never trained, scaled to a sum of squares near 1: (B, inputs) -> (B,
+    features)."""
 
     def __init__(self, inputs: int, features: int) -> None:
         super().__init__()
         self.count = features
-        self.weight, self.bias = nn.Buffer(torch.randn(features, inputs) * inputs**-0.5), nn.Buffer(torch.randn(features))
+        self.weight, self.bias = (
+            nn.Buffer(torch.randn(features, inputs) * inputs**-0.5),
+            nn.Buffer(torch.randn(features)),
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         return F.relu(F.linear(inputs, self.weight, self.bias)) * self.count**-0.5
@@ -28,15 +32,16 @@ class DenseFeatures(nn.Module):
 class ConvolutionalFeatures(nn.Module):
     """Random 6x6 filters, a two-sided threshold and a 3x3 grid of means: (B, height * width) -> (B, 18 filters).
 
-    The filters are normal noise of zero mean and unit length. A patch is centred and divided by its own contrast, so that what counts is
-    its pattern.
+    The filters are normal noise of zero mean and unit length. A patch is centred and divided by its own contrast, so
+    that what counts is its pattern.
     """
 
     def __init__(self, shape: tuple[int, int], filters: int) -> None:
         super().__init__()
         if min(shape) < SIDE + CELLS - 1:
             raise SettingError(
-                f"method=rls-conv needs images of at least {SIDE + CELLS - 1} x {SIDE + CELLS - 1} pixels; these are {shape}."
+                f"method=rls-conv needs images of at least {SIDE + CELLS - 1} x {SIDE + CELLS - 1} pixels; these are"
+                f" {shape}."
             )
         self.shape, self.count = shape, 2 * filters * CELLS**2
         self.filters = nn.Buffer(noise_filters(filters, SIDE))
@@ -44,7 +49,9 @@ class ConvolutionalFeatures(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         images = inputs.view(-1, 1, *self.shape)
         _, contrast = mean_and_contrast(images, SIDE)
-        return pooled(F.conv2d(images, self.filters) / contrast)  # filters have zero mean, so a patch need not be centred before
+        return pooled(
+            F.conv2d(images, self.filters) / contrast
+        )  # filters have zero mean, so a patch need not be centred before
 
 
 class FrozenFeatures(nn.Module):

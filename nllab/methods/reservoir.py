@@ -11,7 +11,8 @@ from torch import Tensor
 def slots(seen: int, count: int, capacity: int, generator: torch.Generator) -> list[int]:
     """Where each of `count` newcomers goes when `seen` came before them: a slot of the buffer, or -1 for nowhere.
 
-    Source: algorithm R, Vitter 1985: newcomer number n takes slot n while there is room, then a random slot with chance capacity / n.
+    Source: algorithm R, Vitter 1985: newcomer number n takes slot n while there is room, then a random slot with chance
+        capacity / n.
     """
     found = []
     for n in range(seen, seen + count):

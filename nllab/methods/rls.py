@@ -1,4 +1,5 @@
-"""Recursive least squares on frozen features: at every moment the ridge regression on everything seen so far, in whatever order it came."""
+"""Recursive least squares on frozen features: at every moment the ridge regression on everything seen so far, in
+whatever order it came."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ def ridge_solution(rows: Tensor, targets: Tensor, ridge: float) -> Tensor:
 
 
 def rls_write(weight: Tensor, inverse: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(weight, inverse) after N more rows: W <- W + (Y - X W^T)^T G and P <- P - (X P)^T G, with G = (I + X P X^T)^-1 X P.
+    """(weight, inverse) after N more rows: W <- W + (Y - X W^T)^T G and P <- P - (X P)^T G, with G = (I + X P X^T)^-1 X
+    P.
 
-    Started from W = 0 and P = I / ridge this is `ridge_solution` on all rows so far, whether they come one by one or in batches.
+    Started from W = 0 and P = I / ridge this is `ridge_solution` on all rows so far, whether they come one by one or in
+    batches.
     Shapes: weight (K, D) · inverse (D, D) · rows (N, D) · targets (N, K).
     """
     projected = rows @ inverse
@@ -34,13 +37,16 @@ def rls_write(weight: Tensor, inverse: Tensor, rows: Tensor, targets: Tensor) ->
 class RLS(Method):
     """Recursive least squares on the head of a model with frozen features: exact, one pass, no rate to choose.
 
-    Source: the streaming form of analytic continual learning (Zhuang et al. 2022, arXiv 2205.14922, Theorem 1) and of RanPAC (McDonnell et
+    Source: the streaming form of analytic continual learning (Zhuang et al. 2022, arXiv 2205.14922, Theorem 1) and of
+        RanPAC (McDonnell et
     al. 2023, arXiv 2307.02251), on features drawn at random instead of learned on a first task or beforehand.
     Told: nothing. Keeps: one matrix D x D in double precision, D the number of features and one for the bias.
     Differs from paper: no first task to learn features from; the bias is penalised like any weight.
     """
 
-    def __init__(self, objective: Objective, generator: torch.Generator, *, ridge: float, features: int = 0, filters: int = 0) -> None:
+    def __init__(
+        self, objective: Objective, generator: torch.Generator, *, ridge: float, features: int = 0, filters: int = 0
+    ) -> None:
         if ridge <= 0:
             raise SettingError(f"method_settings: ridge is {ridge!r}; it must be above 0.")
         self.objective, self.generator, self.ridge = objective, generator, ridge
@@ -53,13 +59,17 @@ class RLS(Method):
     @torch.no_grad()
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:
         if not isinstance(model, FrozenFeatures):
-            raise SettingError(f"The methods rls and rls-conv train the model they bring along, not a {type(model).__name__}.")
+            raise SettingError(
+                f"The methods rls and rls-conv train the model they bring along, not a {type(model).__name__}."
+            )
         rows = model.features(batch.inputs).double()
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         if not self.memory:
             eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
             self.memory = {"weight": rows.new_zeros(scores.shape[1], rows.shape[1]), "inverse": eye / self.ridge}
         targets = F.one_hot(batch.labels, scores.shape[1]).to(rows.dtype)
-        self.memory["weight"], self.memory["inverse"] = rls_write(self.memory["weight"], self.memory["inverse"], rows, targets)
+        self.memory["weight"], self.memory["inverse"] = rls_write(
+            self.memory["weight"], self.memory["inverse"], rows, targets
+        )
         model.head.weight.copy_(self.memory["weight"][:, :-1])
         model.head.bias.copy_(self.memory["weight"][:, -1])

@@ -1,7 +1,9 @@
-"""How each method is run in comparisons: its usual settings, and the grid from which they are tuned on validation data. No torch.
+"""How each method is run in comparisons: its usual settings, and the grid from which they are tuned on validation data.
+No torch.
 
-A set-up is what it changes in an experiment. All methods train the experiment's model with every level writing at every step, as the
-networks they were made for do; `all`, `seen` and `batch` say which outputs the loss counts (methods/objective.py).
+A set-up is what it changes in an experiment. All methods train the experiment's model with every level writing at every
+step, as the networks they were made for do; `all`, `seen` and `batch` say which outputs the loss counts
+(methods/objective.py).
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from typing import Any
 Changes = dict[str, Any]
 
 TRIALS = 12  # settings tried for each method and each plain optimizer
-ORDINARY: Changes = {"loss": "cross_entropy", "outputs": "seen", "optimizer": "adam", "periods": (1, 1, 1), "observe": False}
+ORDINARY: Changes = {
+    "loss": "cross_entropy",
+    "outputs": "seen",
+    "optimizer": "adam",
+    "periods": (1, 1, 1),
+    "observe": False,
+}
 
 
 def _rate(optimizer: str, learning_rate: float, loss: str) -> Changes:
@@ -71,7 +79,9 @@ LOWER = tuple(
 )
 
 
-def _grid(rates: tuple[Changes, ...], outputs: tuple[str, ...] = ("seen",), **own: tuple[float, ...]) -> tuple[Changes, ...]:
+def _grid(
+    rates: tuple[Changes, ...], outputs: tuple[str, ...] = ("seen",), **own: tuple[float, ...]
+) -> tuple[Changes, ...]:
     """Every combination, rates varied first; the values of `own` are settings of the method."""
     return tuple(
         {"outputs": counted, **rate, "method_settings": dict(zip(own, values, strict=True))}
@@ -106,7 +116,9 @@ GRIDS: dict[str, tuple[Changes, ...]] = {
     "owm": _grid((RATES[1], RATES[4]), average=(0, 1), strength=(0.01, 0.1, 1)),
     "gpm": _grid((RATES[1], RATES[4], RATES[7]), threshold=(0.99, 0.95, 0.999, 0.9)),
     "rls": tuple({"method_settings": {"ridge": ridge}} for ridge in _RIDGES),
-    "rls-conv": tuple({"method_settings": {"ridge": ridge}} for ridge in (_RIDGES[1], _RIDGES[2], _RIDGES[0], *_RIDGES[3:])),
+    "rls-conv": tuple(
+        {"method_settings": {"ridge": ridge}} for ridge in (_RIDGES[1], _RIDGES[2], _RIDGES[0], *_RIDGES[3:])
+    ),
     "joint": RATES,
 }
 
@@ -114,4 +126,8 @@ GRIDS: dict[str, tuple[Changes, ...]] = {
 def optimizer_grid(usual_rate: float) -> tuple[Changes, ...]:
     """What is tried for a plain optimizer: two losses, six rates about its usual one."""
     factors = (1, 0.3, 3, 0.1, 10, 0.03)
-    return tuple({"learning_rate": factor * usual_rate, "loss": loss} for factor in factors for loss in ("squared_error", "cross_entropy"))
+    return tuple(
+        {"learning_rate": factor * usual_rate, "loss": loss}
+        for factor in factors
+        for loss in ("squared_error", "cross_entropy")
+    )

@@ -14,8 +14,9 @@ from nllab.streams.stream import Part
 class SI(Method):
     """Synaptic intelligence: springs whose stiffness is each weight's share in the fall of the loss.
 
-    Along the path w_k sums -gradient * change, over a task this is the fall of the loss that weight k brought about; at its end
-    Omega += max(w, 0) / (distance^2 + damping), and loss + strength * sum_k Omega_k (weight_k - weight*_k)^2 protects it.
+    Along the path w_k sums -gradient * change, over a task this is the fall of the loss that weight k brought about; at
+    its end Omega += max(w, 0) / (distance^2 + damping), and loss + strength * sum_k Omega_k (weight_k - weight*_k)^2
+    protects it.
     Source: Zenke, Poole & Ganguli 2017, arXiv 1703.04200, Eq. 3-5 (paper symbols: c = strength, xi = damping).
     Told: boundaries. Keeps: three numbers a weight. Strength 0 is naive, bit for bit.
     Differs from paper: negative shares count as none, so that a spring never pushes away.
@@ -37,7 +38,9 @@ class SI(Method):
                 "importance": {name: torch.zeros_like(p) for name, p in parameters.items()},
                 "anchor": {name: p.detach().clone() for name, p in parameters.items()},
             }
-        self._before = {name: (p.grad.clone(), p.detach().clone()) for name, p in parameters.items() if p.grad is not None}
+        self._before = {
+            name: (p.grad.clone(), p.detach().clone()) for name, p in parameters.items() if p.grad is not None
+        }
         pull(model, self.memory["anchor"], self.memory["importance"], 2 * self.strength)
 
     @torch.no_grad()
@@ -51,6 +54,8 @@ class SI(Method):
     def end_of_experience(self, model: nn.Module, part: Part) -> None:
         for name, p in trainable(model).items():
             distance = p - self.memory["anchor"][name]
-            self.memory["importance"][name] += self.memory["share"][name].clamp_min(0) / (distance.square() + self.damping)
+            self.memory["importance"][name] += self.memory["share"][name].clamp_min(0) / (
+                distance.square() + self.damping
+            )
             self.memory["share"][name].zero_()
             self.memory["anchor"][name].copy_(p)

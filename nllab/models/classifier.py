@@ -17,8 +17,8 @@ from nllab.levels import Level
 from nllab.models.cms import ContinuumMemory
 from nllab.models.front import ConvolutionalFront
 
-# Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move fast, since the
-# head is carried over; what the memory levels add in series disturbs everything behind them.
+# Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move
+# fast, since the head is carried over; what the memory levels add in series disturbs everything behind them.
 RATES = {"input": 3.0, "memory": 0.3, "head": 1.0}
 HIDDEN_RIDGE = 0.3  # of input and memory levels: at rates above 1 a smaller one lets their first steps go too far
 
@@ -26,16 +26,17 @@ HIDDEN_RIDGE = 0.3  # of input and memory levels: at rates above 1 a smaller one
 class CMSClassifier(nn.Module):
     """Flat inputs to class scores through levels that learn at different speeds.
 
-    image_shape: (height, width) of images takes a convolutional front end of `filters` filters (see front.py) as input level; `dim` is
-        then its width, 18 * filters.
+    image_shape: (height, width) of images takes a convolutional front end of `filters` filters (see front.py) as input
+        level; `dim` is then its width, 18 * filters.
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
-    variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who trains a nested one calls
-        `memory.restart(step)` after every step).
+    variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who
+        trains a nested one calls `memory.restart(step)` after every step).
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
-    Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a language model;
-    the MLPs start as the identity, and the head starts at zero; features are normalised before the memory levels and before the head,
-    so that a level's inputs have the unit mean square in which its ridge is measured.
+    Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a
+        language model;
+    the MLPs start as the identity, and the head starts at zero; features are normalised before the memory levels and
+    before the head, so that a level's inputs have the unit mean square in which its ridge is measured.
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).
@@ -72,7 +73,8 @@ class CMSClassifier(nn.Module):
         return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
     def levels(self, *, input_period: int = 1, head_period: int = 1) -> tuple[Level, ...]:
-        """Its levels in the order of the data flow: input, memories from fast to slow, head; with RATES for a deep optimizer."""
+        """Its levels in the order of the data flow: input, memories from fast to slow, head; with RATES for a deep
+        optimizer."""
         memories = (replace(level, rate=RATES["memory"], ridge=HIDDEN_RIDGE) for level in self.memory.levels("memory."))
         input_level = Level("input", "input", input_period, rate=RATES["input"], ridge=HIDDEN_RIDGE)
         return (input_level, *memories, Level("head", "head", head_period, rate=RATES["head"]))

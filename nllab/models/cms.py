@@ -1,10 +1,13 @@
 """The continuum memory system (CMS): a chain of MLP blocks, each of which learns at its own speed.
 
-Every block always runs forward; only its writes are gated (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74). There are two clocks:
+Every block always runs forward; only its writes are gated (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74). There are
+two clocks:
 *steps*: the parameters themselves are written by an optimizer that follows `levels()`; nothing here looks at the clock.
-*tokens*: each sequence starts from the parameters and carries its own fast weights, written inside the sequence with the gradient of the
-task's loss. `start` makes them, `forward(x, state)` reads them, `write` moves the clock; the model that knows the loss drives the three.
-A fast weight is one flat row per sequence, (B, P), P the parameters of its block. Axis letters: B batch, T tokens, D width.
+*tokens*: each sequence starts from the parameters and carries its own fast weights, written inside the sequence with
+    the gradient of the
+task's loss. `start` makes them, `forward(x, state)` reads them, `write` moves the clock; the model that knows the loss
+drives the three. A fast weight is one flat row per sequence, (B, P), P the parameters of its block. Axis letters: B
+batch, T tokens, D width.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ class MLPBlock(nn.Module):
     """A residual MLP, x + down(relu(up(norm(x)))), that starts as the identity: `down` begins at zero.
 
     Source: one block of Eq. 70, Behrouz et al. 2025, arXiv 2512.24695.
-    Differs from paper: norm, residual and ReLU are ours (the paper omits or leaves them open). The norm has no weights of its
+    Differs from paper: norm, residual and ReLU are ours (the paper omits or leaves them open). The norm has no weights
+        of its
     own, so that all that the block knows lies in `up` and `down`.
 
     Shapes: x (..., dim) · returns (..., dim).
@@ -53,7 +57,8 @@ class MLPBlock(nn.Module):
 def read(block: nn.Module, fast_weights: Tensor, x: Tensor) -> Tensor:
     """Run `block` on each sequence with that sequence's own weights: fast_weights (B, P), x (B, T, D) -> (B, T, D).
 
-    Any block runs through `vmap`; for `MLPBlock` the same is written out in batched products, which costs a third as much.
+    Any block runs through `vmap`; for `MLPBlock` the same is written out in batched products, which costs a third as
+    much.
     """
     named = dict(block.named_parameters())
     pieces = fast_weights.split([p.numel() for p in named.values()], -1)
@@ -65,7 +70,8 @@ def read(block: nn.Module, fast_weights: Tensor, x: Tensor) -> Tensor:
 
 
 class CMSState(NamedTuple):
-    """A CMS inside a sequence: per level its fast weights (B, P) and the gradients summed since its last write; tokens seen so far."""
+    """A CMS inside a sequence: per level its fast weights (B, P) and the gradients summed since its last write; tokens
+    seen so far."""
 
     fast_weights: dict[str, Tensor]
     gradients: dict[str, Tensor]
@@ -75,24 +81,30 @@ class CMSState(NamedTuple):
 class ContinuumMemory(nn.Module):
     """A chain (or weighted sum) of MLP blocks ordered from fast to slow, each with its own period.
 
-    levels: periods from fast to slow, (1, 8, 64), or names with periods, {"fast": 1, "slow": 64}: steps or tokens between two writes. The
-      last chunk of a sequence may be short: it writes nothing, and its gradients wait in the state.
-    variant: "sequential" (Eq. 73) chains the blocks; "nested" (Eq. 72) chains them and, when a level writes, the next faster one
-      starts anew from its initial state; "independent" (Eq. 74) adds the blocks' outputs with learned weights.
+    levels: periods from fast to slow, (1, 8, 64), or names with periods, {"fast": 1, "slow": 64}: steps or tokens
+      between two writes. The last chunk of a sequence may be short: it writes nothing, and its gradients wait in the
+      state.
+    variant: "sequential" (Eq. 73) chains the blocks; "nested" (Eq. 72) chains them and, when a level writes, the next
+      faster one starts anew from its initial state; "independent" (Eq. 74) adds the blocks' outputs with learned
+      weights.
     hidden: width inside each block, 2 * dim if None.
-    inner_lr: initial rate of the writes on the clock of tokens, one learned number a level; None leaves out that clock; 0 never writes.
-    blocks: modules (D,) -> (D,) to use instead of fresh `MLPBlock`s, one a level, copied: the pretrained MLPs of section 7.3.
+    inner_lr: initial rate of the writes on the clock of tokens, one learned number a level; None leaves out that clock;
+        0 never writes.
+    blocks: modules (D,) -> (D,) to use instead of fresh `MLPBlock`s, one a level, copied: the pretrained MLPs of
+        section 7.3.
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74 (paper symbols: C = period, θ = weights, η = inner_lr).
-    Differs from paper: fast levels come first, as in Fig. 5 (Eq. 72 counts from the slowest); the sum of Eq. 71 has C terms, not the C+1
-    of its printed bounds; η is one learned number a level, constant over tokens; in the nested variant the initial state is learned by the
-    outer loop through all writes (clock of tokens) or follows the weights it started (`restart`, clock of steps), not by one more
-    optimizer inside the sequence.
+    Differs from paper: fast levels come first, as in Fig. 5 (Eq. 72 counts from the slowest); the sum of Eq. 71 has C
+        terms, not the C+1
+    of its printed bounds; η is one learned number a level, constant over tokens; in the nested variant the initial
+    state is learned by the outer loop through all writes (clock of tokens) or follows the weights it started
+    (`restart`, clock of steps), not by one more optimizer inside the sequence.
 
     Compile: `torch.compile` of the module gives its outputs and gradients, with a state or without.
     Shapes: x (B, T, dim) · state as made by `start(B)`, or None for the parameters themselves · returns (B, T, dim).
-    Raises: SettingError for no levels, periods that do not grow (nested: that do not divide one another) or an unknown variant;
-      ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and batch.
+    Raises: SettingError for no levels, periods that do not grow (nested: that do not divide one another) or an unknown
+      variant; ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and
+      batch.
     """
 
     def __init__(
@@ -115,7 +127,9 @@ class ContinuumMemory(nn.Module):
         for fast, slow in pairwise(self.periods.values()):
             if fast > slow or (variant == "nested" and slow % fast):
                 rule = "each dividing the next" if variant == "nested" else "from fast to slow"
-                raise SettingError(f"levels have periods {tuple(self.periods.values())}; {variant} ones are expected {rule}.")
+                raise SettingError(
+                    f"levels have periods {tuple(self.periods.values())}; {variant} ones are expected {rule}."
+                )
         if inner_lr is not None:
             check_number("inner_lr", inner_lr, "[0, inf)")
         if blocks is None:
@@ -126,7 +140,10 @@ class ContinuumMemory(nn.Module):
         for name, block in zip(self.periods, blocks, strict=True):
             check_type(f"The block of level {name!r}", block, nn.Module)
             if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
-                raise SettingError(f"levels has one named {name!r}; expected a word without a dot that PyTorch's ModuleDict does not use.")
+                raise SettingError(
+                    f"levels has one named {name!r}; expected a word without a dot that PyTorch's ModuleDict does not"
+                    " use."
+                )
         self.dim, self.variant = dim, variant
         self.blocks = nn.ModuleDict(dict(zip(self.periods, map(deepcopy, blocks), strict=True)))
         count = len(self.periods)
@@ -137,10 +154,13 @@ class ContinuumMemory(nn.Module):
                 self.register_buffer(f"initial_{name}", self.flat(name).detach().clone())
 
     def levels(self, prefix: str = "") -> tuple[Level, ...]:
-        """Its levels from fast to slow for the clock of steps; mixing weights and inner rates learn with the slowest."""
+        """Its levels from fast to slow for the clock of steps; mixing weights and inner rates learn with the
+        slowest."""
         slowest = list(self.periods)[-1]
         own = {slowest: (f"{prefix}mix", f"{prefix}inner_lr")}
-        return tuple(Level(name, (f"{prefix}blocks.{name}", *own.get(name, ())), period) for name, period in self.periods.items())
+        return tuple(
+            Level(name, (f"{prefix}blocks.{name}", *own.get(name, ())), period) for name, period in self.periods.items()
+        )
 
     def forward(self, x: Tensor, state: CMSState | None = None) -> Tensor:
         check_tensor("ContinuumMemory: x", x, ("B", "T", self.dim), next(self.parameters()))
@@ -168,7 +188,8 @@ class ContinuumMemory(nn.Module):
         return torch.cat([p.flatten() for p in self.blocks[name].parameters()])
 
     def start(self, batch: int) -> CMSState:
-        """Fresh fast weights: every sequence begins with the parameters, and outer gradients reach them through all later writes."""
+        """Fresh fast weights: every sequence begins with the parameters, and outer gradients reach them through all
+        later writes."""
         check_whole("batch", batch)
         return CMSState({name: self.flat(name).expand(batch, -1) for name in self.periods}, {}, 0)
 
@@ -178,12 +199,16 @@ class ContinuumMemory(nn.Module):
         return min(period - position % period for period in self.periods.values())
 
     def write(self, state: CMSState, gradients: Mapping[str, Tensor], tokens: int) -> CMSState:
-        """Count `tokens` tokens whose loss has these gradients (B, P) per level; levels whose period ends write the sum (Eq. 71).
+        """Count `tokens` tokens whose loss has these gradients (B, P) per level; levels whose period ends write the sum
+        (Eq. 71).
 
-        Raises: SettingError without inner_lr, or if `tokens` would run past the next write; ShapeError for a foreign state or gradient.
+        Raises: SettingError without inner_lr, or if `tokens` would run past the next write; ShapeError for a foreign
+            state or gradient.
         """
         if self.inner_lr is None:
-            raise SettingError("ContinuumMemory: inner_lr is None, so nothing is written inside a sequence; give a rate such as 0.01.")
+            raise SettingError(
+                "ContinuumMemory: inner_lr is None, so nothing is written inside a sequence; give a rate such as 0.01."
+            )
         batch = self.check_state(state)
         check_whole("tokens", tokens)
         if tokens > (most := self.tokens_to_write(state.position)):
@@ -208,13 +233,19 @@ class ContinuumMemory(nn.Module):
 
     @torch.no_grad()
     def restart(self, step: int, *, meta_rate: float = 0.0) -> tuple[str, ...]:
-        """Nested variant on the clock of steps, after the write at `step`: levels whose next slower one wrote start anew; returns them.
+        """Nested variant on the clock of steps, after the write at `step`: levels whose next slower one wrote start
+        anew; returns them.
 
-        The initial state first moves by `meta_rate` towards the weights it led to (a first-order way to learn it; 0 keeps it).
+        The initial state first moves by `meta_rate` towards the weights it led to (a first-order way to learn it; 0
+        keeps it).
         """
         check_whole("step", step, 0)
         check_number("meta_rate", meta_rate, "[0, 1]")
-        due = [fast for fast, slow in pairwise(self.periods) if self.variant == "nested" and step > 0 and step % self.periods[slow] == 0]
+        due = [
+            fast
+            for fast, slow in pairwise(self.periods)
+            if self.variant == "nested" and step > 0 and step % self.periods[slow] == 0
+        ]
         for name in due:
             initial = self.get_buffer(f"initial_{name}")
             initial.lerp_(self.flat(name), meta_rate)
@@ -223,11 +254,14 @@ class ContinuumMemory(nn.Module):
         return tuple(due)
 
     def check_state(self, state: Any, batch: int | None = None) -> int:
-        """Raise ShapeError unless the state is of this module and holds `batch` sequences (None: any); returns how many."""
+        """Raise ShapeError unless the state is of this module and holds `batch` sequences (None: any); returns how
+        many."""
         expected, sizes = CMSState(self.rows(), {}, 0), {} if batch is None else {"B": batch}  # type: ignore[arg-type]
         if isinstance(state, CMSState) and state.gradients != {}:
             check_whole("ContinuumMemory: state.position", state.position, 0)
-            waiting = {name: expected.fast_weights[name] for name, period in self.periods.items() if state.position % period}
+            waiting = {
+                name: expected.fast_weights[name] for name, period in self.periods.items() if state.position % period
+            }
             expected = expected._replace(gradients=waiting)
         check_state("ContinuumMemory: state", state, expected, next(self.parameters()), sizes=sizes)
         return sizes["B"]

@@ -31,7 +31,8 @@ def mean_and_contrast(images: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def pooled(answers: Tensor) -> Tensor:
-    """Answers of filters (B, F, h, w), of either sign beyond the threshold, as means over the grid: (B, 2 * CELLS**2 * F)."""
+    """Answers of filters (B, F, h, w), of either sign beyond the threshold, as means over the grid: (B, 2 * CELLS**2 *
+    F)."""
     both = torch.cat([F.relu(answers - THRESHOLD), F.relu(-answers - THRESHOLD)], 1)
     return F.adaptive_avg_pool2d(both, CELLS).flatten(1)
 
@@ -39,10 +40,12 @@ def pooled(answers: Tensor) -> Tensor:
 class ConvolutionalFront(nn.Module):
     """Filters on patches of unit contrast, a two-sided threshold, means over a 3 x 3 grid: (B, H * W) -> (B, 18 F).
 
-    Filters start as normal noise of zero mean and unit length, which is a strong start: frozen, with least squares behind it, it is
-    the control that an image model has to beat (`rls-conv`). The patches are 6 x 6, or 3 x 3 in images below 16 pixels.
+    Filters start as normal noise of zero mean and unit length, which is a strong start: frozen, with least squares
+    behind it, it is the control that an image model has to beat (`rls-conv`). The patches are 6 x 6, or 3 x 3 in images
+    below 16 pixels.
 
-    Source: Coates, Lee and Ng 2011 (two-sided threshold, pooled patches). Differs from paper: filters may learn; 3 x 3 cells, means.
+    Source: Coates, Lee and Ng 2011 (two-sided threshold, pooled patches). Differs from paper: filters may learn; 3 x 3
+        cells, means.
     Raises: SettingError for images smaller than 5 x 5 or no filter; ShapeError if inputs are not (B, H * W).
     """
 

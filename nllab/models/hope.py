@@ -1,14 +1,19 @@
 """HOPE: a self-modifying memory followed by a continuum memory system, and the complete models built of such blocks.
 
-    o = x + mixer(norm(x)),    y = CMS(o)                                                                       (Eq. 94-97)
+    o = x + mixer(norm(x)),    y = CMS(o)                                                                       (Eq.
+    94-97)
 
-The mixer is all that sets HOPE, Hope-Attention and the models they are compared with apart: `SelfModifyingTitans` makes it HOPE, softmax
-attention Hope-Attention, and with a CMS of one level Hope-Attention is an ordinary Transformer (`MIXERS` lists them all).
+The mixer is all that sets HOPE, Hope-Attention and the models they are compared with apart: `SelfModifyingTitans` makes
+it HOPE, softmax attention Hope-Attention, and with a CMS of one level Hope-Attention is an ordinary Transformer
+(`MIXERS` lists them all).
 
-The clock of tokens. A language model knows its loss while it reads: the next token. It reads up to the next write of any level, takes the
-gradient of the summed loss of just these tokens with respect to the fast weights that read them, writes, and reads on with what was written
-(online: later losses are computed after earlier writes). The last of these losses needs the first token of the next segment, which a model
-may know when it predicts the one after: nothing leaks. Inner gradients stay inside their segment (the mixer's state at its start is given);
+The clock of tokens. A language model knows its loss while it reads: the next token. It reads up to the next write of
+any level, takes the gradient of the summed loss of just these tokens with respect to the fast weights that read them,
+writes, and reads on with what was written
+(online: later losses are computed after earlier writes). The last of these losses needs the first token of the next
+    segment, which a model
+may know when it predicts the one after: nothing leaks. Inner gradients stay inside their segment (the mixer's state at
+    its start is given);
 outer gradients go through all writes. Axis letters: B batch, T tokens, D width, V vocabulary.
 """
 
@@ -49,7 +54,8 @@ class Block(nn.Module):
     """One block, y = CMS(x + mixer(norm(x))): any mixer `y, state = mixer(x, state)` and a continuum memory system.
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 94-97.
-    Differs from paper: the norm (layer norm without weights) and the residual are ours; the paper omits both from its formulas.
+    Differs from paper: the norm (layer norm without weights) and the residual are ours; the paper omits both from its
+        formulas.
 
     Shapes: x (B, T, D) · returns (B, T, D). Raises: ShapeError for another rank, width, dtype, T = 0 or NaN.
     """
@@ -64,8 +70,11 @@ class Block(nn.Module):
         check_tensor("Block: x", x, ("B", "T", self.dim), next(self.memory.parameters()))
         return self.stream(x)[0]
 
-    def stream(self, x: Tensor, state: Any = None, memory: CMSState | None = None, *, writes: bool = True) -> tuple[Tensor, Any]:
-        """The same from a mixer state (None: fresh), with fast weights in the CMS (None: its parameters); returns the new mixer state.
+    def stream(
+        self, x: Tensor, state: Any = None, memory: CMSState | None = None, *, writes: bool = True
+    ) -> tuple[Tensor, Any]:
+        """The same from a mixer state (None: fresh), with fast weights in the CMS (None: its parameters); returns the
+        new mixer state.
 
         writes=False: a mixer that learns inside the sequence by an inner objective (Titans) does not.
         """
@@ -84,7 +93,8 @@ def Hope(
     inner_lr: float | None = None,
     **mixer_settings: Any,
 ) -> Block:
-    """A HOPE block: self-modifying Titans, then a CMS. `levels`, `variant`, `hidden`, `inner_lr` are those of `ContinuumMemory`,
+    """A HOPE block: self-modifying Titans, then a CMS. `levels`, `variant`, `hidden`, `inner_lr` are those of
+    `ContinuumMemory`,
     all other settings those of the mixer (`SelfModifyingTitans`: heads, chunk_size, ...).
 
     Source: Eq. 94-97, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block` and `SelfModifyingTitans`.
@@ -96,20 +106,23 @@ def Hope(
     try:
         return Block(make(dim, **{**settings, **mixer_settings}), memory)
     except TypeError as error:
-        raise SettingError(f"Mixer {mixer!r} does not take these settings: {', '.join(mixer_settings)} ({error}).") from error
+        raise SettingError(
+            f"Mixer {mixer!r} does not take these settings: {', '.join(mixer_settings)} ({error})."
+        ) from error
 
 
 def HopeAttention(dim: int, levels: Periods = (1, 8, 64), *, heads: int = 1, **settings: Any) -> Block:
     """Hope-Attention: the HOPE block with softmax attention in place of self-modifying Titans; settings as in `Hope`.
 
-    Source: section 7.3 and Table 1, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block`; rotary positions are ours.
+    Source: section 7.3 and Table 1, Behrouz et al. 2025, arXiv 2512.24695. Differs from paper: see `Block`; rotary
+        positions are ours.
     """
     return Hope(dim, levels, mixer="attention", heads=heads, **settings)
 
 
 class ModelState(NamedTuple):
-    """A model inside a sequence: per block the mixer's state and, on the clock of tokens, the CMS's; and the tokens read since the last
-    write, which the next call reads again because their loss needs its first token."""
+    """A model inside a sequence: per block the mixer's state and, on the clock of tokens, the CMS's; and the tokens
+    read since the last write, which the next call reads again because their loss needs its first token."""
 
     mixers: tuple[Any, ...]
     memories: tuple[CMSState | None, ...]
@@ -127,14 +140,21 @@ class BlockModel(nn.Module):
         return (None,) * len(self.blocks)
 
     def levels(self) -> tuple[Level, ...]:
-        """For the clock of steps: input, mixers, memories from fast to slow (those of one name in several blocks are one level), head."""
+        """For the clock of steps: input, mixers, memories from fast to slow (those of one name in several blocks are
+        one level), head."""
         found = [level for i, block in enumerate(self.blocks) for level in block.memory.levels(f"blocks.{i}.memory.")]
         periods = sorted({level.name: level.period for level in found}.items(), key=lambda item: item[1])
-        memories = (Level(name, tuple(m for level in found if level.name == name for m in level.modules), n) for name, n in periods)
+        memories = (
+            Level(name, tuple(m for level in found if level.name == name for m in level.modules), n)
+            for name, n in periods
+        )
         return (Level("input", ("embed", "place")), Level("mixer", "blocks.*.mixer"), *memories, Level("head", "head"))
 
-    def run(self, x: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None], writes: bool) -> tuple[Tensor, tuple[Any, ...]]:
-        """The blocks and the norm, (B, T, D) both ways, from the states of the mixers and CMS; returns the new states of the mixers."""
+    def run(
+        self, x: Tensor, mixers: Sequence[Any], memories: Sequence[CMSState | None], writes: bool
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """The blocks and the norm, (B, T, D) both ways, from the states of the mixers and CMS; returns the new states
+        of the mixers."""
         after = []
         for block, mixer, memory in zip(self.blocks, mixers, memories, strict=True):
             x, mixer = block.stream(x, mixer, memory, writes=writes)
@@ -146,17 +166,21 @@ class LanguageModel(BlockModel):
     """Tokens to scores: embedding, blocks, norm, linear head. Build it with `HopeLM` or `PeerLM`.
 
     outputs: scores per token, if other than the vocabulary (then there is no next-token loss and no clock of tokens).
-    The clock of tokens runs where the blocks' CMS have a rate `inner_lr` other than 0. Of T tokens whose next token is known a level
-    writes floor(T / period) times; the rest wait in the state. Training keeps the graph of all tokens: `detach(state)` truncates it.
+    The clock of tokens runs where the blocks' CMS have a rate `inner_lr` other than 0. Of T tokens whose next token is
+    known a level writes floor(T / period) times; the rest wait in the state. Training keeps the graph of all tokens:
+    `detach(state)` truncates it.
 
-    Compile: `torch.compile(model)` gives the model's scores and gradients (an LSTM breaks the graph). The clock of tokens
+    Compile: `torch.compile(model)` gives the model's scores and gradients (an LSTM breaks the graph). The clock of
+        tokens
     cannot be compiled: it differentiates twice, which compiled graphs do not.
 
     Source: Eq. 71 and section 7.3, Behrouz et al. 2025, arXiv 2512.24695, with the next-token loss as its objective.
-    Differs from paper: where an inner gradient ends is not said there; here it stays within the tokens since the last write of any level.
+    Differs from paper: where an inner gradient ends is not said there; here it stays within the tokens since the last
+        write of any level.
 
     Shapes: tokens (B, T) integer · returns (B, T, V).
-    Raises: ShapeError for another rank or dtype, T = 0, or tokens outside the vocabulary; SettingError for a state of another model.
+    Raises: ShapeError for another rank or dtype, T = 0, or tokens outside the vocabulary; SettingError for a state of
+        another model.
     """
 
     def __init__(self, vocabulary: int, blocks: Sequence[Block], *, outputs: int | None = None) -> None:
@@ -166,9 +190,13 @@ class LanguageModel(BlockModel):
         if not isinstance(blocks, Sequence) or not blocks or not all(isinstance(block, Block) for block in blocks):
             raise SettingError(f"blocks are {blocks!r:.60}; expected a list of one Block or more.")
         if outputs != vocabulary and any(b.memory.inner_lr is not None for b in blocks):
-            raise SettingError(f"outputs is {outputs}, vocabulary is {vocabulary}; the clock of tokens needs next-token scores.")
+            raise SettingError(
+                f"outputs is {outputs}, vocabulary is {vocabulary}; the clock of tokens needs next-token scores."
+            )
         if len({(b.dim, b.memory.inner_lr is None) for b in blocks}) > 1:
-            raise SettingError("LanguageModel: blocks differ in width, or only some have an inner_lr; expected all alike.")
+            raise SettingError(
+                "LanguageModel: blocks differ in width, or only some have an inner_lr; expected all alike."
+            )
         dim = blocks[0].dim
         self.embed = nn.Embedding(vocabulary, dim)
         self.blocks = cast(Sequence[Block], nn.ModuleList(blocks))
@@ -177,8 +205,11 @@ class LanguageModel(BlockModel):
     def forward(self, tokens: Tensor, *, writes: bool = True) -> Tensor:
         return self.stream(tokens, writes=writes)[0]
 
-    def stream(self, tokens: Tensor, state: ModelState | None = None, *, writes: bool = True) -> tuple[Tensor, ModelState]:
-        """Scores for `tokens`, read on from `state` (None: a fresh start), and the state after them; any cutting gives the same scores.
+    def stream(
+        self, tokens: Tensor, state: ModelState | None = None, *, writes: bool = True
+    ) -> tuple[Tensor, ModelState]:
+        """Scores for `tokens`, read on from `state` (None: a fresh start), and the state after them; any cutting gives
+        the same scores.
 
         writes=False: neither Titans nor the CMS learn from these tokens; they read what was written before.
         """
@@ -194,18 +225,28 @@ class LanguageModel(BlockModel):
         return self.head(x)[:, already:], ModelState(mixers, state.memories, tokens[:, :0])
 
     def learn(self, tokens: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """`stream` on the clock of tokens: read a segment, write, read on; also where outer gradients are switched off."""
+        """`stream` on the clock of tokens: read a segment, write, read on; also where outer gradients are switched
+        off."""
         outer = torch.is_grad_enabled()
         # Fused attention has no second derivative, and cuDNN's LSTM none at all outside training.
         fused = sdpa_kernel(SDPBackend.MATH) if outer else nullcontext()
         with torch.inference_mode(False), torch.enable_grad(), fused, torch.backends.cudnn.flags(enabled=False):
-            mixers, memories = state.mixers, [m or b.memory.start(len(tokens)) for b, m in zip(self.blocks, state.memories, strict=True)]
+            mixers, memories = (
+                state.mixers,
+                [m or b.memory.start(len(tokens)) for b, m in zip(self.blocks, state.memories, strict=True)],
+            )
             tokens, already = torch.cat([state.pending, tokens], 1), state.pending.shape[1]
             scores, anchor = [], None
             while True:
-                size = min(block.memory.tokens_to_write(memory.position) for block, memory in zip(self.blocks, memories, strict=True))
+                size = min(
+                    block.memory.tokens_to_write(memory.position)
+                    for block, memory in zip(self.blocks, memories, strict=True)
+                )
                 segment, rest = tokens[:, :size], tokens[:, size:]
-                reading = [m._replace(fast_weights={n: fresh(w, anchor, outer) for n, w in m.fast_weights.items()}) for m in memories]
+                reading = [
+                    m._replace(fast_weights={n: fresh(w, anchor, outer) for n, w in m.fast_weights.items()})
+                    for m in memories
+                ]
                 x, after = self.run(self.embed(segment), mixers, reading, True)
                 scores.append(y := self.head(x))
                 if not rest.shape[1]:
@@ -215,7 +256,9 @@ class LanguageModel(BlockModel):
                 gradients = iter(torch.autograd.grad(loss, weights, create_graph=outer))
                 with torch.set_grad_enabled(outer):
                     pairs = zip(self.blocks, memories, strict=True)
-                    memories = [b.memory.advance(m, {name: next(gradients) for name in m.fast_weights}, size) for b, m in pairs]
+                    memories = [
+                        b.memory.advance(m, {name: next(gradients) for name in m.fast_weights}, size) for b, m in pairs
+                    ]
                 mixers, tokens, anchor = after, rest, loss
                 if not outer:
                     mixers, scores[-1] = detach(mixers), y.detach()
@@ -224,7 +267,8 @@ class LanguageModel(BlockModel):
         return (answer, state) if outer else (answer.detach(), detach(state))
 
     def check(self, tokens: Tensor, state: ModelState | None) -> None:
-        """Raise ShapeError unless the tokens, and those that wait in the state, are (B, T) integers of the vocabulary, and the state fits.
+        """Raise ShapeError unless the tokens, and those that wait in the state, are (B, T) integers of the vocabulary,
+        and the state fits.
 
         While compiling it looks at no values; the mixers check their own part of the state.
         """
@@ -242,8 +286,9 @@ class LanguageModel(BlockModel):
 class After(torch.autograd.Function):
     """`weights` unchanged, but behind `anchor` in the graph.
 
-    An inner gradient asks for these weights only, and autograd walks back no further than the oldest of them. A slow level, unwritten since
-    the start, must not look as old as it is, else every segment would walk over all segments before it: quadratic in T.
+    An inner gradient asks for these weights only, and autograd walks back no further than the oldest of them. A slow
+    level, unwritten since the start, must not look as old as it is, else every segment would walk over all segments
+    before it: quadratic in T.
     """
 
     @staticmethod
@@ -263,7 +308,8 @@ def fresh(weights: Tensor, anchor: Tensor | None, outer: bool) -> Tensor:
 
 
 def next_token_loss(scores: Tensor, tokens: Tensor) -> Tensor:
-    """Mean cross-entropy (nats per token) of scores (B, T, V) against the tokens (B, T) that follow; the last score has no target.
+    """Mean cross-entropy (nats per token) of scores (B, T, V) against the tokens (B, T) that follow; the last score has
+    no target.
 
     Raises: ShapeError where the two do not fit, or there is no following token.
     """
@@ -275,8 +321,11 @@ def next_token_loss(scores: Tensor, tokens: Tensor) -> Tensor:
     return F.cross_entropy(scores[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
-def HopeLM(vocabulary: int, dim: int = 64, layers: int = 2, *, outputs: int | None = None, **block_settings: Any) -> LanguageModel:
-    """A language model of HOPE blocks; `mixer="attention"` makes it Hope-Attention. Block settings (levels, mixer, ...) as in `Hope`.
+def HopeLM(
+    vocabulary: int, dim: int = 64, layers: int = 2, *, outputs: int | None = None, **block_settings: Any
+) -> LanguageModel:
+    """A language model of HOPE blocks; `mixer="attention"` makes it Hope-Attention. Block settings (levels, mixer, ...)
+    as in `Hope`.
 
     Source: Eq. 94-97. Differs from paper: see `Block` and `SelfModifyingTitans`; head and embedding are not tied.
     """
@@ -284,11 +333,16 @@ def HopeLM(vocabulary: int, dim: int = 64, layers: int = 2, *, outputs: int | No
     return LanguageModel(vocabulary, [Hope(dim, **block_settings) for _ in range(layers)], outputs=outputs)
 
 
-def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, parameters: int, **settings: Any) -> LanguageModel:
-    """A language model with an ordinary MLP in each block (a CMS of one level), its hidden width chosen to hold `parameters` in all.
+def PeerLM(
+    vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, parameters: int, **settings: Any
+) -> LanguageModel:
+    """A language model with an ordinary MLP in each block (a CMS of one level), its hidden width chosen to hold
+    `parameters` in all.
 
-    mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window" (an MLP), or any other
-    of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its MLPs have a single hidden unit.
+    mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window"
+        (an MLP), or any other
+    of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its MLPs have a single hidden
+        unit.
     """
     if taken := {"levels", "hidden"} & settings.keys():
         raise SettingError(f"PeerLM chooses {' and '.join(sorted(taken))} itself, to hold `parameters`; leave it out.")
@@ -302,14 +356,19 @@ def PeerLM(vocabulary: int, dim: int = 64, layers: int = 2, *, mixer: str, param
     return build(hidden=1 + round((parameters - least) / (layers * (2 * dim + 1))))
 
 
-def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_lr: float | None = 0.0) -> LanguageModel:
-    """Level stacking: the MLPs of a pretrained model become levels of a CMS, the first layers' the fastest; everything else is copied.
+def from_pretrained_mlps(
+    model: LanguageModel, periods: Sequence[int], *, inner_lr: float | None = 0.0
+) -> LanguageModel:
+    """Level stacking: the MLPs of a pretrained model become levels of a CMS, the first layers' the fastest; everything
+    else is copied.
 
-    The model's layers are cut into as many runs as there are periods (fast to slow). With inner_lr 0 the result is the pretrained model,
-    bit for bit; above 0 its MLPs learn inside each sequence; and `levels()` gives its levels for the clock of steps.
+    The model's layers are cut into as many runs as there are periods (fast to slow). With inner_lr 0 the result is the
+    pretrained model, bit for bit; above 0 its MLPs learn inside each sequence; and `levels()` gives its levels for the
+    clock of steps.
 
     Source: section 7.3, Behrouz et al. 2025, arXiv 2512.24695: θ_0 of level i = the pretrained MLP i.
-    Differs from paper: which MLP goes to which level is not said there. For modules of other models see `ContinuumMemory(blocks=...)`.
+    Differs from paper: which MLP goes to which level is not said there. For modules of other models see
+        `ContinuumMemory(blocks=...)`.
     Raises: SettingError for more periods than layers, or layers that already hold several levels.
     """
     check_type("model", model, LanguageModel)
@@ -322,7 +381,9 @@ def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_
     names, blocks = level_names(len(periods)), []
     for i, block in enumerate(model.blocks):
         if len(block.memory.blocks) != 1:
-            raise SettingError(f"from_pretrained_mlps: layer {i} holds {len(block.memory.blocks)} levels; expected one MLP a layer.")
+            raise SettingError(
+                f"from_pretrained_mlps: layer {i} holds {len(block.memory.blocks)} levels; expected one MLP a layer."
+            )
         level = i * len(periods) // layers
         mlps = list(block.memory.blocks.values())
         memory = ContinuumMemory(block.dim, {names[level]: periods[level]}, inner_lr=inner_lr, blocks=mlps)
@@ -335,9 +396,10 @@ def from_pretrained_mlps(model: LanguageModel, periods: Sequence[int], *, inner_
 class HopeClassifier(BlockModel):
     """Images to class scores: patches in reading order become tokens, HOPE blocks read them, their mean is classified.
 
-    shape: (height, width) or (channels, height, width). patch: (height, width) of a patch; None takes one row of the image.
-    Positions are learned, as attention and CMS have no order of their own; the head starts at zero. Block settings (levels, ...) as in
-    `Hope`; the clock of tokens is not there, since labels are not known inside an image.
+    shape: (height, width) or (channels, height, width). patch: (height, width) of a patch; None takes one row of the
+        image.
+    Positions are learned, as attention and CMS have no order of their own; the head starts at zero. Block settings
+    (levels, ...) as in `Hope`; the clock of tokens is not there, since labels are not known inside an image.
 
     Source: Eq. 94-97 for the blocks. Differs from paper: it has no image model of this kind.
     Shapes: images (B, ...) with the elements of `shape` in any folding · returns (B, classes).
@@ -364,7 +426,9 @@ class HopeClassifier(BlockModel):
         if height % ph or width % pw:
             raise SettingError(f"HopeClassifier: patches of {(ph, pw)} do not tile an image of {(height, width)}.")
         if block_settings.get("inner_lr") is not None:
-            raise SettingError("HopeClassifier: inner_lr needs the loss of each token, which an image does not have; leave it out.")
+            raise SettingError(
+                "HopeClassifier: inner_lr needs the loss of each token, which an image does not have; leave it out."
+            )
         self.grid = (channels, height // ph, ph, width // pw, pw)
         self.embed = nn.Linear(channels * ph * pw, dim)
         self.place = nn.Parameter(torch.zeros(height // ph * (width // pw), dim))

@@ -1,6 +1,7 @@
-"""Sequence mixers that HOPE is compared with. All share one seam, `y, state = mixer(x, state)`, x and y (B, T, D), state None for a fresh
-start; a sequence in pieces gives what one call gives. They differ in how a token sees the tokens before it, and in nothing else: norms,
-residuals and MLPs are the block's (`nllab.models.hope`). Axis letters: B batch, T tokens, H heads, D width, Dh = D / H.
+"""Sequence mixers that HOPE is compared with. All share one seam, `y, state = mixer(x, state)`, x and y (B, T, D),
+state None for a fresh start; a sequence in pieces gives what one call gives. They differ in how a token sees the tokens
+before it, and in nothing else: norms, residuals and MLPs are the block's (`nllab.models.hope`). Axis letters: B batch,
+    T tokens, H heads, D width, Dh = D / H.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ def check_call(mixer: nn.Module, x: Tensor, dim: int, state: Any, expected: Any)
     name, like, sizes = type(mixer).__name__, next(mixer.parameters()), {}
     check_tensor(f"{name}: x", x, ("B", "T", dim), like, sizes=sizes)
     if state is not None:
-        check_state(f"{name}: state", state, expected, like, (torch.promote_types(like.dtype, torch.float32), *HALF), sizes)
+        check_state(
+            f"{name}: state", state, expected, like, (torch.promote_types(like.dtype, torch.float32), *HALF), sizes
+        )
 
 
 def rotate(x: Tensor, first: int) -> Tensor:
-    """Rotary positions: pairs of channels of x (B, H, T, Dh) turn with the position, which starts at `first` (Su et al. 2021)."""
+    """Rotary positions: pairs of channels of x (B, H, T, Dh) turn with the position, which starts at `first` (Su et al.
+    2021)."""
     half = x.shape[-1] // 2
     exact = torch.promote_types(x.dtype, torch.float32)
     rate = 10000.0 ** (-torch.arange(half, device=x.device, dtype=exact) / half)
@@ -38,7 +42,8 @@ def rotate(x: Tensor, first: int) -> Tensor:
 class CausalAttention(nn.Module):
     """Softmax attention over all tokens so far; the state is the keys and values seen, each (B, H, tokens, Dh).
 
-    Shapes: x (B, T, dim). Raises: SettingError if heads do not divide dim; ShapeError for a state of another batch or width.
+    Shapes: x (B, T, dim). Raises: SettingError if heads do not divide dim; ShapeError for a state of another batch or
+        width.
     """
 
     def __init__(self, dim: int, *, heads: int = 1, rotary: bool = True) -> None:
@@ -64,14 +69,16 @@ class CausalAttention(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """A matrix memory per head, read after each token's own write; the state is the matrices (B, H, Dv, Dh) and the last inputs.
+    """A matrix memory per head, read after each token's own write; the state is the matrices (B, H, Dv, Dh) and the
+    last inputs.
 
     delta=False: linear attention with positive features elu + 1 and a running normaliser (Katharopoulos et al. 2020).
     delta=True: DeltaNet, M_t = M_{t-1} (I - β k kᵀ) + β v kᵀ with unit keys and β in (0, 1) (Yang et al. 2024).
     conv_window: tokens seen by a causal depthwise convolution before the projections, as HOPE has one; 1 for none.
 
     Shapes: x (B, T, dim). Dtype: the state is float32 or wider, also under autocast.
-    Raises: SettingError if heads do not divide dim or the window is below 1; ShapeError for a state of another batch or width.
+    Raises: SettingError if heads do not divide dim or the window is below 1; ShapeError for a state of another batch or
+        width.
     """
 
     def __init__(self, dim: int, *, heads: int = 1, delta: bool = False, conv_window: int = 4) -> None:
@@ -104,7 +111,10 @@ class LinearAttention(nn.Module):
             else:
                 q, k = F.normalize(F.silu(q), dim=-1), F.normalize(F.silu(k), dim=-1)
                 y, matrix = delta_write(matrix, k, v, rate, query=q)
-        return self.out(cast(Tensor, y).transpose(1, 2).flatten(2).to(x.dtype)), (matrix, seen[:, seen.shape[1] - window + 1 :])
+        return self.out(cast(Tensor, y).transpose(1, 2).flatten(2).to(x.dtype)), (
+            matrix,
+            seen[:, seen.shape[1] - window + 1 :],
+        )
 
 
 class LSTM(nn.Module):
@@ -129,7 +139,8 @@ class LSTM(nn.Module):
 
 
 class Window(nn.Module):
-    """A linear map of the last `window` tokens: the model becomes a plain MLP over a window. The state is the last window - 1 inputs."""
+    """A linear map of the last `window` tokens: the model becomes a plain MLP over a window. The state is the last
+    window - 1 inputs."""
 
     def __init__(self, dim: int, *, window: int = 8) -> None:
         super().__init__()

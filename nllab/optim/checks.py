@@ -19,7 +19,9 @@ def _number(value: object, low: float = -inf) -> bool:
 
 
 def _betas(count: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, tuple | list) and len(value) == count and all(_number(b, 0) and b < 1 for b in value)
+    return lambda value: (
+        isinstance(value, tuple | list) and len(value) == count and all(_number(b, 0) and b < 1 for b in value)
+    )
 
 
 # What a setting may be: in words for the error, and as a test.
@@ -35,7 +37,8 @@ PERIOD: Rule = ("a whole number, 1 or more", lambda value: _number(value, 1) and
 
 
 def check_parameters(params: Iterable[Any]) -> list[Any]:
-    """The parameters as a list: tensors, (name, tensor) pairs or groups. Raises SettingError for one bare tensor or for none."""
+    """The parameters as a list: tensors, (name, tensor) pairs or groups. Raises SettingError for one bare tensor or for
+    none."""
     if isinstance(params, Tensor):
         raise SettingError("params is one tensor; pass a list of parameters, e.g. [weight] or model.parameters().")
     if not (held := list(params)):
@@ -52,10 +55,11 @@ def check_settings(optimizer: Optimizer, **rules: Rule) -> None:
 
 
 def check_gradients(optimizer: Optimizer) -> list[tuple[dict[str, Any], Tensor, Tensor]]:
-    """(group, parameter, gradient) for every parameter that received a gradient; all are checked before any is returned.
+    """(group, parameter, gradient) for every parameter that received a gradient; all are checked before any is
+    returned.
 
-    Raises DivergedError naming the first parameter whose gradient is not finite (its name if the optimizer was given named
-    parameters, otherwise its place and shape), and SettingError for a sparse or complex gradient.
+    Raises DivergedError naming the first parameter whose gradient is not finite (its name if the optimizer was given
+    named parameters, otherwise its place and shape), and SettingError for a sparse or complex gradient.
     """
     found = []
     for number, group in enumerate(optimizer.param_groups):
@@ -66,11 +70,13 @@ def check_gradients(optimizer: Optimizer) -> list[tuple[dict[str, Any], Tensor, 
             name = repr(names[place]) if names else f"{place} of group {number}, shape {tuple(parameter.shape)},"
             if gradient.is_sparse or gradient.is_complex():
                 raise SettingError(
-                    f"The gradient of parameter {name} is sparse or complex; {type(optimizer).__name__} needs dense real ones."
+                    f"The gradient of parameter {name} is sparse or complex; {type(optimizer).__name__} needs dense"
+                    " real ones."
                 )
             if not gradient.isfinite().all():
                 raise DivergedError(
-                    f"The gradient of parameter {name} holds NaN or infinity; the step was refused and nothing was changed."
+                    f"The gradient of parameter {name} holds NaN or infinity; the step was refused and nothing was"
+                    " changed."
                 )
             found.append((group, parameter, gradient))
     return found
@@ -83,7 +89,8 @@ def evaluate(closure: Callable[[], Any] | None) -> Any:
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
-    """A view with one row per output: (rows, columns). Filters lose their inner axes; a vector or a number is one row."""
+    """A view with one row per output: (rows, columns). Filters lose their inner axes; a vector or a number is one
+    row."""
     return tensor.reshape(1, -1) if tensor.ndim < 2 else tensor.flatten(1)
 
 

@@ -1,13 +1,15 @@
 """The deep optimizer: an optimizer whose memory is the context of every layer, at every level's own speed.
 
-For a layer y = W x (the input carries a constant 1 for the bias; a convolution reads patches, an embedding one-hot rows) the retention
-term of generalized gradient descent (Def. 5) is measured in the metric of all inputs that the layer has seen:
-C <- retention * C + X^T X, A = ridge * I + C, and
+For a layer y = W x (the input carries a constant 1 for the bias; a convolution reads patches, an embedding one-hot
+rows) the retention term of generalized gradient descent (Def. 5) is measured in the metric of all inputs that the layer
+has seen: C <- retention * C + X^T X, A = ridge * I + C, and
 
     W+ = argmin_W <W - W_t, G> / rate + 1/2 tr((W - W_t) A (W - W_t)^T) = W_t - rate * G A^-1
 
-with G the gradient of the *summed* loss over the level's period. Directions that old inputs used cost much to change, directions
-that nothing has used yet are free: that is how new tasks find room beside old ones. At rate 1, retention 1 and squared error
+with G the gradient of the *summed* loss over the level's period. Directions that old inputs used cost much to change,
+directions
+that nothing has used yet are free: that is how new tasks find room beside old ones. At rate 1, retention 1 and squared
+    error
 it is recursive least squares; with A = ridge * I it is gradient descent.
 """
 
@@ -45,7 +47,8 @@ def context_write(weight: Tensor, gradient: Tensor, context: Tensor, rate: float
 
 
 def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """X (A + X^T X)^-1 and (A + X^T X)^-1 from A^-1 at the cost of its N new rows (Woodbury): the fast form of `context_write`.
+    """X (A + X^T X)^-1 and (A + X^T X)^-1 from A^-1 at the cost of its N new rows (Woodbury): the fast form of
+    `context_write`.
 
     Shapes: rows (N, in) · inverse (in, in) · returns (N, in), (in, in).
     """
@@ -57,9 +60,11 @@ def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def novelty(rows: Tensor, context: Tensor, inverse: Tensor, ridge: float) -> float:
-    """How new inputs are to a memory that has just taken them in: mean of x^T A^-1 x before it did / what it holds on average (1).
+    """How new inputs are to a memory that has just taken them in: mean of x^T A^-1 x before it did / what it holds on
+    average (1).
 
-    Shapes: rows (N, in) · context, inverse (in, in). A single row before: h / (1 - h) with h = x^T A^-1 x after, exactly.
+    Shapes: rows (N, in) · context, inverse (in, in). A single row before: h / (1 - h) with h = x^T A^-1 x after,
+        exactly.
     """
     after = ((rows @ inverse) * rows).sum(1).clamp(0, 1 - 1e-6)
     before = after / (1 - after) / rows.square().sum(1).clamp_min(1e-30)
@@ -67,9 +72,11 @@ def novelty(rows: Tensor, context: Tensor, inverse: Tensor, ridge: float) -> flo
 
 
 EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
-REFRESH = 200  # writes after which A^-1 is computed anew from A, so that rounding errors of the rank-N form cannot add up
-# Steps are in units of the exact minimizer of a squared error; the residual of cross-entropy is bounded by 1 and its curvature by a half,
-# so that the same step learns too little. Chosen on validation data (LOG.md).
+REFRESH = (
+    200  # writes after which A^-1 is computed anew from A, so that rounding errors of the rank-N form cannot add up
+)
+# Steps are in units of the exact minimizer of a squared error; the residual of cross-entropy is bounded by 1 and its
+# curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
 CROSS_ENTROPY_RATE = 5.0
 DREAMABLE = 4096  # numbers in an input past which no Gaussian of it is kept, and the reader is not carried over
 
@@ -84,7 +91,8 @@ _RULES: dict[str, Rule] = {
 
 
 class _Watch:
-    """A forward hook that reports to an optimizer as long as that lives and watches this very module, not a copy of it."""
+    """A forward hook that reports to an optimizer as long as that lives and watches this very module, not a copy of
+    it."""
 
     def __init__(self, optimizer: DeepOptimizer, report: str) -> None:
         self.optimizer, self.report = weakref.ref(optimizer), report
@@ -112,35 +120,41 @@ class DeepOptimizer(torch.optim.Optimizer):
         optimizer = DeepOptimizer(model)
         optimizer.zero_grad(); loss.backward(); optimizer.step()
 
-    It observes always, and acts while `acting` is true: with `acting` off, step() writes no weight, but its memory goes on
+    It observes always, and acts while `acting` is true: with `acting` off, step() writes no weight, but its memory goes
+        on
     watching, so that switched on in mid-run it protects what came before it. Set it before the backward pass.
 
-    model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context memory each (see layers.py); all other
-        parameters are trained by AdamW.
+    model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context memory each (see
+        layers.py); all other parameters are trained by AdamW.
     levels: groups with periods, rates and retentions of their own; None makes one level of period 1.
     rate: step size in units of the exact minimizer (1 = recursive least squares for squared error), at least 0.
     retention: how much of the memory survives a write, in [0, 1]; 1 keeps everything.
     ridge: resistance of directions never seen, > 0, in units of one input of unit mean square.
-    attention: further weight of a sample that the model got wrong, in the loss and in the memory alike: 1 + attention instead of 1.
-        Needs a loss that is recognised (below).
-    manager: whether a manager changes rates, retention and attention as it sees fit (see manager.py); its decisions wait in `decisions`.
-        It needs a recognised loss to see errors, and does nothing without one.
-    carry_every: steps between two times that the memory of the last linear layer, the reader, is carried over into what its features
-        mean now (see reader.py); 0 never. Needs a model whose input is one tensor of floats with one row a sample for the reader.
-    loss: "squared_error", "cross_entropy", or "auto": recognised, with its reduction, from the gradient that arrives at the model's
-        output (see output.py).
-    loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. The memory needs the summed loss; for
-        a mean it multiplies by the number of rows of the model's output (its leading dimensions).
+    attention: further weight of a sample that the model got wrong, in the loss and in the memory alike: 1 + attention
+        instead of 1. Needs a loss that is recognised (below).
+    manager: whether a manager changes rates, retention and attention as it sees fit (see manager.py); its decisions
+        wait in `decisions`. It needs a recognised loss to see errors, and does nothing without one.
+    carry_every: steps between two times that the memory of the last linear layer, the reader, is carried over into what
+        its features mean now (see reader.py); 0 never. Needs a model whose input is one tensor of floats with one row a
+        sample for the reader.
+    loss: "squared_error", "cross_entropy", or "auto": recognised, with its reduction, from the gradient that arrives at
+        the model's output (see output.py).
+    loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. The memory needs the
+        summed loss; for a mean it multiplies by the number of rows of the model's output (its leading dimensions).
     learning_rate: of AdamW, for the parameters outside those layers.
 
-    While `measure` is true, every layer that writes adds to `signals[level]`: surprise (mean size of the error signal at its outputs),
-    novelty (of its inputs; 1 is what its memory holds on average) and conflict (share of the gradient's size that the memory blocks).
+    While `measure` is true, every layer that writes adds to `signals[level]`: surprise (mean size of the error signal
+    at its outputs), novelty (of its inputs; 1 is what its memory holds on average) and conflict (share of the
+    gradient's size that the memory blocks).
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
-    Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same projector, once per
-    task or batch), decoupled extended Kalman filters, K-FAC / natural-gradient continual learning (both Kronecker factors), analytic
-    continual learning (recursive least squares on frozen features). Here: every level, every step, while all levels learn.
-    Raises: SettingError for settings out of range, a model without such layers, or a state of another model; DivergedError for a
+    Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same
+        projector, once per
+    task or batch), decoupled extended Kalman filters, K-FAC / natural-gradient continual learning (both Kronecker
+    factors), analytic continual learning (recursive least squares on frozen features). Here: every level, every step,
+    while all levels learn.
+    Raises: SettingError for settings out of range, a model without such layers, or a state of another model;
+        DivergedError for a
     gradient that is not finite: then neither weights nor memory change.
     """
 
@@ -167,13 +181,15 @@ class DeepOptimizer(torch.optim.Optimizer):
         if loss not in ("auto", *LOSSES):
             raise unknown("loss", loss, ("auto", *LOSSES))
         if loss_reduction not in ("mean", "sum"):
-            raise SettingError(f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced.")
+            raise SettingError(
+                f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced."
+            )
         levels = tuple(levels) if levels is not None else (Level("all", "*"),)
         found = layers.supported_layers(model)
         if not found:
             raise SettingError(
-                "The model has no nn.Linear, nn.Conv1d, nn.Conv2d or nn.Embedding layer with trainable weights, so there is nothing for "
-                "a context memory to hold."
+                "The model has no nn.Linear, nn.Conv1d, nn.Conv2d or nn.Embedding layer with trainable weights, so"
+                " there is nothing for a context memory to hold."
             )
         self.acting = True
         self.decisions: list[Decision] = []
@@ -208,7 +224,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         ]
         super().__init__(groups, {})
         others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
-        self._others = Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate)) if any(others.values()) else None
+        self._others = (
+            Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate))
+            if any(others.values())
+            else None
+        )
         ridges = {p: group["ridge"] for group in groups for p in group["params"]}
         for weight, layer in self._layers.items():
             self.state[weight]["context"] = layers.new_context(layer, ridges[weight])
@@ -241,12 +261,14 @@ class DeepOptimizer(torch.optim.Optimizer):
             deltas = layers.deltas_of(layer, gradients[0])
             self._pending[layer.weight].append((rows, deltas, self._weights_for(len(rows))))
 
-        # When the gradient arrives, so that a forward pass that no loss uses leaves no trace; and at the node, not at the tensor, so that
-        # the model's own hook, which may weigh the samples, comes first even where the layer's output is the model's.
+        # When the gradient arrives, so that a forward pass that no loss uses leaves no trace; and at the node, not at
+        # the tensor, so that the model's own hook, which may weigh the samples, comes first even where the layer's
+        # output is the model's.
         output.grad_fn.register_prehook(keep)
 
     def _weights_for(self, count: int) -> Tensor | None:
-        """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their sample."""
+        """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their
+        sample."""
         weights = self._weights
         if weights is None or len(weights) == count:
             return weights
@@ -256,8 +278,12 @@ class DeepOptimizer(torch.optim.Optimizer):
         found = _first_tensor(output)
         if found is None:
             return
-        scores = found.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive for ever
-        given = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point() else None
+        scores = (
+            found.detach()
+        )  # a hook that held the tensor itself would keep it, and all of its graph, alive for ever
+        given = (
+            inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point() else None
+        )
 
         def look(gradient: Tensor) -> Tensor | None:
             self.loss = self.loss or recognise(scores, gradient)
@@ -266,7 +292,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             asked = (gradient != 0).any(-1).flatten()  # rows without a gradient are padding
             count = int(asked.sum())
             unrecognised = float(len(asked)) if self._reduction == "mean" else 1.0
-            scale = self.loss.per_row * count if self.loss.per_row else unrecognised  # turns this gradient into that of the summed loss
+            scale = (
+                self.loss.per_row * count if self.loss.per_row else unrecognised
+            )  # turns this gradient into that of the summed loss
             self._scales.append(scale)
             if given is not None and self._carries:
                 self._inputs.append(given.detach())
@@ -293,15 +321,17 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._forget_batch()
         bad = next((self._names[p] for p in seen if not torch.isfinite(p.grad).all()), "the whole model")
         raise DivergedError(
-            f"The gradient of {bad} is not finite; weights and memory stay as they were. Lower the rate, or look for NaN in the data."
+            f"The gradient of {bad} is not finite; weights and memory stay as they were. Lower the rate, or look for"
+            " NaN in the data."
         )
 
     def _refuse_what_it_cannot_see(self) -> None:
         for weight, pending in self._pending.items():
             if weight.grad is not None and not pending and "seen" not in self.state[weight]:
                 raise SettingError(
-                    f"{self._names[weight]} received a gradient, but its layer never ran, so its memory saw no input: the model uses the "
-                    "weight directly. Run the layer itself, or keep it out of the model given to DeepOptimizer."
+                    f"{self._names[weight]} received a gradient, but its layer never ran, so its memory saw no input:"
+                    " the model uses the weight directly. Run the layer itself, or keep it out of the model given to"
+                    " DeepOptimizer."
                 )
 
     def _forget_batch(self) -> None:
@@ -336,7 +366,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         if self.manager is not None:
             unit *= self.manager.rate
             self.manager.loose &= self.acting  # what another optimizer has taught is there to be kept
-        seen = [rows for rows, _, _ in self._pending[self._reader.weight]] if self._reader is not None and self._carries else []
+        seen = (
+            [rows for rows, _, _ in self._pending[self._reader.weight]]
+            if self._reader is not None and self._carries
+            else []
+        )
         for group in self.param_groups:
             group["steps"] += 1
             due = group["steps"] % group["period"] == 0
@@ -380,7 +414,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         return layers.rows_of(self._reader, caught[0])
 
     def _carry_reader(self, inputs: Tensor, rows: Tensor) -> None:
-        """Collect a window of steps; at its end carry the reader's memory, and while acting its weights, into the features of now."""
+        """Collect a window of steps; at its end carry the reader's memory, and while acting its weights, into the
+        features of now."""
         assert self._reader is not None
         state = self.state[self._reader.weight]
         flat = inputs.flatten(1)
@@ -392,12 +427,14 @@ class DeepOptimizer(torch.optim.Optimizer):
             state["given"] = self._ridge * torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
         layers.observe(state["given"], own)
         if self.manager is not None and self.manager.loose:
-            # Inputs of one Gaussian would mix the directions that levels leave alone with those in which they are let loose.
+            # Inputs of one Gaussian would mix the directions that levels leave alone with those in which they are let
+            # loose.
             for name in ("window", "window_inputs", "window_rows", *Moments._fields):
                 state.pop(name, None)
             return
         state["window"] = state.get("window", 0) + 1
-        # Whether nobody else has written the reader since the window opened: else its weights are no least squares to be carried over.
+        # Whether nobody else has written the reader since the window opened: else its weights are no least squares to
+        # be carried over.
         own = state["own"] = state.get("own", True) and self.acting
         if "gram" in state:
             state["window_inputs"] = torch.cat([state["window_inputs"], inputs]) if "window_inputs" in state else inputs
@@ -414,7 +451,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             before = torch.cat([old.dreamed, state.pop("window_rows")])
             trust = torch.ones(len(before), dtype=before.dtype, device=before.device)
             trust[len(old.dreams) :] = CHUNK_WEIGHT
-            state["context"], carried = carry(state["context"], weight, old, translation(before, now, trust), self._ridge)
+            state["context"], carried = carry(
+                state["context"], weight, old, translation(before, now, trust), self._ridge
+            )
             state.pop("inverse", None)
             if own:
                 layers.add(self._reader, carried - weight)
@@ -470,7 +509,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             self._write(layer, group, rate, scale, gradient, kept)
         else:
             state.pop("inverse", None)
-        retention = group["retention"] * (self.manager.retention(layer is self._reader) if self.manager is not None else 1.0)
+        retention = group["retention"] * (
+            self.manager.retention(layer is self._reader) if self.manager is not None else 1.0
+        )
         if retention < 1:
             layers.fade(context, retention, group["ridge"])
             state["seen"] *= retention
@@ -482,7 +523,13 @@ class DeepOptimizer(torch.optim.Optimizer):
                 layers.fade(state["given"], retention, self._ridge)
 
     def _write(
-        self, layer: layers.Layer, group: dict[str, Any], rate: float, scale: float, gradient: Tensor, kept: tuple[Tensor, ...] | None
+        self,
+        layer: layers.Layer,
+        group: dict[str, Any],
+        rate: float,
+        scale: float,
+        gradient: Tensor,
+        kept: tuple[Tensor, ...] | None,
     ) -> None:
         """W <- W - rate * G A^-1, through the batch's own rows where that is cheaper and equal."""
         state = self.state[layer.weight]
@@ -498,7 +545,11 @@ class DeepOptimizer(torch.optim.Optimizer):
             state.pop("inverse", None)
             if kept:
                 state["inverse"], state["age"] = torch.cholesky_inverse(factorized), 0
-        if "inverse" in state and self._pending[layer.weight] and (self.measure or (self.manager is not None and layer is self._reader)):
+        if (
+            "inverse" in state
+            and self._pending[layer.weight]
+            and (self.measure or (self.manager is not None and layer is self._reader))
+        ):
             pending = self._pending[layer.weight]
             rows, deltas = torch.cat([rows for rows, _, _ in pending]), torch.cat([deltas for _, deltas, _ in pending])
             new = novelty(rows, context, state["inverse"], group["ridge"])
@@ -510,7 +561,9 @@ class DeepOptimizer(torch.optim.Optimizer):
                 self.signals.setdefault(group["level"], []).append(seen)
         layers.add(layer, change, -rate)
 
-    def _change_through_rows(self, state: dict[str, Any], gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
+    def _change_through_rows(
+        self, state: dict[str, Any], gradient: Tensor, rows: Tensor, deltas: Tensor
+    ) -> Tensor | None:
         """G A^-1 by the rank-N form, and the new A^-1; None where rounding has made the old one useless."""
         try:
             gain, state["inverse"] = low_rank_gain(rows, state["inverse"])
@@ -518,7 +571,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             return None
         # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
         outer = deltas.T @ rows
-        factor = torch.dot(outer.flatten(), gradient.flatten()) / torch.dot(outer.flatten(), outer.flatten()).clamp_min(1e-30)
+        factor = torch.dot(outer.flatten(), gradient.flatten()) / torch.dot(outer.flatten(), outer.flatten()).clamp_min(
+            1e-30
+        )
         exact = torch.addcmul(gradient, outer, factor, value=-1).norm() <= EXACT * gradient.norm()
         change = factor * (deltas.T @ gain) if exact else gradient @ state["inverse"]
         state["age"] += 1
@@ -528,7 +583,12 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""
-        return sum(v.numel() * v.element_size() for state in self.state.values() for v in state.values() if isinstance(v, Tensor))
+        return sum(
+            v.numel() * v.element_size()
+            for state in self.state.values()
+            for v in state.values()
+            if isinstance(v, Tensor)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         own = super().state_dict()
@@ -550,13 +610,18 @@ class DeepOptimizer(torch.optim.Optimizer):
             raise SettingError(f"This is not the state of a DeepOptimizer: it lacks {', '.join(sorted(missing))}.")
         found = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
         if found != own:
-            raise SettingError(f"The state is of another model: its levels hold {found} parameters, this model's {own}.")
+            raise SettingError(
+                f"The state is of another model: its levels hold {found} parameters, this model's {own}."
+            )
         for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
             mine = tuple(self.state[parameter]["context"].shape) if parameter in self._layers else None
             theirs = state_dict["state"].get(number, {}).get("context")
             if (None if theirs is None else tuple(theirs.shape)) != mine:
                 shape = None if theirs is None else tuple(theirs.shape)
-                raise SettingError(f"The state is of another model: its memory of {self._names[parameter]} has shape {shape}, not {mine}.")
+                raise SettingError(
+                    f"The state is of another model: its memory of {self._names[parameter]} has shape {shape}, not"
+                    f" {mine}."
+                )
         super().load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
         for parameter, number in zip(self._ordered, self._numbers(state_dict), strict=True):
             if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter

@@ -1,4 +1,5 @@
-"""Deep momentum: the memory of past gradients is a small network, trained on the fly to foretell the gradient from its direction."""
+"""Deep momentum: the memory of past gradients is a small network, trained on the fly to foretell the gradient from its
+direction."""
 
 from __future__ import annotations
 
@@ -9,14 +10,27 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nllab.optim.checks import COUNT, FRACTION, NONNEGATIVE, as_matrix, check_gradients, check_parameters, check_settings, evaluate, floor
+from nllab.optim.checks import (
+    COUNT,
+    FRACTION,
+    NONNEGATIVE,
+    as_matrix,
+    check_gradients,
+    check_parameters,
+    check_settings,
+    evaluate,
+    floor,
+)
 
 
 class DeepMemory(NamedTuple):
-    """One network per row of a weight, its first layer shared: m(u) = bias + values^T tanh(keys u)^2 / sqrt(H), H hidden units.
+    """One network per row of a weight, its first layer shared: m(u) = bias + values^T tanh(keys u)^2 / sqrt(H), H
+    hidden units.
 
-    The hidden units are even: a gradient that has turned round finds what it wrote on its way, and the two cancel, as they must
-    across a ravine. With odd units the memory answers each direction with itself, which is gradient descent without momentum.
+    The hidden units are even: a gradient that has turned round finds what it wrote on its way, and the two cancel, as
+        they must
+    across a ravine. With odd units the memory answers each direction with itself, which is gradient descent without
+    momentum.
 
     keys (H, columns), values (rows, H, columns), bias (rows, columns).
     """
@@ -46,10 +60,11 @@ def inner_loss(memory: DeepMemory, gradient: Tensor) -> Tensor:
 
 
 def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float, retention: float) -> DeepMemory:
-    """One descent step of the whole network on `inner_loss`: m <- alpha m - eta dL/dm (Eq. 50; alpha=retention, eta=inner_lr).
+    """One descent step of the whole network on `inner_loss`: m <- alpha m - eta dL/dm (Eq. 50; alpha=retention,
+    eta=inner_lr).
 
-    The slope on the keys is divided by ||values||^2 + ||bias||^2 + ||G||^2: it is quadratic in the gradient's scale, and so its
-    norm stays below 1.1 at any scale. The keys do not decay, or the memory would lose what it is asked by.
+    The slope on the keys is divided by ||values||^2 + ||bias||^2 + ||G||^2: it is quadratic in the gradient's scale,
+    and so its norm stays below 1.1 at any scale. The keys do not decay, or the memory would lose what it is asked by.
     """
     units, root = torch.tanh(unit_rows(gradient) @ memory.keys.mT), max(1, len(memory.keys)) ** 0.5
     hidden, error = units.square() / root, read(memory, gradient) + gradient
@@ -64,23 +79,38 @@ def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float,
 
 
 class DeepMomentum(Optimizer):
-    """Deep momentum gradient descent (DMGD): W <- W + lr m(G), where m is an MLP trained at every step on its inner objective.
+    """Deep momentum gradient descent (DMGD): W <- W + lr m(G), where m is an MLP trained at every step on its inner
+    objective.
 
     Momentum is the best constant forecast of the gradient; this memory forecasts it from its direction.
-    Source: Eq. 50. Limit: with hidden = 0 only the bias is left, m <- (retention - inner_lr) m - inner_lr G: plain momentum,
+    Source: Eq. 50. Limit: with hidden = 0 only the bias is left, m <- (retention - inner_lr) m - inner_lr G: plain
+        momentum,
     `Momentum(lr=lr * inner_lr, momentum=retention - inner_lr)`.
-    Differs from paper: its example objective <m(u), 1> would move every weight along the constant vector 1; the value here is -G.
-    The MLP is ours (the paper gives none): one per row of a matrix, the first layer shared, asked by the gradient's direction.
-    Measured (tests/test_optim_table.py): on smooth toys it is slower than momentum, at each one's best rate (ill-conditioned bowl
-    2e-6 against 1e-17, Rosenbrock 3e-5 against 2e-6, valley 3e-3 against 3e-5); on digits they are equal (0.970, 0.963).
+    Differs from paper: its example objective <m(u), 1> would move every weight along the constant vector 1; the value
+        here is -G.
+    The MLP is ours (the paper gives none): one per row of a matrix, the first layer shared, asked by the gradient's
+        direction.
+    Measured (tests/test_optim_table.py): on smooth toys it is slower than momentum, at each one's best rate
+        (ill-conditioned bowl
+    2e-6 against 1e-17, Rosenbrock 3e-5 against 2e-6, valley 3e-3 against 3e-5); on digits they are equal (0.970,
+    0.963).
     Units: lr is weight change per unit of gradient (a constant gradient moves the weights by lr per step in the end);
     inner_lr in [0, 1] is the fraction of its error that the bias corrects per step; retention in [0, 1].
-    Cost: (1 + hidden) numbers per weight and hidden per column. Randomness: the first keys, from `seed` and the parameter's place.
-    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    Cost: (1 + hidden) numbers per weight and hidden per column. Randomness: the first keys, from `seed` and the
+        parameter's place.
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
+        changed).
     """
 
     def __init__(
-        self, params: Any, *, lr: float = 1e-2, inner_lr: float = 0.1, retention: float = 1.0, hidden: int = 4, seed: int = 0
+        self,
+        params: Any,
+        *,
+        lr: float = 1e-2,
+        inner_lr: float = 0.1,
+        retention: float = 1.0,
+        hidden: int = 4,
+        seed: int = 0,
     ) -> None:
         defaults = {"lr": lr, "inner_lr": inner_lr, "retention": retention, "hidden": hidden, "seed": seed}
         super().__init__(check_parameters(params), defaults)
@@ -89,13 +119,20 @@ class DeepMomentum(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = evaluate(closure)
-        places = {parameter: place for place, parameter in enumerate(p for group in self.param_groups for p in group["params"])}
+        places = {
+            parameter: place
+            for place, parameter in enumerate(p for group in self.param_groups for p in group["params"])
+        }
         for group, parameter, gradient in check_gradients(self):
             state, matrix = self.state[parameter], as_matrix(gradient)
             if not state:
                 generator = torch.Generator().manual_seed(group["seed"] + places[parameter])
                 keys = torch.randn(group["hidden"], matrix.shape[1], generator=generator).to(matrix)
-                state.update(keys=keys, values=matrix.new_zeros(len(matrix), len(keys), matrix.shape[1]), bias=torch.zeros_like(matrix))
+                state.update(
+                    keys=keys,
+                    values=matrix.new_zeros(len(matrix), len(keys), matrix.shape[1]),
+                    bias=torch.zeros_like(matrix),
+                )
             memory = DeepMemory(state["keys"], state["values"], state["bias"])
             memory = deep_momentum_step(memory, matrix, inner_lr=group["inner_lr"], retention=group["retention"])
             state.update(memory._asdict())

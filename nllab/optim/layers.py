@@ -1,8 +1,9 @@
 """How a context memory sees a layer: its inputs as rows, its weights as one matrix, whatever the layer is.
 
-Every supported layer is W x for some rows x: a convolution reads the patches of its input, an embedding reads one-hot rows. `N` rows,
-`D` inputs a row (with a last 1 for the bias), `out` outputs. Rows are scaled to unit mean square of their inputs, the weights so that
-the product stays; one-hot rows have norm 1 as they are.
+Every supported layer is W x for some rows x: a convolution reads the patches of its input, an embedding reads one-hot
+    rows. `N` rows,
+`D` inputs a row (with a last 1 for the bias), `out` outputs. Rows are scaled to unit mean square of their inputs, the
+weights so that the product stays; one-hot rows have norm 1 as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ WIDE = 2048  # inputs past which a memory is cut into blocks
 
 
 def is_supported(module: nn.Module) -> bool:
-    """Whether a memory can see all of this layer's work: plain linear layers, convolutions of one group, dense embeddings."""
+    """Whether a memory can see all of this layer's work: plain linear layers, convolutions of one group, dense
+    embeddings."""
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros"
     if isinstance(module, nn.Embedding):
@@ -29,11 +31,14 @@ def is_supported(module: nn.Module) -> bool:
 
 
 def supported_layers(model: nn.Module) -> list[Layer]:
-    """The layers of a model that memories can hold, in the model's order: trainable, not shared with a layer of another kind.
+    """The layers of a model that memories can hold, in the model's order: trainable, not shared with a layer of another
+    kind.
 
     The projections inside `nn.MultiheadAttention` are left out, since it uses their weights without running them.
     """
-    hidden = {child for module in model.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()}
+    hidden = {
+        child for module in model.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()
+    }
     found = [m for m in model.modules() if is_supported(m) and m not in hidden and m.weight.requires_grad]  # type: ignore[union-attr]
     kinds: dict[nn.Parameter, set[type]] = {}
     for m in found:
@@ -58,7 +63,8 @@ def memory_dtype(layer: Layer) -> torch.dtype:
 
 
 def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Tensor:
-    """What a convolution multiplies with its filters, one row for each place of its output: (B, C, L) or (B, C, H, W) -> (N, D)."""
+    """What a convolution multiplies with its filters, one row for each place of its output: (B, C, L) or (B, C, H, W)
+    -> (N, D)."""
     flat = isinstance(layer, nn.Conv1d)
     given = given.reshape(-1, *given.shape[-2 if flat else -3 :])  # an input without a batch axis is a batch of one
     kernel, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
@@ -75,7 +81,8 @@ def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Tensor:
 
 
 def rows_of(layer: Layer, given: Tensor) -> Tensor:
-    """A layer's inputs as its memory keeps them: (N, D) with a last 1 for the bias; the indices themselves (N,) for an embedding."""
+    """A layer's inputs as its memory keeps them: (N, D) with a last 1 for the bias; the indices themselves (N,) for an
+    embedding."""
     given = given.detach()
     if isinstance(layer, nn.Embedding):
         return given.reshape(-1)
@@ -100,7 +107,8 @@ def as_memory(layer: Layer) -> Tensor:
 
 
 def gradient_of(layer: Layer, scale: float = 1.0) -> Tensor | None:
-    """A layer's gradient in the coordinates of its memory, times `scale`, (out, D); None if nothing arrived. A new tensor."""
+    """A layer's gradient in the coordinates of its memory, times `scale`, (out, D); None if nothing arrived. A new
+    tensor."""
     if layer.weight.grad is None:
         return None
     dtype = memory_dtype(layer)
@@ -124,10 +132,12 @@ def add(layer: Layer, change: Tensor, factor: float = 1.0) -> None:
 
 
 def new_context(layer: Layer, ridge: float) -> Tensor:
-    """An empty memory: ridge * I as a matrix (D, D); in blocks (K, D / K, D / K) past WIDE inputs; the diagonal (D,) of an embedding.
+    """An empty memory: ridge * I as a matrix (D, D); in blocks (K, D / K, D / K) past WIDE inputs; the diagonal (D,) of
+    an embedding.
 
-    One-hot rows have a diagonal gram matrix, so an embedding's memory is exact. Blocks are not: they forget what inputs of
-    different blocks do together, and count each block K times to stay on the safe side, since X^T X <= K blockdiag(X^T X).
+    One-hot rows have a diagonal gram matrix, so an embedding's memory is exact. Blocks are not: they forget what inputs
+    of different blocks do together, and count each block K times to stay on the safe side, since X^T X <= K
+    blockdiag(X^T X).
     """
     width = fan_in(layer) + (bias_of(layer) is not None)
     like = {"dtype": memory_dtype(layer), "device": layer.weight.device}
@@ -153,7 +163,8 @@ def from_blocks(matrix: Tensor, width: int) -> Tensor:
 
 
 def observe(context: Tensor, rows: Tensor, weights: Tensor | None = None) -> None:
-    """C <- C + X^T X, in place. rows (N, D); for a diagonal memory indices (N,), each of which may have a weight (N,)."""
+    """C <- C + X^T X, in place. rows (N, D); for a diagonal memory indices (N,), each of which may have a weight
+    (N,)."""
     if context.ndim == 1:
         ones = torch.ones(len(rows), dtype=context.dtype, device=context.device)
         context.index_add_(0, rows, ones if weights is None else weights.to(context.dtype))
@@ -165,13 +176,15 @@ def observe(context: Tensor, rows: Tensor, weights: Tensor | None = None) -> Non
 
 
 def fade(context: Tensor, retention: float, ridge: float) -> None:
-    """C <- retention * C in place while the ridge stays, so that the memory cannot wind up in directions that fall silent."""
+    """C <- retention * C in place while the ridge stays, so that the memory cannot wind up in directions that fall
+    silent."""
     context.mul_(retention)
     (context if context.ndim == 1 else context.diagonal(dim1=-2, dim2=-1)).add_((1 - retention) * ridge)
 
 
 def cholesky_factor(context: Tensor) -> Tensor:
-    """The Cholesky factor of a memory (.., D, D). After very many samples rounding may eat the ridge: then what is lost is put back.
+    """The Cholesky factor of a memory (.., D, D). After very many samples rounding may eat the ridge: then what is lost
+    is put back.
 
     Raises DivergedError if that does not help, as it is when the features themselves have grown out of all bounds.
     """
@@ -181,5 +194,8 @@ def cholesky_factor(context: Tensor) -> Tensor:
         diagonal.add_(4 * torch.finfo(context.dtype).eps * diagonal.sum())
         factorized, failed = torch.linalg.cholesky_ex(context)
         if failed.any():
-            raise DivergedError("A layer's memory holds inputs beyond the reach of its number type; training has diverged. Lower the rate.")
+            raise DivergedError(
+                "A layer's memory holds inputs beyond the reach of its number type; training has diverged. Lower the"
+                " rate."
+            )
     return factorized

@@ -1,4 +1,5 @@
-"""Levels for any torch optimizer: gradients are summed over a level's period and written once at its end (Eq. 70-71)."""
+"""Levels for any torch optimizer: gradients are summed over a level's period and written once at its end (Eq.
+70-71)."""
 
 from __future__ import annotations
 
@@ -12,18 +13,23 @@ from nllab.levels import Level, Schedule, assign
 
 
 def members_of(model: nn.Module, levels: Sequence[Level]) -> dict[str, list[nn.Parameter]]:
-    """The trainable parameters of each level. Raises SettingError if a level holds nothing, or a parameter has no level."""
+    """The trainable parameters of each level. Raises SettingError if a level holds nothing, or a parameter has no
+    level."""
     named = dict(model.named_parameters())
-    return {level: [named[n] for n in names if named[n].requires_grad] for level, names in assign(levels, named).items()}
+    return {
+        level: [named[n] for n in names if named[n].requires_grad] for level, names in assign(levels, named).items()
+    }
 
 
 class Leveled:
     """Runs a torch optimizer so that each level writes at the end of its own period only.
 
-    Between two writes a level is bit-identical: its parameters are hidden from the optimizer, weight decay and momentum included.
+    Between two writes a level is bit-identical: its parameters are hidden from the optimizer, weight decay and momentum
+        included.
     `members` says which parameters a level holds, `make` turns all of them into the optimizer.
 
-    Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 71. Differs from paper: the sum has C terms, not the C+1 of the printed bounds.
+    Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 71. Differs from paper: the sum has C terms, not the C+1 of the
+        printed bounds.
     """
 
     def __init__(
@@ -40,13 +46,15 @@ class Leveled:
         self.steps = 0
 
     def zero_grad(self) -> None:
-        """Clear this step's gradients. Not through the optimizer, which may keep what a slow level has seen since its last write."""
+        """Clear this step's gradients. Not through the optimizer, which may keep what a slow level has seen since its
+        last write."""
         for p in self.parameters:
             p.grad = None
 
     @torch.no_grad()
     def step(self, *, write: bool = True) -> None:
-        """Add this step's gradients to each level's sum; levels whose period ends write the sum (with write=False they drop it)."""
+        """Add this step's gradients to each level's sum; levels whose period ends write the sum (with write=False they
+        drop it)."""
         self.steps += 1
         due = set(self.schedule.due(self.steps))
         own = {p: p.grad for p in self.parameters}

@@ -26,24 +26,33 @@ from nllab.optim.newton_schulz import newton_schulz
 
 
 class M3(Optimizer):
-    """A continuum memory of two levels in the place of Adam's momentum: one is written every step, one every `period` steps.
+    """A continuum memory of two levels in the place of Adam's momentum: one is written every step, one every `period`
+    steps.
 
-    Source: Algorithm 1 (beta1, beta2, beta3 = betas, alpha = slow_weight, f = period, T = newton_schulz_steps), where after
+    Source: Algorithm 1 (beta1, beta2, beta3 = betas, alpha = slow_weight, f = period, T = newton_schulz_steps), where
+        after
     every `period` steps the sum of their gradients goes into the slow memory M2, which is read from the next step on:
         M1 <- M1 + beta1 g,  V <- V + beta2 g^2,  W <- W - lr (NS(M1) + alpha NS(M2)) / (sqrt(V) + eps)
-    literal=True is that, line by line. It forgets nothing (V is AdaGrad's, its step shrinks as 1/sqrt(t)) and its step is
-    inverse to the scale of the gradient: lr is weight change times gradient, and must be tuned to the loss. M1, a plain sum, is
+    literal=True is that, line by line. It forgets nothing (V is AdaGrad's, its step shrinks as 1/sqrt(t)) and its step
+    is
+    inverse to the scale of the gradient: lr is weight change times gradient, and must be tuned to the loss. M1, a plain
+        sum, is
     an integrator: on a smooth bowl it circles the minimum and comes closer only as fast as lr falls.
-    literal=False reads the betas as the momentum factors the text calls them: M1 <- beta1 M1 + (1 - beta1) g, likewise V and M2
-    (with the mean over the period), V corrected for its start from zero and built from NS(M1) instead of g: then the step does
-    not depend on the gradient's scale, and lr is weight change (root mean square) per step.
-    second_moment=False leaves V out; with slow_weight 0 what remains is Muon without Nesterov and without its shape factor.
+    literal=False reads the betas as the momentum factors the text calls them: M1 <- beta1 M1 + (1 - beta1) g, likewise
+    V and M2 (with the mean over the period), V corrected for its start from zero and built from NS(M1) instead of g:
+    then the step does not depend on the gradient's scale, and lr is weight change (root mean square) per step.
+    second_moment=False leaves V out; with slow_weight 0 what remains is Muon without Nesterov and without its shape
+    factor.
     Scope: as `Muon`: vectors and groups with `hidden` false are stepped by AdamW at adamw_lr with the first two betas.
-    Differs from paper: the printed bounds sum period + 1 gradients, here exactly period; Eq. 75 (subtracting, with beta2) is not
-    followed. The paper gives no values: all defaults are ours. eps is large on purpose: where an entry's gradient is nearly zero
-    NS(M1) is not, and the literal quotient explodes (an MLP on digits at lr 1e-3: loss 7e7 with eps 1e-8, 1.0 with 1e-2).
+    Differs from paper: the printed bounds sum period + 1 gradients, here exactly period; Eq. 75 (subtracting, with
+        beta2) is not
+    followed. The paper gives no values: all defaults are ours. eps is large on purpose: where an entry's gradient is
+        nearly zero
+    NS(M1) is not, and the literal quotient explodes (an MLP on digits at lr 1e-3: loss 7e7 with eps 1e-8, 1.0 with
+    1e-2).
     Cost: five tensors per matrix, one Newton-Schulz per step and one more per period.
-    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
+        changed).
     """
 
     def __init__(
@@ -60,8 +69,20 @@ class M3(Optimizer):
         second_moment: bool = True,
         adamw_lr: float = 1e-3,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "slow_weight": slow_weight, "period": period, "newton_schulz_steps": newton_schulz_steps}
-        defaults |= {"eps": eps, "literal": literal, "second_moment": second_moment, "adamw_lr": adamw_lr, "hidden": True}
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "slow_weight": slow_weight,
+            "period": period,
+            "newton_schulz_steps": newton_schulz_steps,
+        }
+        defaults |= {
+            "eps": eps,
+            "literal": literal,
+            "second_moment": second_moment,
+            "adamw_lr": adamw_lr,
+            "hidden": True,
+        }
         super().__init__(check_parameters(params), defaults)
         check_settings(self, lr=NONNEGATIVE, betas=THREE_BETAS, slow_weight=NONNEGATIVE, period=PERIOD)
         check_settings(self, newton_schulz_steps=COUNT, eps=POSITIVE, adamw_lr=NONNEGATIVE)
@@ -72,14 +93,17 @@ class M3(Optimizer):
         for group, parameter, gradient in check_gradients(self):
             state = self.state[parameter]
             if parameter.ndim < 2 or not group["hidden"]:
-                adamw_step(parameter, gradient, state, lr=group["adamw_lr"], betas=tuple(group["betas"][:2]), weight_decay=0)
+                adamw_step(
+                    parameter, gradient, state, lr=group["adamw_lr"], betas=tuple(group["betas"][:2]), weight_decay=0
+                )
             else:
                 parameter.sub_(m3_step(state, gradient, group), alpha=group["lr"])
         return loss
 
 
 def m3_step(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
-    """The direction of descent of one step of Algorithm 1 for one matrix; `state` holds M1, M2, V, the running sum and NS(M2)."""
+    """The direction of descent of one step of Algorithm 1 for one matrix; `state` holds M1, M2, V, the running sum and
+    NS(M2)."""
     fast_beta, second_beta, slow_beta = group["betas"]
     literal, period = group["literal"], group["period"]
 

@@ -1,21 +1,24 @@
-"""The manager: watches how learning goes and balances stability and plasticity while it goes, each decision with its reason.
+"""The manager: watches how learning goes and balances stability and plasticity while it goes, each decision with its
+reason.
 
-It is told what an optimizer can see by itself: which share of a batch the model got wrong, how new the inputs are to the
+It is told what an optimizer can see by itself: which share of a batch the model got wrong, how new the inputs are to
+    the
 memory, and whether errors repeat each other. One table of situations is all it knows:
 
     the first task                        nothing is there to be forgotten: hidden levels are let loose
     few errors, familiar inputs           nothing to do
-    more errors than usual,               a new task: surprising samples count more; nothing is forgotten. Hidden levels stay
-        right answers never heard of      careful, since old answers read what they would change
-    more errors, new inputs,              a new world: as a new task, but hidden levels are let loose, since what these inputs
-        right answers heard before        use is free; they stay so until new answers come
+    more errors than usual,               a new task: surprising samples count more; nothing is forgotten. Hidden levels
+        stay right answers never heard of      careful, since old answers read what they would change
+    more errors, new inputs,              a new world: as a new task, but hidden levels are let loose, since what these
+        inputs right answers heard before        use is free; they stay so until new answers come
     more errors, familiar inputs,         the world has changed its answer: the output layer forgets what it was told;
         errors that repeat each other     hidden levels keep theirs, since the inputs are the same
     more errors, familiar inputs,         noise: learn slowly until it is over
         errors that contradict
     inputs grow newer all the time        drift: every memory forgets slowly
 
-It decides rates, retention and attention. It leaves periods alone: no trial found a stream where changing them in mid-run helped (LOG.md).
+It decides rates, retention and attention. It leaves periods alone: no trial found a stream where changing them in
+mid-run helped (LOG.md).
 """
 
 from __future__ import annotations
@@ -24,18 +27,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-NOW, RECENT, USUAL, UNSETTLED = 3, 15, 50, 500  # steps that a mean looks back; the last for what is usual while something else goes on
+NOW, RECENT, USUAL, UNSETTLED = (
+    3,
+    15,
+    50,
+    500,
+)  # steps that a mean looks back; the last for what is usual while something else goes on
 WARM = 20  # steps before the first decision
 UNUSUAL = 0.15  # share of errors above the usual one that calls for a decision
-MOST = 0.3  # and that a change of answers brings: errors between classes that are alike repeat each other, too, but are few
+# and that a change of answers brings: errors between classes that are alike repeat each other, too, but are few
+MOST = 0.3
 OVER = 0.05  # and that ends it
 NEW = 1.4  # novelty, in terms of the usual one, that tells new inputs from familiar ones
-HEARD = 0.2  # share of errors with right answers just heard for the first time up to which all answers are taken to be known
+# share of errors with right answers just heard for the first time up to which all answers are taken to be known
+HEARD = 0.2
 REPEATS = 0.4  # share of errors that repeat the last one made with the same answer
 ENOUGH = 30  # errors to look at before their agreement is trusted
 GROWN = 1.05  # usual novelty above which inputs may be drifting; 1 is what memory holds on average
 PATIENCE = 30  # steps that novelty has to stay above that and rise before it is called a drift
-CROWDED = 10  # steps that new inputs may take until their errors are usual, before old memories are taken to stand in their way
+# steps that new inputs may take until their errors are usual, before old memories are taken to stand in their way
+CROWDED = 10
 
 ATTENTION = 1.0  # further weight of wrong samples
 FORGET = 0.9  # what the output layer's memory keeps at each write while the world changes its answers
@@ -84,7 +95,9 @@ class Manager:
     first_heard: dict[int, int] = field(default_factory=dict)  # right answer -> step
     agreement: float = 0.0
     since: int = 0  # step at which the situation began
-    loose: bool = True  # whether this is the first task, or came with new inputs: then hidden levels may learn at full speed
+    loose: bool = (
+        True  # whether this is the first task, or came with new inputs: then hidden levels may learn at full speed
+    )
     errors: int = 0  # seen since the situation began
     rising: int = 0  # steps that novelty has been rising above GROWN, less twice those that it has not
     last_error: dict[int, int] = field(default_factory=dict)  # answer -> what was right the last time that it was wrong
@@ -112,7 +125,8 @@ class Manager:
     def observe(self, wrong: float, novelty: float | None, errors: Sequence[tuple[int, int]]) -> None:
         """Take in one step.
 
-        wrong: share of the batch that the model got wrong. novelty: of the output layer's inputs, 1 for what its memory holds on
+        wrong: share of the batch that the model got wrong. novelty: of the output layer's inputs, 1 for what its memory
+            holds on
         average; None if it was not measured. errors: (answer, right answer) of every wrong sample.
         """
         usual = USUAL if self.situation in (STEADY, DRIFT) else UNSETTLED
@@ -141,7 +155,12 @@ class Manager:
         if self.situation == before:
             return None
         self.since = self.steps
-        saw = {"surprise": self.wrong_now, "usual": self.wrong_usual, "novelty": self.novelty_now, "agreement": self.agreement}
+        saw = {
+            "surprise": self.wrong_now,
+            "usual": self.wrong_usual,
+            "novelty": self.novelty_now,
+            "agreement": self.agreement,
+        }
         saw["new answers"] = self.fresh
         did = {
             "attention": self.attention,
@@ -166,7 +185,10 @@ class Manager:
             heard = f"{self.fresh:.0%} of the right answers have just been heard for the first time: a new task"
             return f"{heard} among old ones, so hidden levels stay careful. {attended}"
         newer = f"the inputs are {self.novelty_now / max(self.novelty_usual, 1e-9):.1f} times as new as usual"
-        return f"Answers are known, {newer}: a new task in new directions, so hidden levels are let loose there. {attended}"
+        return (
+            f"Answers are known, {newer}: a new task in new directions, so hidden levels are let loose there."
+            f" {attended}"
+        )
 
     def _judge(self) -> str:
         """Move to the situation that fits, and say why."""
@@ -183,7 +205,9 @@ class Manager:
             return f"{percent}, and the inputs are familiar: other answers, or noise? It waits for {ENOUGH} errors."
         if self.situation not in (STEADY, DRIFT) and self.wrong_now < self.wrong_usual + OVER:
             was, self.situation, self.rising = self.situation, STEADY, 0
-            self.novelty_usual = max(self.novelty_usual, self.novelty_recent)  # so that what fades after a jump does not look like a rise
+            self.novelty_usual = max(
+                self.novelty_usual, self.novelty_recent
+            )  # so that what fades after a jump does not look like a rise
             return f"{percent}: the end of what was taken for {was}. All settings as before."
         if self.situation == UNSURE and arrived:
             return self._enter(arrived)
@@ -191,10 +215,16 @@ class Manager:
         if self.situation in (UNSURE, NOISE) and self.errors >= ENOUGH and many and self.agreement > REPEATS:
             self.situation = CHANGED
             kept = f"The output layer keeps {FORGET} of its memory at each write, hidden levels keep all."
-            return f"{self.agreement:.0%} of the errors repeat each other on familiar inputs: the world has changed its answer. {kept}"
+            return (
+                f"{self.agreement:.0%} of the errors repeat each other on familiar inputs: the world has changed its"
+                f" answer. {kept}"
+            )
         if self.situation == UNSURE and self.errors >= ENOUGH and self.agreement <= REPEATS:
             self.situation = NOISE
-            return f"The errors contradict each other ({self.agreement:.0%} repeat) on familiar inputs: noise. Rates fall to {DOUBT:.0%}."
+            return (
+                f"The errors contradict each other ({self.agreement:.0%} repeat) on familiar inputs: noise. Rates fall"
+                f" to {DOUBT:.0%}."
+            )
         if self.situation == WORLD and self.hidden and self.steps - self.since >= CROWDED:
             self.situation = FULL
             stuck = f"{percent}, {CROWDED} steps after the task changed: old memories stand in its way."

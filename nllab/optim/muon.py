@@ -27,15 +27,19 @@ from nllab.optim.newton_schulz import newton_schulz
 
 
 def hidden_and_other(model: nn.Module, *, head: str | None = None) -> list[dict[str, Any]]:
-    """The parameter groups for `Muon` and `M3`: the hidden matrices and filters, and everything else, which AdamW takes.
+    """The parameter groups for `Muon` and `M3`: the hidden matrices and filters, and everything else, which AdamW
+    takes.
 
-    Everything else: vectors and numbers, embeddings, and the head, the last nn.Linear unless `head` names another module.
+    Everything else: vectors and numbers, embeddings, and the head, the last nn.Linear unless `head` names another
+        module.
     A group without parameters is left out.
     Raises: SettingError if the model has no module called `head`.
     """
     modules = dict(model.named_modules())
     if head is not None and head not in modules:
-        raise SettingError(f"The model has no module {head!r} to be the head; it has {', '.join(filter(None, modules))}.")
+        raise SettingError(
+            f"The model has no module {head!r} to be the head; it has {', '.join(filter(None, modules))}."
+        )
     linears = [module for module in modules.values() if isinstance(module, nn.Linear)]
     last = [modules[head]] if head is not None else linears[-1:]
     others = [module for module in modules.values() if isinstance(module, nn.Embedding | nn.EmbeddingBag)] + last
@@ -48,12 +52,21 @@ def hidden_and_other(model: nn.Module, *, head: str | None = None) -> list[dict[
 
 
 def adamw_step(
-    parameter: Tensor, gradient: Tensor, state: dict[str, Any], *, lr: float, betas: tuple[float, float], weight_decay: float
+    parameter: Tensor,
+    gradient: Tensor,
+    state: dict[str, Any],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
 ) -> None:
-    """One step of AdamW on one parameter (Loshchilov and Hutter 2019; eps 1e-8), its moments kept in `state`; as torch.optim.AdamW."""
+    """One step of AdamW on one parameter (Loshchilov and Hutter 2019; eps 1e-8), its moments kept in `state`; as
+    torch.optim.AdamW."""
     state["step"] = step = state.get("step", 0) + 1
     state["first"] = first = torch.lerp(state.get("first", torch.zeros_like(parameter)), gradient, 1 - betas[0])
-    state["second"] = second = torch.lerp(state.get("second", torch.zeros_like(parameter)), gradient.square(), 1 - betas[1])
+    state["second"] = second = torch.lerp(
+        state.get("second", torch.zeros_like(parameter)), gradient.square(), 1 - betas[1]
+    )
     parameter.mul_(1 - lr * weight_decay)
     parameter.sub_(lr / (1 - betas[0] ** step) * first / ((second / (1 - betas[1] ** step)).sqrt() + 1e-8))
 
@@ -61,14 +74,17 @@ def adamw_step(
 class Muon(Optimizer):
     """Momentum orthogonalised by Newton-Schulz, for the hidden matrices and filters of a network.
 
-    Scope: tensors of two or more axes in groups with `hidden` true (the default); vectors and groups with `hidden` false
+    Scope: tensors of two or more axes in groups with `hidden` true (the default); vectors and groups with `hidden`
+        false
     (embeddings, heads) are stepped by AdamW. `Muon(hidden_and_other(model))` sorts a model's parameters so.
     Source: Eq. 42 and 52: W <- W + lr s NS(m), m <- momentum m - G, with nesterov read at momentum m - G once more.
-    Differs from paper: Eq. 42 has its rate inside m, where Newton-Schulz removes it; here it is outside, with Muon's factor
+    Differs from paper: Eq. 42 has its rate inside m, where Newton-Schulz removes it; here it is outside, with Muon's
+        factor
     s = sqrt(max(1, rows / columns)). The result is torch.optim.Muon's, which rounds to bfloat16 inside.
     Units: lr is spectral norm per step (before s), whatever the gradient's scale; adamw_lr is weight change per step;
     weight_decay is the fraction removed per step, per unit of the rate in use.
-    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is changed).
+    Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
+        changed).
     """
 
     def __init__(
@@ -100,7 +116,11 @@ class Muon(Optimizer):
                 continue
             memory = state.get("memory", torch.zeros_like(parameter))
             state["memory"] = memory = momentum_step(memory, gradient, lr=1, momentum=group["momentum"])
-            read = as_matrix(momentum_step(memory, gradient, lr=1, momentum=group["momentum"]) if group["nesterov"] else memory)
-            change = newton_schulz(read, steps=group["newton_schulz_steps"]) * sqrt(max(1, read.shape[0] / read.shape[1]))
+            read = as_matrix(
+                momentum_step(memory, gradient, lr=1, momentum=group["momentum"]) if group["nesterov"] else memory
+            )
+            change = newton_schulz(read, steps=group["newton_schulz_steps"]) * sqrt(
+                max(1, read.shape[0] / read.shape[1])
+            )
             parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change.view_as(parameter), alpha=group["lr"])
         return loss

@@ -1,8 +1,12 @@
-"""Carrying a reader over: when the levels below it have written, the layer that reads them is told what their language means now.
+"""Carrying a reader over: when the levels below it have written, the layer that reads them is told what their language
+means now.
 
-The output layer's memory and weights speak of features as they were when they were seen. Once hidden levels have moved, old
-features z mean what z T means now. T is fitted on dreams: inputs drawn from the Gaussian that the first layer's own memory holds of
-all inputs so far (their mean and covariance; no sample is kept), read before and after, and on the inputs that came in between. Then
+The output layer's memory and weights speak of features as they were when they were seen. Once hidden levels have moved,
+old
+features z mean what z T means now. T is fitted on dreams: inputs drawn from the Gaussian that the first layer's own
+    memory holds of
+all inputs so far (their mean and covariance; no sample is kept), read before and after, and on the inputs that came in
+between. Then
 
     C <- T^T C T,    W <- argmin_W sum over old features of ||W (z T) - W_old z||^2 + ridge ||W||^2
 
@@ -26,8 +30,8 @@ PULL = 1e-3  # towards T = identity, in units of the features' mean square
 class Moments(NamedTuple):
     """What a reader knew when a window opened: gram matrix of its inputs and what its weights answer to them.
 
-    gram C (D, D) · answers C W^T + ridge W^T (D, out) · dreams (N, features) as the model takes them · dreamed (N, D): what the
-    reader saw of them.
+    gram C (D, D) · answers C W^T + ridge W^T (D, out) · dreams (N, features) as the model takes them · dreamed (N, D):
+    what the reader saw of them.
     """
 
     gram: Tensor
@@ -45,13 +49,16 @@ def dream(context: Tensor, ridge: float, count: int, seed: int) -> Tensor:
     exact = context.double()  # the covariance is a small difference of large numbers
     total = exact[-1, -1] - ridge
     mean = exact[-1, :-1] / total
-    covariance = (exact[:-1, :-1] - ridge * torch.eye(width, dtype=exact.dtype, device=exact.device)) / total - torch.outer(mean, mean)
+    covariance = (
+        exact[:-1, :-1] - ridge * torch.eye(width, dtype=exact.dtype, device=exact.device)
+    ) / total - torch.outer(mean, mean)
     noise = torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=exact.dtype).to(exact.device)
     return ((mean + noise @ _root(covariance).T) * width**0.5).to(context.dtype)
 
 
 def _root(covariance: Tensor) -> Tensor:
-    """L with L L^T = covariance + the least jitter at which there is one: directions that no input used have no variance at all."""
+    """L with L L^T = covariance + the least jitter at which there is one: directions that no input used have no
+    variance at all."""
     unit = covariance.diagonal().mean().clamp_min(torch.finfo(covariance.dtype).tiny)
     for jitter in JITTERS:
         root, failed = torch.linalg.cholesky_ex(
@@ -63,7 +70,8 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def translation(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
-    """T with after ~ before T, (D, D): weighted least squares, pulled towards the identity. before, after (N, D); weight (N,)."""
+    """T with after ~ before T, (D, D): weighted least squares, pulled towards the identity. before, after (N, D);
+    weight (N,)."""
     weighted = before * weight[:, None] / len(before)
     gram = weighted.T @ before
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -71,7 +79,8 @@ def translation(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
 
 
 def carry(context: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """The reader's context (D, D) and weight (out, D) with everything older than the window carried over by T = turn."""
+    """The reader's context (D, D) and weight (out, D) with everything older than the window carried over by T =
+    turn."""
     eye = torch.eye(len(context), dtype=context.dtype, device=context.device)
     since = context - ridge * eye - old.gram
     moved = turn.T @ old.gram @ turn

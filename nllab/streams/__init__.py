@@ -38,7 +38,8 @@ def is_known(name: str) -> bool:
 
 
 def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False) -> Stream:
-    """The stream of this name. `seed` draws what is random in it, `split` cuts train from test, `hold_out` fills the validation parts.
+    """The stream of this name. `seed` draws what is random in it, `split` cuts train from test, `hold_out` fills the
+    validation parts.
 
     Raises SettingError for a name that is not known, DataError for data of one's own that cannot be used.
     """

@@ -25,15 +25,20 @@ def cut(labels: np.ndarray, split: int, hold_out: bool) -> tuple[np.ndarray, np.
     train, test = train_test_split(np.arange(len(labels)), test_size=TEST_FRACTION, random_state=split, stratify=labels)
     validation = train[:0]
     if hold_out:
-        train, validation = train_test_split(train, test_size=VALIDATION_FRACTION, random_state=split, stratify=labels[train])
+        train, validation = train_test_split(
+            train, test_size=VALIDATION_FRACTION, random_state=split, stratify=labels[train]
+        )
     return np.asarray(train), np.asarray(validation), np.asarray(test)
 
 
 @lru_cache(maxsize=8)
 def digits(split: int, hold_out: bool) -> Images:
-    """The digits, stratified by class. `split` seeds the cut; `hold_out` moves a tenth of the training part into validation."""
+    """The digits, stratified by class. `split` seeds the cut; `hold_out` moves a tenth of the training part into
+    validation."""
     spec = find_spec("sklearn")
-    assert spec and spec.origin  # a dependency; found without importing it, which takes two seconds that a live page does not have
+    assert (
+        spec and spec.origin
+    )  # a dependency; found without importing it, which takes two seconds that a live page does not have
     table = np.loadtxt(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels, labels = (table[:, :-1] / 16 - MEAN) / STD, table[:, -1].astype(np.int64)
     if split == 0 and not hold_out:
@@ -93,7 +98,10 @@ def rotated_digits(seed: int, split: int, hold_out: bool) -> Stream:
     tasks = []
     for i in range(5):
         angle = torch.tensor(36.0 * i)
-        parts = [rotated(part, angle, images.image_shape, BACKGROUND) for part in (images.train, images.validation, images.test)]
+        parts = [
+            rotated(part, angle, images.image_shape, BACKGROUND)
+            for part in (images.train, images.validation, images.test)
+        ]
         train, validation, test = parts
         tasks.append(Task(letter(i), f"the digits turned by {36 * i} degrees", train, validation, test))
     about = "All ten digits, then the same digits turned further and further."
@@ -101,7 +109,8 @@ def rotated_digits(seed: int, split: int, hold_out: bool) -> Stream:
 
 
 def remapped_digits(seed: int, split: int, hold_out: bool) -> Stream:
-    """All digits, then the same images with every label moved on by one: the world changes its answer, so A has to go."""
+    """All digits, then the same images with every label moved on by one: the world changes its answer, so A has to
+    go."""
     images = digits(split, hold_out)
 
     def moved(part: Part) -> Part:
@@ -119,7 +128,9 @@ def drifting_digits(seed: int, split: int, hold_out: bool) -> Stream:
     generator = torch.Generator().manual_seed(seed)
     order = torch.cat([torch.randperm(len(images.train), generator=generator) for _ in range(LAPS)])
     train = rotated(images.train[order], torch.linspace(0, 90, len(order)), images.image_shape, BACKGROUND)
-    end = [rotated(part, torch.tensor(90.0), images.image_shape, BACKGROUND) for part in (images.validation, images.test)]
+    end = [
+        rotated(part, torch.tensor(90.0), images.image_shape, BACKGROUND) for part in (images.validation, images.test)
+    ]
     task = Task("A", "digits that turn as time goes by", train, *end, in_order=True)
     about = "All ten digits, turning slowly from upright to lying on their side. Tested as they lie at the end."
     return Stream("drifting-digits", about, (task,), (0,), images.classes, images.image_shape)
@@ -134,7 +145,12 @@ def noisy_digits(seed: int, split: int, hold_out: bool) -> Stream:
     burst = slice(len(order) // 2, len(order) // 2 + len(order) // 10)
     labels[burst] = torch.randint(images.classes, labels[burst].shape, generator=generator)
     task = Task(
-        "A", "digits with a burst of random labels", Part(images.train.inputs[order], labels), images.validation, images.test, in_order=True
+        "A",
+        "digits with a burst of random labels",
+        Part(images.train.inputs[order], labels),
+        images.validation,
+        images.test,
+        in_order=True,
     )
     about = "All ten digits; half way through, a tenth of the stream carries random labels. Tested on true ones."
     return Stream("noisy-digits", about, (task,), (0,), images.classes, images.image_shape)

@@ -1,10 +1,10 @@
 """Six formal languages: at every position of a string a model says what may come next, or whether the prefix is a word.
 
-Strings are drawn as Bhattamishra et al. 2020 draw them ("On the ability and limitations of Transformers to recognize formal languages"),
-asked about as Irie et al. 2023 ask ("Practical computational power of linear Transformers and their recurrent and self-referential
-extensions"), which is where Table 5 of Behrouz et al. 2025 (arXiv 2512.24695) has its protocol from.
-A sequence counts as right if every position is. A position's answer is one of a few classes: where several next symbols are legal, each
-set of them is one class, so that a right class is the right set.
+Strings are drawn as Bhattamishra et al. 2020 draw them ("On the ability and limitations of Transformers to recognize
+formal languages"), asked about as Irie et al. 2023 ask ("Practical computational power of linear Transformers and their
+recurrent and self-referential extensions"), which is where Table 5 of Behrouz et al. 2025 (arXiv 2512.24695) has its
+protocol from. A sequence counts as right if every position is. A position's answer is one of a few classes: where
+several next symbols are legal, each set of them is one class, so that a right class is the right set.
 
 Axes: N strings, T positions.
 """
@@ -64,7 +64,9 @@ class Language:
                 continue
             found[string], misses = None, 0
         if len(found) < count and not self.few:
-            raise SettingError(f"{self.name}: {count} different strings of window {window} wanted, {len(found)} found; ask for fewer.")
+            raise SettingError(
+                f"{self.name}: {count} different strings of window {window} wanted, {len(found)} found; ask for fewer."
+            )
         return list(found)
 
     def encode(self, strings: Iterable[str]) -> Strings:
@@ -82,7 +84,8 @@ def sequence_accuracy(scores: Tensor, targets: Tensor) -> float:
 
 
 def draw_parity(random: Random, window: Window) -> str | None:
-    """Symbols 0 and 1 with probability L / (2 (1 + L)) each, else the end, L the middle of the window; one more 1 makes the ones even."""
+    """Symbols 0 and 1 with probability L / (2 (1 + L)) each, else the end, L the middle of the window; one more 1 makes
+    the ones even."""
     middle = sum(window) // 2
     symbols = ""
     while random.random() < middle / (1 + middle) and len(symbols) <= window[1]:
@@ -128,7 +131,8 @@ def answer_counter(string: str) -> list[int]:
 
 
 def draw_brackets(random: Random, window: Window) -> str | None:
-    """S -> (S) or [S] (1/4 each), S S (1/4), nothing (1/4): the released grammar, whose strings are nested, a subset of the shuffles."""
+    """S -> (S) or [S] (1/4 each), S S (1/4), nothing (1/4): the released grammar, whose strings are nested, a subset of
+    the shuffles."""
     string, waiting = "", ["S"]
     while waiting:
         if len(string) + sum(symbol != "S" for symbol in waiting) > window[1]:
@@ -163,7 +167,18 @@ LANGUAGES = {
         Language("aa", "a", WORD, repeats("aa"), every(2), few=True),
         Language("abab", "ab", WORD, repeats("abab"), every(4), few=True),
         Language("anbn", "ab", ("{a, b}", "{b}", "{end}"), counter("ab"), answer_counter, (1, 50), (51, 100), few=True),
-        Language("anbncn", "abc", ("{a, b}", "{b}", "{c}", "{end}"), counter("abc"), answer_counter, (1, 50), (51, 100), few=True),
-        Language("shuffle-2", "()[]", ("none", "{)}", "{]}", "{), ]}"), draw_brackets, answer_shuffle, longer=(52, 100)),
+        Language(
+            "anbncn",
+            "abc",
+            ("{a, b}", "{b}", "{c}", "{end}"),
+            counter("abc"),
+            answer_counter,
+            (1, 50),
+            (51, 100),
+            few=True,
+        ),
+        Language(
+            "shuffle-2", "()[]", ("none", "{)}", "{]}", "{), ]}"), draw_brackets, answer_shuffle, longer=(52, 100)
+        ),
     )
 }

@@ -1,7 +1,8 @@
-"""Fashion-MNIST (and MNIST) from the usual IDX files: 60,000 real training images and 10,000 test images of 28x28 pixels.
+"""Fashion-MNIST (and MNIST) from the usual IDX files: 60,000 real training images and 10,000 test images of 28x28
+pixels.
 
-The files are looked for in the folder named by NLLAB_DATA, in the user's cache, where Debian's package dataset-fashion-mnist puts
-them, and at last fetched, with a checksum.
+The files are looked for in the folder named by NLLAB_DATA, in the user's cache, where Debian's package
+dataset-fashion-mnist puts them, and at last fetched, with a checksum.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ VALIDATION_FRACTION = 0.1
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an IDX file of unsigned bytes, gzipped or not. Raises DataError if it is not one, or shorter than it says."""
+    """The array of an IDX file of unsigned bytes, gzipped or not. Raises DataError if it is not one, or shorter than it
+    says."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError) as error:
         raise DataError(f"{path.name} cannot be read: {error}.") from None
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise DataError(f"{path.name} is not an IDX file of unsigned bytes; expected the files of Fashion-MNIST or MNIST.")
+        raise DataError(
+            f"{path.name} is not an IDX file of unsigned bytes; expected the files of Fashion-MNIST or MNIST."
+        )
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3]))
     start = 4 + 4 * raw[3]
     if len(raw) - start != int(np.prod(shape)):
@@ -59,14 +63,16 @@ def find(name: str) -> Path:
         return Path(pooch.retrieve(ORIGIN + name, FILES[name], fname=name, path=cache, progressbar=False))
     except Exception as error:  # any failure of the network or of the checksum means the same to the reader
         raise DataError(
-            f"Fashion-MNIST is not on this machine and could not be fetched ({type(error).__name__}). Put {', '.join(FILES)} into a folder "
-            "and name it in NLLAB_DATA, or on Debian run: apt-get install dataset-fashion-mnist."
+            f"Fashion-MNIST is not on this machine and could not be fetched ({type(error).__name__}). Put"
+            f" {', '.join(FILES)} into a folder and name it in NLLAB_DATA, or on Debian run: apt-get install"
+            " dataset-fashion-mnist."
         ) from None
 
 
 @lru_cache(maxsize=2)
 def fashion(split: int, hold_out: bool) -> Images:
-    """The 70,000 images, pixels normalised by the training part. `hold_out` moves a tenth of it into validation, seeded by `split`."""
+    """The 70,000 images, pixels normalised by the training part. `hold_out` moves a tenth of it into validation, seeded
+    by `split`."""
     pixels = {part: read_idx(find(f"{part}-images-idx3-ubyte.gz")) for part in ("train", "t10k")}
     labels = {part: read_idx(find(f"{part}-labels-idx1-ubyte.gz")) for part in ("train", "t10k")}
     mean, std = pixels["train"].mean() / 255, pixels["train"].std() / 255
@@ -86,7 +92,9 @@ def fashion(split: int, hold_out: bool) -> Images:
 def fashion_ab(seed: int, split: int, hold_out: bool) -> Stream:
     """Classes 0-4 (tops, trousers, dresses, coats), then 5-9 (sandals, shirts, sneakers, bags, boots)."""
     about = "Five kinds of clothing, then five others. One output layer for all ten."
-    return class_incremental(fashion(split, hold_out), ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), name="fashion-ab", about=about)
+    return class_incremental(
+        fashion(split, hold_out), ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9)), name="fashion-ab", about=about
+    )
 
 
 def fashion_5x2(seed: int, split: int, hold_out: bool) -> Stream:

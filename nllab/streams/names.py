@@ -1,8 +1,10 @@
-"""Languages, one after another: the names of places, languages and currencies in CLDR, as the Babel package carries them.
+"""Languages, one after another: the names of places, languages and currencies in CLDR, as the Babel package carries
+them.
 
-Real words in hundreds of languages, 11 to 16 thousand characters each, all of them translations of the same list, without a download.
-Some names are held out for testing, the same ones in every language; names that are spelled alike anywhere in a stream ("Togo") stay on one
-side together, so that no test name was ever seen in training, in whatever language.
+Real words in hundreds of languages, 11 to 16 thousand characters each, all of them translations of the same list,
+without a download. Some names are held out for testing, the same ones in every language; names that are spelled alike
+anywhere in a stream ("Togo") stay on one side together, so that no test name was ever seen in training, in whatever
+language.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ WINDOW = 6  # characters that a sample of the streams sees
 
 
 class Names(NamedTuple):
-    """One language: its code, its English name, and its names by CLDR key, training and held out, in the order of the keys."""
+    """One language: its code, its English name, and its names by CLDR key, training and held out, in the order of the
+    keys."""
 
     code: str
     about: str
@@ -36,7 +39,8 @@ class Names(NamedTuple):
 
 @lru_cache(maxsize=32)
 def names_of(code: str) -> dict[str, str]:
-    """Every name of one language: CLDR key, such as "territories FI", to name. Raises SettingError for a language Babel does not know."""
+    """Every name of one language: CLDR key, such as "territories FI", to name. Raises SettingError for a language Babel
+    does not know."""
     try:
         locale = Locale.parse(code)
     except (UnknownLocaleError, ValueError, TypeError):
@@ -46,7 +50,8 @@ def names_of(code: str) -> dict[str, str]:
 
 
 def held_out(tables: Iterable[Mapping[str, str]], share: float, seed: int) -> frozenset[str]:
-    """The keys to hold out: about `share` of all, and two keys whose names coincide in one of the tables, up to case, go together."""
+    """The keys to hold out: about `share` of all, and two keys whose names coincide in one of the tables, up to case,
+    go together."""
     owner: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -73,11 +78,13 @@ def held_out(tables: Iterable[Mapping[str, str]], share: float, seed: int) -> fr
 def languages(
     codes: Sequence[str] = FIVE, *, share: float = HELD_OUT, seed: int = 0, minimum: int = 50, validation: bool = False
 ) -> list[Names]:
-    """The languages with their training and held-out names; `seed` draws which keys are held out, from all languages and English together.
+    """The languages with their training and held-out names; `seed` draws which keys are held out, from all languages
+    and English together.
 
-    validation: leave the held-out names aside altogether, and hold out as large a share of the others in their place, by the same rule:
-        what settings are chosen on.
-    Raises: SettingError for a language Babel does not know; DataError for one with fewer than `minimum` names to learn from.
+    validation: leave the held-out names aside altogether, and hold out as large a share of the others in their place,
+        by the same rule: what settings are chosen on.
+    Raises: SettingError for a language Babel does not know; DataError for one with fewer than `minimum` names to learn
+        from.
     """
     english, tables = names_of("en"), {code: names_of(code) for code in codes}
     test = held_out([english, *tables.values()], share, seed)
@@ -88,9 +95,17 @@ def languages(
     found = []
     for code, table in tables.items():
         about = Locale.parse(code).get_display_name("en") or code
-        language = Names(code, about, {k: n for k, n in table.items() if k not in test}, {k: n for k, n in table.items() if k in test})
+        language = Names(
+            code,
+            about,
+            {k: n for k, n in table.items() if k not in test},
+            {k: n for k, n in table.items() if k in test},
+        )
         if len(language.train) < minimum or not language.test:
-            raise DataError(f"CLDR has {len(table)} names in {about} ({code}), too few to learn from; take one with {minimum} or more.")
+            raise DataError(
+                f"CLDR has {len(table)} names in {about} ({code}), too few to learn from; take one with {minimum} or"
+                " more."
+            )
         found.append(language)
     return found
 
@@ -107,9 +122,11 @@ def pairs(names: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def windows(names: Iterable[str], letters: str, window: int = WINDOW) -> Part:
-    """Every character of every name, and its end, as one sample: the `window` characters before it, one-hot side by side, and its class.
+    """Every character of every name, and its end, as one sample: the `window` characters before it, one-hot side by
+    side, and its class.
 
-    Class 0 is the end of a name and what stands before its start; class i + 1 is letters[i]. Inputs have unit mean square.
+    Class 0 is the end of a name and what stands before its start; class i + 1 is letters[i]. Inputs have unit mean
+    square.
     """
     token = {character: i for i, character in enumerate(letters, 1)}
     rows = [[0] * window + [token[character] for character in name] + [0] for name in names]
@@ -121,7 +138,8 @@ def windows(names: Iterable[str], letters: str, window: int = WINDOW) -> Part:
 
 
 def next_characters(codes: Sequence[str], split: int, hold_out: bool, *, name: str, about: str) -> Stream:
-    """A stream of languages: each sample asks for the next character. `hold_out` moves every tenth training name to validation."""
+    """A stream of languages: each sample asks for the next character. `hold_out` moves every tenth training name to
+    validation."""
     found = languages(codes, seed=split)
     letters = alphabet(text for language in found for part in (language.train, language.test) for text in part.values())
     tasks = []

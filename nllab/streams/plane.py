@@ -29,6 +29,8 @@ def plane_ab(seed: int, split: int, hold_out: bool) -> Stream:
         generator = torch.Generator().manual_seed(2 * split + first_class // 2)
         train, validation, test = (moons(count, centre, first_class, generator) for count in SAMPLES.values())
         side = "left" if centre < 0 else "right"
-        tasks.append(Task(name, f"two crescents on the {side}", train, validation if hold_out else validation[:0], test))
+        tasks.append(
+            Task(name, f"two crescents on the {side}", train, validation if hold_out else validation[:0], test)
+        )
     about = "Two crescents on the left, then two others on the right. One output layer for all four."
     return Stream("plane-ab", about, tuple(tasks), (0, 1), classes=4)

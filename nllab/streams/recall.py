@@ -1,8 +1,11 @@
-"""Recall inside one sequence: the synthetic tasks of MAD at their baseline settings, and multi-query associative recall.
+"""Recall inside one sequence: the synthetic tasks of MAD at their baseline settings, and multi-query associative
+recall.
 
-Source: Poli et al. 2024, "Mechanistic Design and Scaling of Hybrid Architectures" (MAD), whose tasks Table 4 of Behrouz et al. 2025
+Source: Poli et al. 2024, "Mechanistic Design and Scaling of Hybrid Architectures" (MAD), whose tasks Table 4 of Behrouz
+    et al. 2025
 (arXiv 2512.24695) reports; Arora et al. 2024, "Zoology", for MQAR, which the paper does not report.
-Differs from MAD: choices that its description leaves are named at the task. Every batch is drawn afresh, not from 12,800 fixed ones.
+Differs from MAD: choices that its description leaves are named at the task. Every batch is drawn afresh, not from
+    12,800 fixed ones.
 
 Axes: B sequences, T tokens. Targets are IGNORE where nothing is asked.
 """
@@ -34,7 +37,8 @@ class Task:
     """name; vocabulary; `draw(batch, generator, scored)`: a batch to learn from, or (scored=True) one to be tested on.
 
     rebuilds: tokens to be rebuilt from the last state (compression), 0 for next-token tasks.
-    fixed: whether the answers lie in the task and not in the sequence (memorization): then training and test share them.
+    fixed: whether the answers lie in the task and not in the sequence (memorization): then training and test share
+        them.
     """
 
     name: str
@@ -51,27 +55,32 @@ def accuracy(scores: Tensor, targets: Tensor) -> float:
 
 
 def next_tokens(tokens: Tensor, asked: Tensor, scored: bool) -> Batch:
-    """Inputs and targets of a sequence: to learn from, every next token; to be scored on, only the tokens where `asked` is true."""
+    """Inputs and targets of a sequence: to learn from, every next token; to be scored on, only the tokens where `asked`
+    is true."""
     targets = tokens[:, 1:]
     return Batch(tokens[:, :-1], targets.masked_fill(~asked[:, 1:], IGNORE) if scored else targets)
 
 
 def in_context_recall(vocabulary: int = 16, length: int = 128) -> Task:
-    """Keys (first half of the vocabulary) and values (second half) in turn, one map a sequence. Asked: values of keys seen before."""
+    """Keys (first half of the vocabulary) and values (second half) in turn, one map a sequence. Asked: values of keys
+    seen before."""
     keys = vocabulary // 2
 
     def draw(batch: int, generator: torch.Generator, scored: bool) -> Batch:
         values = torch.randint(keys, vocabulary, (batch, keys), generator=generator)
         key = torch.randint(keys, (batch, length // 2), generator=generator)
         tokens = torch.stack([key, values.gather(1, key)], 2).flatten(1)
-        again = ((key[:, :, None] == key[:, None]) & torch.ones(length // 2, length // 2, dtype=torch.bool).tril(-1)).any(-1)
+        again = (
+            (key[:, :, None] == key[:, None]) & torch.ones(length // 2, length // 2, dtype=torch.bool).tril(-1)
+        ).any(-1)
         return next_tokens(tokens, torch.stack([torch.zeros_like(again), again], 2).flatten(1), scored)
 
     return Task("in-context recall", vocabulary, draw)
 
 
 def fuzzy_recall(vocabulary: int = 16, length: int = 128, motif: int = 3, pool: int = 8) -> Task:
-    """As in-context recall, but keys and values are motifs of 1 to `motif` tokens, padded on the left; scored keys have full length.
+    """As in-context recall, but keys and values are motifs of 1 to `motif` tokens, padded on the left; scored keys have
+    full length.
 
     Differs from MAD: each sequence draws its keys from a pool of its own, so that they recur.
     """
@@ -122,7 +131,8 @@ def selective_copying(vocabulary: int = 16, length: int = 256, count: int = 16) 
 
 
 def memorization(vocabulary: int = 256, length: int = 32, seed: int = 0) -> Task:
-    """A map from keys to values that never changes: (key, insert token) pairs, the value is asked at the insert token."""
+    """A map from keys to values that never changes: (key, insert token) pairs, the value is asked at the insert
+    token."""
     insert, keys = vocabulary - 1, (vocabulary - 1) // 2
     book = torch.randint(keys, insert, (keys,), generator=torch.Generator().manual_seed(seed))
 
@@ -147,7 +157,8 @@ def compression(vocabulary: int = 16, length: int = 32) -> Task:
 
 
 def mqar(vocabulary: int = 64, length: int = 64, pairs: int = 8) -> Task:
-    """Multi-query associative recall: key-value pairs first, then the keys again in random order among fillers; asked: each key's value.
+    """Multi-query associative recall: key-value pairs first, then the keys again in random order among fillers; asked:
+    each key's value.
 
     Source: Arora et al. 2024. Differs from it: the queries' places are uniform, not power-law.
     """

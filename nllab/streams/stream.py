@@ -51,7 +51,8 @@ class Part:
 class Task:
     """One task: its name on every axis, what it teaches in words, and its three parts (validation may be empty).
 
-    in_order: the training samples arrive in the order in which they lie here, in every pass; otherwise each pass draws an order.
+    in_order: the training samples arrive in the order in which they lie here, in every pass; otherwise each pass draws
+        an order.
     """
 
     name: str
@@ -64,15 +65,17 @@ class Task:
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             if not len(getattr(self, part)):
-                raise DataError(f"Task {self.name!r} has an empty {part} part; every task needs at least one sample in it.")
+                raise DataError(
+                    f"Task {self.name!r} has an empty {part} part; every task needs at least one sample in it."
+                )
 
 
 @dataclass(frozen=True)
 class Stream:
     """Tasks and the plan of visits; plan[i] is the index of the task that experience i teaches.
 
-    A stream of several tasks is scored by its accuracy matrix. A stream of one task, whose data changes as it flows, is scored by
-    the mean online accuracy and by the accuracy on clean test data at the end (the 1 x 1 accuracy matrix).
+    A stream of several tasks is scored by its accuracy matrix. A stream of one task, whose data changes as it flows, is
+    scored by the mean online accuracy and by the accuracy on clean test data at the end (the 1 x 1 accuracy matrix).
     letters: of a stream that asks for the next character, what its classes from 1 on stand for; class 0 ends a text.
     """
 
@@ -89,7 +92,10 @@ class Stream:
         return self.tasks[0].train.inputs.shape[1]
 
     def to(self, device: torch.device) -> Stream:
-        moved = (replace(t, train=t.train.to(device), validation=t.validation.to(device), test=t.test.to(device)) for t in self.tasks)
+        moved = (
+            replace(t, train=t.train.to(device), validation=t.validation.to(device), test=t.test.to(device))
+            for t in self.tasks
+        )
         return replace(self, tasks=tuple(moved))
 
     def joint(self) -> Part:
@@ -116,7 +122,8 @@ class Images:
 def class_incremental(
     images: Images, groups: tuple[tuple[int, ...], ...], *, name: str, about: str, plan: tuple[int, ...] | None = None
 ) -> Stream:
-    """Tasks that bring new classes: task i holds the samples whose label is in groups[i]. plan: the visits; empty, each once."""
+    """Tasks that bring new classes: task i holds the samples whose label is in groups[i]. plan: the visits; empty, each
+    once."""
 
     def of(part: Part, group: tuple[int, ...]) -> Part:
         return part[torch.isin(part.labels, torch.tensor(group))]
@@ -139,15 +146,28 @@ def permuted(images: Images, count: int, seed: int, *, name: str, about: str) ->
     generator = torch.Generator().manual_seed(seed)
     tasks = []
     for i in range(count):
-        order = torch.arange(images.train.inputs.shape[1]) if i == 0 else torch.randperm(images.train.inputs.shape[1], generator=generator)
+        order = (
+            torch.arange(images.train.inputs.shape[1])
+            if i == 0
+            else torch.randperm(images.train.inputs.shape[1], generator=generator)
+        )
         parts = (replace(part, inputs=part.inputs[:, order]) for part in (images.train, images.validation, images.test))
         train, validation, test = parts
-        tasks.append(Task(letter(i), "the images as they are" if i == 0 else f"the images under pixel order {i}", train, validation, test))
+        tasks.append(
+            Task(
+                letter(i),
+                "the images as they are" if i == 0 else f"the images under pixel order {i}",
+                train,
+                validation,
+                test,
+            )
+        )
     return Stream(name, about, tuple(tasks), tuple(range(count)), images.classes, images.image_shape)
 
 
 def rotated(part: Part, degrees: Tensor, shape: tuple[int, int], background: float) -> Part:
-    """Images turned about their middle, each by its own angle (N,) or all by one, bilinear; what turns in from outside is background."""
+    """Images turned about their middle, each by its own angle (N,) or all by one, bilinear; what turns in from outside
+    is background."""
     if not len(part):
         return part
     turn = torch.deg2rad(degrees.expand(len(part)))

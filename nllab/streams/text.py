@@ -1,6 +1,7 @@
 """Text to learn from: any file or folder of UTF-8 text, its alphabet, and its characters as numbers.
 
-The characters of a part that the training parts do not have are one class of their own ("unknown"), so that a model is asked about every
+The characters of a part that the training parts do not have are one class of their own ("unknown"), so that a model is
+asked about every
 character of the test text. Axes: N sequences, T characters.
 """
 
@@ -62,18 +63,23 @@ class Text(NamedTuple):
 
 
 def read_text(path: str | Path, *, context: int, held_out: float = 0.1) -> Text:
-    """A text file, or all text files of a folder (and its folders) in the order of their names; the last `held_out` of it is the test part.
+    """A text file, or all text files of a folder (and its folders) in the order of their names; the last `held_out` of
+    it is the test part.
 
     context: characters of one training sequence; each part must hold at least one.
     Raises: DataError, with the name of the file, if it is not there, empty, binary, not UTF-8, or too short.
     """
     if context < 1 or not 0 < held_out < 1:
-        raise SettingError(f"context is {context} and held_out {held_out}; expected 1 or more characters, and a share between 0 and 1.")
+        raise SettingError(
+            f"context is {context} and held_out {held_out}; expected 1 or more characters, and a share between 0 and 1."
+        )
     place = Path(path)
     if place.is_dir():
         files = sorted(f for f in place.rglob("*") if f.is_file() and f.suffix.lower() in SUFFIXES)
         if not files:
-            raise DataError(f"The folder {place.name!r} holds no text file; expected files that end in {', '.join(SUFFIXES)}.")
+            raise DataError(
+                f"The folder {place.name!r} holds no text file; expected files that end in {', '.join(SUFFIXES)}."
+            )
     elif place.is_file():
         files = [place]
     else:
@@ -84,8 +90,9 @@ def read_text(path: str | Path, *, context: int, held_out: float = 0.1) -> Text:
     shortest = min(len(parts.train), len(parts.test))
     if shortest < context + 1:
         raise DataError(
-            f"{place.name} holds {len(text)} characters, {shortest} in its shorter part; one context of {context} and the character "
-            f"after it do not fit. Take a text of {ceil((context + 1) / min(held_out, 1 - held_out))} characters or more."
+            f"{place.name} holds {len(text)} characters, {shortest} in its shorter part; one context of {context} and"
+            f" the character after it do not fit. Take a text of {ceil((context + 1) / min(held_out, 1 - held_out))}"
+            " characters or more."
         )
     return parts
 
@@ -103,12 +110,14 @@ def _read(file: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{file.name} is not UTF-8: byte {raw[error.start]:#04x} at position {error.start}. Save it as UTF-8 and try again."
+            f"{file.name} is not UTF-8: byte {raw[error.start]:#04x} at position {error.start}. Save it as UTF-8 and"
+            " try again."
         ) from None
 
 
 def contexts(text: str, alphabet: Alphabet, context: int) -> tuple[Tensor, Tensor]:
-    """A text cut into sequences that follow one another without a gap: inputs and the characters after them, (N, context) each.
+    """A text cut into sequences that follow one another without a gap: inputs and the characters after them, (N,
+    context) each.
 
     What is left over at the end is dropped.
     """
@@ -118,9 +127,12 @@ def contexts(text: str, alphabet: Alphabet, context: int) -> tuple[Tensor, Tenso
 
 
 def shared_characters(first: str, second: str) -> str:
-    """What two texts' alphabets have in common, in one sentence; raises nothing: two scripts are a stream like any other."""
+    """What two texts' alphabets have in common, in one sentence; raises nothing: two scripts are a stream like any
+    other."""
     a, b = set(first), set(second)
     letters = {c for c in a & b if c.isalpha()}
     if not letters:
-        return f"The two texts share no letter ({len(a)} and {len(b)} characters); one output layer holds both alphabets."
+        return (
+            f"The two texts share no letter ({len(a)} and {len(b)} characters); one output layer holds both alphabets."
+        )
     return f"The two texts share {len(a & b)} of {len(a | b)} characters; one output layer holds all of them."
