@@ -28,23 +28,16 @@ def block(language, marker):
     return next(content for name, content in blocks if name == language and marker in content)
 
 
-def test_the_tree_names_every_file():
-    tree = block("", "app/\n")
-    folders, named = [], set()
-    for line in tree.splitlines():
-        indent, names = len(line) - len(line.lstrip()), re.split(r"\s{2,}", line.strip())[0]
-        folders = folders[: indent // 2]
-        for name in names.split(", "):
-            named.add("".join(folders) + name)
-        if names.endswith("/"):
-            folders.append(names)
-    missing = [
-        f
-        for f in tracked()
-        if f not in named and not f.startswith("tests/") and f not in (".gitignore", "README.md", ".ci/constraints.txt")
-    ]
-    assert not missing
-    assert not [n for n in named if not n.endswith("/") and not (ROOT / n).exists()]
+def test_the_tree_names_every_folder_in_a_line_of_its_own():
+    named, above = {}, []
+    for line in block("", "app/  ").splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name, purpose = re.split(r"\s{2,}", line.strip())
+        above = [*above[:depth], name]
+        named["".join(above).rstrip("/")] = purpose
+    folders = {str(parent) for name in tracked() for parent in Path(name).parents} - {"."}
+    assert set(named) == {folder for folder in folders if not folder.startswith("tests/")}
+    assert len(set(named.values())) == len(named)
 
 
 def test_the_example_prints_what_it_says():
