@@ -483,8 +483,8 @@ def _is_picture(row: Row, samples: Row | None, run: Run) -> bool:
         ordered
         and drawn
         and not samples.get("shape")
-        and all(re.fullmatch(f"[0-9a-f]{{{len(classes)}}}", line) for line in classes)
-    )  # type: ignore[arg-type]
+        and all(re.fullmatch(f"[0-9a-f]{{{len(classes)}}}", line) for line in classes or ())  # type: ignore[arg-type]
+    )
 
 
 def _count(labels: Any) -> int | None:
