@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nllab.methods.setups import SETUPS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+WRITTEN = runpy.run_path(str(ROOT / "docs" / "build.py"))["WRITTEN"]
 
 
 def tracked():
@@ -64,6 +66,11 @@ def test_commands_optimizers_and_links_exist():
         assert f"`{name}`" in README
     for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_pages_made_from_the_code_are_as_it_is_now(name):
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == WRITTEN[name](), "run docs/build.py"
 
 
 def test_nothing_names_a_place_on_somebodys_machine():
