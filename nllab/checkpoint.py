@@ -1,0 +1,102 @@
+"""A trainer's checkpoint as bytes: every tensor in safetensors, the rest as JSON in its metadata, and a hash of both.
+
+Dicts (with keys of any plain kind), lists, tuples, sets, tensors and plain values come back as they were, floats bit
+for bit. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from nllab.errors import RunFormatError
+
+FORMAT = "1"
+DEEPEST = 50
+
+
+def to_bytes(value: Any, **more: str) -> bytes:
+    """The value as a safetensors file; more: texts that lie beside it."""
+    tensors: dict[str, Tensor] = {}
+    tree = json.dumps(_packed(value, "", tensors), separators=(",", ":"))
+    metadata = {"format": FORMAT, "tree": tree, **more}
+    metadata["sum"] = _hash(metadata, tensors)
+    return save(tensors, metadata)
+
+
+def from_bytes(data: bytes, name: str = "checkpoint.safetensors") -> tuple[Any, dict[str, str]]:
+    """(the value, the texts beside it). Raises RunFormatError for what `to_bytes` did not write, or not like this."""
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        stated = metadata.pop("sum", "")
+        if metadata.get("format") != FORMAT or stated != _hash(metadata, tensors):
+            raise ValueError("the hash differs")
+        more = {key: text for key, text in metadata.items() if key not in ("format", "tree")}
+        return _unpacked(json.loads(metadata["tree"]), tensors), more
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
+        raise RunFormatError(
+            f"{name} is damaged ({str(error)[:100]}), so the run cannot go on from there. Remove it: the run is then"
+            " trained again up to where it was."
+        ) from None
+
+
+def _hash(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(json.dumps(metadata, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _packed(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    match value:
+        case Tensor():
+            name = path or "value"
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {"tensor": name, "device": value.device.type}
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else {"float": str(value)}
+        case dict():
+            pairs = [
+                [_packed(key, "", tensors), _packed(item, f"{path}/{key}", tensors)] for key, item in value.items()
+            ]
+            return {"dict": pairs}
+        case list() | tuple():
+            items = [_packed(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
+            return items if isinstance(value, list) else {"tuple": items}
+        case set() | frozenset():
+            return {"set": sorted((_packed(item, path, tensors) for item in value), key=repr)}
+    raise TypeError(f"{path or 'the value'} is a {type(value).__name__}, which no checkpoint holds.")
+
+
+def _unpacked(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
+    if depth > DEEPEST:
+        raise ValueError("nested too deeply")
+    if isinstance(value, list):
+        return [_unpacked(item, tensors, depth + 1) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"tensor": name, **more}:
+            return tensors[name].to("cuda" if more.get("device") == "cuda" and torch.cuda.is_available() else "cpu")
+        case {"float": text}:
+            return float(text)
+        case {"dict": pairs}:
+            return {_unpacked(k, tensors, depth + 1): _unpacked(item, tensors, depth + 1) for k, item in pairs}
+        case {"tuple": items}:
+            return tuple(_unpacked(item, tensors, depth + 1) for item in items)
+        case {"set": items}:
+            return {_unpacked(item, tensors, depth + 1) for item in items}
+    raise ValueError("an unknown kind of value")
