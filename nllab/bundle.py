@@ -12,6 +12,7 @@ lines of one `row` belong to one row of the run. Line 0 is the run's own: format
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -43,7 +44,7 @@ LARGEST = sys.float_info.max
 NAME = re.compile(r"\w[^<>&\"'`\x00-\x1f]{0,59}")  # of a task or a level: figures read a little HTML in names
 AGAIN = "Download the run once more from the lab and upload that file as it is."
 NUMBERS_OF = {"step": ("loss", "online_accuracy", "levels")}  # what has lines of its own in the table
-PICTURES = ("samples", "answers", "texts", "surface", "where")  # kinds of rows that only pictures need
+PICTURES = ("samples", "answers", "texts", "surface", "where", "network")  # kinds of rows that only pictures need
 LEVEL = {"wrote": bool, "writes": int}  # the type of a level's number, where it is not float
 SIZES = ("update_norm", "drift", "drift_since_switch", "gradient_norm")
 
@@ -448,6 +449,9 @@ def _is_picture(row: Row, samples: Row | None, run: Run) -> bool:
             and tuple(levels) == tuple(run.levels)
             and all(_are_grids(grids) for grids in levels.values())
         )
+    if row["kind"] == "network":
+        levels = row.get("levels")
+        return isinstance(levels, dict) and set(levels) <= set(run.levels) and all(map(_are_units, levels.values()))
     if row["kind"] == "samples":
         if "given" in row:
             return _are_names(row, run)
@@ -518,6 +522,26 @@ def _are_names(row: Row, run: Run) -> bool:
     return all(
         isinstance(names, list) and 1 <= len(names) <= MOST_SHOWN and all(map(_is_text, names)) for names in lists
     )
+
+
+def _are_units(found: Any) -> bool:
+    """The units of a level, as many bytes as they say."""
+    if not isinstance(found, dict) or not _is_number(found.get("scale"), 0):
+        return False
+    sizes = [found.get(key) for key in ("units", "incoming", "outgoing")]
+    if not all(_is_whole(size) and size <= 10_000 for size in sizes):  # type: ignore[operator]
+        return False
+    units, incoming, outgoing = sizes  # type: ignore[misc]
+    whole = _bytes_in(found.get("weights")) == units * (incoming + 1 + outgoing)  # type: ignore[operator]
+    return whole and _bytes_in(found.get("retained", "")) in (0, units)
+
+
+def _bytes_in(text: Any) -> int | None:
+    """How many bytes this base64 holds, or None if it is none."""
+    try:
+        return len(base64.b64decode(text, validate=True)) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def _is_text(value: Any) -> bool:

@@ -95,6 +95,7 @@ LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
 SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
+MOST_ACROSS = 12  # images of a task in one line
 LONGEST_TEXT = 15  # characters of a name that fit into a column
 MOST_LABELS = 8  # tasks and switches that can all be named
 FALL = 0.05  # a change of accuracy smaller than this is called no change
@@ -561,14 +562,20 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
     height, width = samples["shape"]
     above = height + 1  # room for two lines of text
     tall, wide = above + height, width + 1 + width // 8
-    across = max(len(task["images"]) for task in samples["tasks"].values())
+    shown = {name: _spread(len(task["images"]), MOST_ACROSS) for name, task in samples["tasks"].items()}
+    across = max(map(len, shown.values()))
     cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples["tasks"]))]
     notes: list[Spec] = []
     table: list[list[Any]]
     table, wrong = [["task", "image", "is", "before", "now"]], 0
     for i, (name, task) in enumerate(samples["tasks"].items()):
-        for k, (image, label) in enumerate(zip(task["images"], task["labels"], strict=True)):
-            now, then = row["answers"][name][k], before["answers"][name][k] if before else None
+        for sample, (image, label) in enumerate(zip(task["images"], task["labels"], strict=True)):
+            now, then = row["answers"][name][sample], before["answers"][name][sample] if before else None
+            table.append([name, sample + 1, label, "–" if then is None else then, now])
+            wrong += now != label
+            if sample not in shown[name]:
+                continue
+            k = shown[name].index(sample)
             for y in range(height):
                 for x in range(width):
                     cells[i * tall + above + y][k * wide + x] = int(image[y * width + x], 16)
@@ -582,8 +589,6 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
                 "showarrow": False,
             }
             notes.append({**place, "text": told, "font": {"size": 11}})
-            table.append([name, k + 1, label, "–" if then is None else then, now])
-            wrong += now != label
     heat = {
         "type": "heatmap",
         "z": cells,
@@ -594,7 +599,8 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
     }
     lines = [i * tall + above + height // 2 for i in range(len(samples["tasks"]))]
     y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples["tasks"]]}
-    sub = f"step {row['step']}: {wrong} of {len(notes)} wrong" + (
+    y_axis |= {"scaleanchor": "x", "constrain": "domain"}  # images keep their proportions
+    sub = f"step {row['step']}: {wrong} of {len(table) - 1} wrong" + (
         f"; above each, step {before['step']} and now" if before else ""
     )
     size = 92 + 72 * len(lines)
@@ -608,6 +614,15 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
         yaxis=y_axis,
         annotations=notes,
         height=size,
+    )
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most `most` of the first `count` whole numbers, evenly spread."""
+    return (
+        sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(min(count, most))})
+        if count > most
+        else [*range(count)]
     )
 
 

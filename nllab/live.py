@@ -95,6 +95,7 @@ class LiveRun:
         self._inbox: deque[tuple[str, Any]] = deque()
         self._playing = self._closed = False
         self._single = 0
+        self._looked_at = False
         self._awaited: str | None = None  # the level whose next write ends a stretch of steps
         self._start(Trainer(experiment))
         self._thread = threading.Thread(target=self._loop, name=f"train-{self.id[:6]}", daemon=True)
@@ -113,6 +114,7 @@ class LiveRun:
             self.generation = getattr(self, "generation", -1) + 1
             self.error = self.notice = None
             self._was_above, self._was_below = False, True
+            self._portrait: list[Row] = []
 
     @property
     def playing(self) -> bool:
@@ -225,6 +227,21 @@ class LiveRun:
         fresh = min(max(told - cursor, 0), len(ring))
         return told, ring[len(ring) - fresh :]
 
+    def portrait(self) -> list[Row]:
+        """The newest portrait of the network (see `Trainer.portrait`), taken between two steps because somebody asked;
+        this call asks for the next one."""
+        taken = self._portrait
+        if self.trainer.portraitist and (not taken or taken[-1]["step"] != self.trainer.steps):
+            with self._wake:
+                self._looked_at = True
+                self._wake.notify()
+        return taken
+
+    def _sit(self) -> None:
+        if self._looked_at and not self.trainer.diverged:
+            self._looked_at = False
+            self._portrait = self.trainer.portrait()
+
     def status(self) -> dict[str, Any]:
         """What a watcher needs to know beside the rows."""
         trainer = self.trainer
@@ -264,7 +281,8 @@ class LiveRun:
             if not self._wanting:
                 self._give_turn_away()
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._wanting or self._anew)
+                self._wake.wait_for(lambda: self._closed or self._wanting or self._anew or self._looked_at)
+            self._sit()
             if self._wanting and not self._anew and self._must_wait():
                 time.sleep(POLL_SECONDS)
                 continue
@@ -276,12 +294,15 @@ class LiveRun:
             except Exception as error:  # a watcher must learn of any failure, and the page must live on
                 self._fail(f"The training stopped with {type(error).__name__}: {error}. Reset starts it anew.")
             if self._playing and self.speed:
-                with self._wake:
-                    self._wake.wait_for(
-                        lambda: self._closed or not self._playing,
-                        max(0.0, 1 / self.speed - (time.monotonic() - started)),
-                    )
+                self._rest(started + 1 / self.speed)
         self._give_turn_away()
+
+    def _rest(self, end: float) -> None:
+        """Wait until `end` or a pause, and sit for whoever asks for a portrait."""
+        while self._playing and not self._closed and (left := end - time.monotonic()) > 0:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closed or not self._playing or self._looked_at, left)
+            self._sit()
 
     @property
     def _anew(self) -> bool:

@@ -19,6 +19,9 @@ A run is a list of rows, one dict for each thing that happened, in order. Every 
     texts       what the network makes of the beginnings of those names: texts[name]
     surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom,
         a character a point
+    network     a small network unit by unit (portrait.py): levels[name] = units, incoming, outgoing, scale, weights
+                (base64 of signed bytes, units x (incoming + bias + outgoing), 127 = scale) and, once a task is over,
+                retained (base64 of bytes, 255 = all); seen = a training sample with its label and scores
     where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each
     matrix end         reason ("finished" or "diverged") and text
 """

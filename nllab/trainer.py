@@ -24,6 +24,7 @@ from nllab.models.classifier import CMSClassifier
 from nllab.models.hope import HopeClassifier
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
+from nllab.portrait import Portraitist
 from nllab.runs import ALL_TASKS, Command, Row, Run
 from nllab.streams import build
 from nllab.streams.stream import Part, Stream
@@ -46,7 +47,8 @@ _PLACE = (
 _SEEDING = threading.Lock()  # torch draws initial weights from one generator for all threads
 
 
-MOST_TASKS_SHOWN, IMAGES_SHOWN, POINTS_SHOWN = 5, 12, 100  # test samples whose answers are told, per task
+MOST_TASKS_SHOWN, POINTS_SHOWN = 5, 100
+IMAGES_SHOWN, FEWEST_IMAGES, PIXELS_SHOWN = 80, 12, 40_000  # test images of all tasks together; as many as fit
 TEXTS_SHOWN, GIVEN = (
     12,
     3,
@@ -186,6 +188,8 @@ class Trainer:
         self._plane = self.stream.features == 2
         self._samples = self._some_samples()
         self._texts = self._some_texts()
+        self.portraitist = Portraitist.of(self.model, self.levels, self._samples)
+        self._seen: tuple[Part, Tensor] | None = None  # the last batch's first sample, and its scores
         self.generator = torch.Generator().manual_seed(experiment.seed)
         self.steps = 0
         self.plan = [0] if experiment.joint else self._planned(experiment.order)
@@ -348,6 +352,7 @@ class Trainer:
             self.deep.skip()
         self.plain.step(write=not self.deep.acting)
         self.method.after_step(self.model, batch, scores.detach())
+        self._seen = (batch[:1], scores[0].detach())
         self._wrote.add(self.acting)
         if self.experiment.variant == "nested" and isinstance(self.model, CMSClassifier):
             self.model.memory.restart(self.steps + 1)
@@ -430,7 +435,7 @@ class Trainer:
         if self._texts:
             names = {name: {"names": [self._spelled(text) for text in texts]} for name, texts in self._texts.items()}
             rows.append({"kind": "samples", "step": 0, "shape": None, "given": GIVEN, "tasks": names})
-        return rows
+        return [*rows, *self._portraits()]
 
     def _open_experience(self) -> list[Row]:
         self._opened, self._experience_steps, self._batches = True, 0, []
@@ -457,6 +462,8 @@ class Trainer:
         finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
         if self.method.boundaries and self._experience_steps and finite:
             self.method.end_of_experience(self.model, self._train_part)
+        if self.portraitist and self._experience_steps:
+            self.portraitist.learned(self._task_name)
         self.experience += 1
         return [{**row, "accuracy": self._accuracies()}, *([] if self._has_views else self._views())]
 
@@ -466,7 +473,8 @@ class Trainer:
         if (self.stream.image_shape or self._plane) and len(self.stream.tasks) <= MOST_TASKS_SHOWN:
             for task in self.stream.tasks:
                 part = getattr(task, self.experiment.evaluate_on)
-                count = min(len(part), POINTS_SHOWN if self._plane else IMAGES_SHOWN)
+                fit = min(IMAGES_SHOWN, PIXELS_SHOWN // self.stream.features) // len(self.stream.tasks)
+                count = min(len(part), POINTS_SHOWN if self._plane else max(FEWEST_IMAGES, fit))
                 if count:
                     found[task.name] = part[torch.linspace(0, len(part) - 1, count).long()]
         return found
@@ -515,7 +523,19 @@ class Trainer:
             classes = "".join(f"{c:x}" for c in probes.answers(self.model, probes.plane(*span).to(self.device)))
             lines = [classes[i : i + probes.SURFACE] for i in range(0, len(classes), probes.SURFACE)]
             rows.append({"kind": "surface", "step": self.steps, "span": span, "classes": lines})
-        return rows
+        return [*rows, *self._portraits()]
+
+    def _portraits(self) -> list[Row]:
+        return [self.portraitist.take(self.steps, self._seen)] if self.portraitist else []
+
+    def portrait(self) -> list[Row]:
+        """The network as it is now, for somebody who watches: its units, and its answers to the samples shown. Empty for
+        a network that is too large to be drawn."""
+        if self.portraitist is None:
+            return []
+        taken = self._portraits()
+        given = {name: answers.tolist() for name, answers in self.portraitist.answers.items()}
+        return [*([{"kind": "answers", "step": self.steps, "answers": given}] if given else []), *taken]
 
     def _next_batch(self) -> Part:
         train = self._train_part
@@ -603,6 +623,7 @@ class Trainer:
                 "seen": self.objective.seen.clone(),
             },
             "batches": list(self._batches),
+            "references": _copied(self.portraitist.references) if self.portraitist else {},
             "place": {name: _copied(getattr(self, name)) for name in _PLACE},
         }
 
@@ -622,6 +643,9 @@ class Trainer:
         self.method.generator.set_state(checkpoint["method"]["generator"])
         self.objective.seen = checkpoint["method"]["seen"].clone()
         self._batches = list(checkpoint["batches"])
+        if self.portraitist:
+            self.portraitist.references = _copied(checkpoint["references"])
+        self._seen = None
 
 
 # What a checkpoint keeps of the trainer itself, beside model, optimizers, movements and the generator.
