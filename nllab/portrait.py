@@ -6,7 +6,7 @@ A portrait is an event that JSON can hold. It draws no randomness and changes no
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,10 +58,11 @@ class Portraitist:
         """Task -> level -> pre-activations of its units on the task's samples, (samples, units); a layer that is called
         several times for a sample gives their mean. All from one forward pass."""
         outputs: dict[str, list[Tensor]] = {name: [] for name in self.layers}
-        hooks = [
-            first.register_forward_hook(lambda _, __, out, name=name: outputs[name].append(out))
-            for name, (first, *_) in self.layers.items()
-        ]
+
+        def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            return lambda _, __, output: outputs[name].append(output)
+
+        hooks = [first.register_forward_hook(keep(name)) for name, (first, *_) in self.layers.items()]
         was_training = self.model.training
         self.model.eval()
         try:
