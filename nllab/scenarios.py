@@ -16,7 +16,8 @@ from nllab.experiment import Experiment
 from nllab.runs import Command, Run
 
 Runs = Mapping[str, Run]
-KEPT, LOST = 0.9, 0.1  # accuracies that everybody would call known and forgotten
+CHANCE = 0.1  # accuracy of guessing among ten classes
+KEPT, LOST = 0.9, 0.1  # shares of what was known that everybody would call kept and forgotten
 ALIKE = 0.02  # a difference smaller than this says nothing on test parts of some hundred images
 DONT_KNOW = "I cannot say"
 
@@ -55,9 +56,10 @@ def _end(run: Run, task: str) -> float:
     return _accuracy(run, task)[-1][1]
 
 
-def _band(value: float) -> int:
-    """0 for kept, 1 for between, 2 for lost."""
-    return 0 if value >= KEPT else 2 if value <= LOST else 1
+def _band(before: float, after: float) -> int:
+    """0 for kept, 1 for between, 2 for lost, by the share that is left of what was known above guessing."""
+    left = (after - CHANCE) / max(before - CHANCE, 1e-9)
+    return 0 if left >= KEPT else 2 if left <= LOST else 1
 
 
 def _overwritten(runs: Runs) -> tuple[int, str]:
@@ -71,7 +73,7 @@ def _overwritten(runs: Runs) -> tuple[int, str]:
     fall = f" Half of A was gone within {half} steps." if half else ""
     before, after, new = score["a_after_a"], score["a_after_b"], score["b_after_b"]
     return (
-        _band(after),
+        _band(before, after),
         f"A stood at {before:.2f} when B began and stands at {after:.2f} now; B stands at {new:.2f}.{fall}",
     )
 
@@ -99,7 +101,7 @@ def _slow_levels(runs: Runs) -> tuple[int, str]:
     drift = [run.of_kind("step")[-1]["levels"]["slow"]["drift"] for run in (slow, fast)]
     text = f"A ended at {a:.2f} with slow levels and at {b:.2f} without. "
     text += f"The slowest level moved {drift[0]:.2f} of its size against {drift[1]:.2f}"
-    if max(a, b) <= LOST:
+    if _band(slow.summary["a_after_a"], a) == _band(fast.summary["a_after_a"], b) == 2:
         return 2, text + ": it kept still, and A is gone all the same, for the others wrote on."
     return (0 if a > b + ALIKE else 1 if b > a + ALIKE else 3), text + "."
 
@@ -109,9 +111,13 @@ def _woken(runs: Runs) -> tuple[int, str]:
     text = (
         f"A ended at {watched:.2f} where the memory had watched while Adam wrote, and at {blind:.2f} where it had not."
     )
-    if watched >= KEPT > blind:
+    kept = tuple(
+        _band(runs[title].summary["a_after_a"], value) == 0
+        for title, value in (("Its memory watched A", watched), ("Its memory was blind on A", blind))
+    )
+    if kept == (True, False):
         text += " What protects A is what the memory has seen; the toggle only lets it act."
-    return {(True, True): 0, (True, False): 1, (False, False): 2}.get((watched >= KEPT, blind >= KEPT), 3), text
+    return {(True, True): 0, (True, False): 1, (False, False): 2}.get(kept, 3), text
 
 
 def _new_answers(runs: Runs) -> tuple[int, str]:
@@ -179,7 +185,7 @@ SCENARIOS: dict[str, Scenario] = {
             "Adam trains a network on the digits 0–4 (A), then on 5–9 only (B), one pass each. How much of A will it"
             " know at the end?"
         ),
-        choices=("Nearly all: over 0.9", "Some of it", "Nearly nothing: under 0.1"),
+        choices=("Nearly all of it", "Some of it", "Nearly nothing"),
         runs={"Adam": _digits("adam")},
         look=("the curve of A at the moment when B begins", "“When each level writes”: does any level stop?"),
         reveal=_overwritten,

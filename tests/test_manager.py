@@ -173,3 +173,11 @@ def test_state_goes_on_where_it_was():
     assert again == manager and again.last_error is not manager.last_error
     assert live(manager, 30, wrong=0.9, errors=repeating) == live(again, 30, wrong=0.9, errors=repeating)
     assert manager == again
+
+
+def test_what_was_taken_for_noise_is_a_new_task_once_its_inputs_prove_new():
+    manager = settled()
+    live(manager, 60, wrong=0.9, errors=contradicting)
+    assert manager.situation == m.NOISE and manager.rate == m.DOUBT
+    live(manager, 5, wrong=0.9, novelty=2.5)
+    assert manager.situation == m.WORLD and manager.rate == 1

@@ -548,13 +548,14 @@ class DeepOptimizer(torch.optim.Optimizer):
         if (
             "inverse" in state
             and self._pending[layer.weight]
-            and (self.measure or (self.manager is not None and layer is self._reader))
+            and (self.measure or (self.manager is not None and (layer is self._reader or layer is self._entry)))
         ):
             pending = self._pending[layer.weight]
             rows, deltas = torch.cat([rows for rows, _, _ in pending]), torch.cat([deltas for _, deltas, _ in pending])
             new = novelty(rows, context, state["inverse"], group["ridge"])
-            if layer is self._reader:
-                self._novelty = new
+            if layer is self._reader or layer is self._entry:
+                # A narrow head cannot tell new inputs from familiar ones, since there is no room in its features.
+                self._novelty = new if self._novelty is None else max(self._novelty, new)
             if self.measure:
                 blocked = 1 - float(group["ridge"] * change.norm() / gradient.norm().clamp_min(1e-30))
                 seen = {"surprise": scale * float(deltas.norm(dim=1).mean()), "novelty": new, "conflict": blocked}

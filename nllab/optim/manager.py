@@ -209,7 +209,7 @@ class Manager:
                 self.novelty_usual, self.novelty_recent
             )  # so that what fades after a jump does not look like a rise
             return f"{percent}: the end of what was taken for {was}. All settings as before."
-        if self.situation == UNSURE and arrived:
+        if self.situation in (UNSURE, NOISE) and arrived:
             return self._enter(arrived)
         many = self.wrong_now > self.wrong_usual + MOST
         if self.situation in (UNSURE, NOISE) and self.errors >= ENOUGH and many and self.agreement > REPEATS:
