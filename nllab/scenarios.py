@@ -111,10 +111,8 @@ def _woken(runs: Runs) -> tuple[int, str]:
     text = (
         f"A ended at {watched:.2f} where the memory had watched while Adam wrote, and at {blind:.2f} where it had not."
     )
-    kept = tuple(
-        _band(runs[title].summary["a_after_a"], value) == 0
-        for title, value in (("Its memory watched A", watched), ("Its memory was blind on A", blind))
-    )
+    scores = [runs[title].summary for title in ("Its memory watched A", "Its memory was blind on A")]
+    kept = (_band(scores[0]["a_after_a"], watched) == 0, _band(scores[1]["a_after_a"], blind) == 0)
     if kept == (True, False):
         text += " What protects A is what the memory has seen; the toggle only lets it act."
     return {(True, True): 0, (True, False): 1, (False, False): 2}.get(kept, 3), text
