@@ -16,6 +16,7 @@ from settings import SPEEDS, START, UNLIMITED, commands, preset_changes, read_ad
 
 from nllab import figures
 from nllab.errors import NllabError, SettingError
+from nllab.events import End
 from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
 from nllab.runs import Run
 
@@ -345,7 +346,7 @@ def pin() -> Action:
             state.pinned = state.get("pinned", 0) + 1
             kept = run.run
             name = f"{state.pinned}: {figures.kind_of(kept).removeprefix('with ').removeprefix('in ')}"
-            pins[name] = Run(kept.experiment, kept.tasks, dict(kept.levels), list(kept.rows))
+            pins[name] = kept.upto()
 
     return action
 
@@ -521,11 +522,7 @@ def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> Non
     for problem in dict.fromkeys([*desk.problems, *unusable]):
         st.error(problem, icon=":material/error:")
     for title, run in zip(desk.runs, desk.live, strict=False):
-        failed = (
-            run.error
-            or run.trainer.diverged
-            and (run.run.rows[-1].get("text") or "The training diverged. Reset starts it anew.")
-        )
+        failed = run.error or run.trainer.diverged and (ending := run.run.last(End)) and ending.text
         if failed:
             st.error(f"**{title}.** {failed}" if title else failed, icon=":material/error:")
     notices = dict.fromkeys(run.notice for run in desk.live if run.notice)

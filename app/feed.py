@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nllab import figures
+from nllab.events import Command, Decision, End, Event, Experience, Step, Switch, Untrained, jsonable, measured
+from nllab.runs import periods_asked
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
-    from nllab.runs import Row, Run
+    from nllab.runs import Run
 
 STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
 STILLS_OF_THE_PAST = 30  # of each picture
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
-LOOK_BACK = 400  # rows in which a level that writes seldom was measured at least once
-EVENTS = ("untrained", "switch", "command", "experience", "end")
+LOOK_BACK = 400  # events in which a level that writes seldom was measured at least once
+TURNS = (Untrained, Switch, Command, Experience, End)  # kinds of events after which the whole overlay is drawn anew
 SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
 COLLAPSE = 0.5  # a task that lost this much accuracy since it was learned has collapsed
 
@@ -49,69 +51,71 @@ class Feed:
                 "tasks": run.tasks,
                 "levels": list(run.levels),
             }
-        rows = run.rows[self.cursor :]
-        if stills := self._stills(run, rows):
+        events = run.log[self.cursor :]
+        if stills := self._stills(run, events):
             message["stills"] = stills
-        self.cursor += len(rows)
-        if rows:
-            kept = figures.thin(rows, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
+        self.cursor += len(events)
+        if events:
+            kept = figures.thin(events, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
             message["add"] = {name: figures.points(name, kept, run.tasks, run.levels) for name in figures.CURVES}
-            message["ends"] = {name: found for name in figures.CURVES if (found := self._ends(name, run, rows))}
-            steps = [row["levels"] for row in rows if row["kind"] == "step"]
+            message["ends"] = {name: found for name in figures.CURVES if (found := self._ends(name, run, events))}
+            steps = [event.levels for event in events if isinstance(event, Step)]
             if steps:
-                message["wrote"] = [name for name in run.levels if any(levels[name]["wrote"] for levels in steps)]
-                message["writes"] = {name: steps[-1][name]["writes"] for name in run.levels}
-            message["log"] = [row for row in rows if row["kind"] == "decision"]
+                message["wrote"] = [name for name in run.levels if any(levels[name].wrote for levels in steps)]
+                message["writes"] = {name: steps[-1][name].writes for name in run.levels}
+            message["log"] = [jsonable(event) for event in events if isinstance(event, Decision)]
         joint = self._joint()
-        eventful = opened or self._is_new or joint != self._told_joint or any(row["kind"] in EVENTS for row in rows)
+        eventful = (
+            opened or self._is_new or joint != self._told_joint or any(isinstance(event, TURNS) for event in events)
+        )
         self._told_joint = joint
         if eventful:
-            found = figures.marks(run.rows)
+            found = figures.marks(run.log)
             message["overlay"] = {
                 name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.CURVES
             }
             message["periods"] = _periods(run)
             message["lanes"] = figures.lanes(message["periods"])
-        past = run.rows[: self.cursor]  # the training goes on meanwhile, and sentence and numbers are of one moment
-        if eventful or rows:
+        past = run.log[: self.cursor]  # the training goes on meanwhile, and sentence and numbers are of one moment
+        if eventful or events:
             message["sentence"] = (
                 figures.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
             )
-        if eventful or any("accuracy" in row for row in rows):
+        if eventful or any(measured(events)):
             message["hint"] = hint(run)
         status = self.live.status()
         now = {key: status[key] for key in SHOWN}
-        now["step"] = next((row["step"] for row in reversed(past) if row["kind"] == "step"), now["step"])
-        now["accuracy"] = next((row["accuracy"] for row in reversed(past) if "accuracy" in row), {})
+        now["step"] = next((event.step for event in reversed(past) if isinstance(event, Step)), now["step"])
+        now["accuracy"] = next((accuracy for _, accuracy in measured(reversed(past))), {})
         if now != self._status:
             self._status = message["now"] = now
         self._is_new = False
         return message or None
 
-    def _ends(self, name: str, run: Run, rows: Sequence[Row]) -> dict[str, list] | None:
+    def _ends(self, name: str, run: Run, events: Sequence[Event]) -> dict[str, list] | None:
         """The labels where the curves end; slow levels were measured some time ago."""
-        found = figures.ends(name, rows, run.tasks, run.levels)
+        found = figures.ends(name, events, run.tasks, run.levels)
         if found and name in figures.SIGNALS:
-            return figures.ends(name, run.rows[max(0, self.cursor - LOOK_BACK) : self.cursor], run.tasks, run.levels)
+            return figures.ends(name, run.log[max(0, self.cursor - LOOK_BACK) : self.cursor], run.tasks, run.levels)
         return found
 
-    def _stills(self, run: Run, rows: Sequence[Row]) -> list[tuple[str, int, figures.Spec]]:
-        """The pictures that these rows, from the cursor on, bring; of a long past every so many."""
+    def _stills(self, run: Run, events: Sequence[Event]) -> list[tuple[str, int, figures.Spec]]:
+        """The pictures that these events, from the cursor on, bring; of a long past every so many."""
         found = []
         for kind, name in figures.STILLS.items():
-            places = [i for i, row in enumerate(rows) if row["kind"] == kind]
+            places = [i for i, event in enumerate(events) if isinstance(event, kind)]
             stride = -(-len(places) // STILLS_OF_THE_PAST) or 1
             for i in reversed(places[::-1][::stride]):
                 spec = figures.still(name, run, self.cursor + i + 1)
                 if spec:
-                    found.append((name, rows[i]["step"], spec))
+                    found.append((name, events[i].step, spec))
         return found
 
     def _joint(self) -> float | None:
         """The ceiling, where somebody asked for it and it has been trained."""
         ceiling = self.live.ceiling
-        told = ceiling.run.of_kind("experience") if ceiling else []
-        return sum(told[-1]["accuracy"].values()) / len(told[-1]["accuracy"]) if told else None
+        told = ceiling.run.last(Experience) if ceiling else None
+        return sum(told.accuracy.values()) / len(told.accuracy) if told else None
 
 
 def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
@@ -126,20 +130,19 @@ def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
 
 
 def _periods(run: Run) -> dict[str, int]:
-    return run.levels | dict(value for _, name, value in run.commands if name == "period")
+    return run.levels | periods_asked(run.log)
 
 
 def hint(run: Run) -> str | None:
     """What to try next, for somebody who has just seen something: the name of one of the hints that the page knows."""
-    rows = run.rows
-    learned = {row["task"]: row["accuracy"] for row in rows if row["kind"] == "experience"}
-    now = next((row for row in reversed(rows) if "accuracy" in row), None)
-    last = next((row for row in reversed(rows) if row["kind"] == "step"), None)
+    learned = {experience.task: experience.accuracy for experience in run.of(Experience)}
+    now = next((accuracy for _, accuracy in measured(reversed(run.log))), None)
+    last = run.last(Step)
     if not learned or now is None or last is None:
         return None
-    fallen = any(task in before and before[task] - now["accuracy"][task] > COLLAPSE for task, before in learned.items())
+    fallen = any(task in before and before[task] - now[task] > COLLAPSE for task, before in learned.items())
     if fallen:
-        return "collapsed" if last["optimizer"] != "deep" else None
-    if rows[-1]["kind"] == "end" and last["optimizer"] == "deep" and len(learned) > 1:
+        return "collapsed" if last.optimizer != "deep" else None
+    if isinstance(run.log[-1], End) and last.optimizer == "deep" and len(learned) > 1:
         return "twin" if run.experiment.frozen else "survived"
     return None

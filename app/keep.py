@@ -9,7 +9,7 @@ import streamlit as st
 import streamlit.components.v2 as components
 from desk import Desk
 
-from nllab import bundle, player
+from nllab import player, run_io
 from nllab.repeat import command_line, snippet
 from nllab.runs import Run
 
@@ -20,8 +20,8 @@ WAYS: dict[str, tuple[str, str, Callable[[Run], bytes | str], str]] = {  # endin
     "zip": (
         "Run",
         "application/zip",
-        bundle.pack,
-        "All of it in one file: settings, every row, scores, code. The page Replay takes it back.",
+        run_io.pack,
+        "All of it in one file: settings, every event, scores, code. The page Replay takes it back.",
     ),
     "html": (
         "Replay",
@@ -29,11 +29,11 @@ WAYS: dict[str, tuple[str, str, Callable[[Run], bytes | str], str]] = {  # endin
         player.page,
         "A page with a time slider that plays this run in any browser, without server or network.",
     ),
-    "csv": ("Table as CSV", "text/csv", bundle.to_csv, "Every number and every event, a line each."),
+    "csv": ("Table as CSV", "text/csv", run_io.to_csv, "Every number and every event, a line each."),
     "parquet": (
         "Table as Parquet",
         "application/vnd.apache.parquet",
-        bundle.to_parquet,
+        run_io.to_parquet,
         "The same table for pandas, Polars or DuckDB.",
     ),
     "json": (
@@ -54,8 +54,7 @@ def keep(desk: Desk) -> None:
                 st.markdown(f"**{title}**")
 
             def as_it_stands(live=live) -> Run:
-                run = live.run
-                return Run(run.experiment, run.tasks, dict(run.levels), list(run.rows))
+                return live.run.upto()
 
             downloads(as_it_stands, f"{desk.name}-{title}")
             if live.playing:

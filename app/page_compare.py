@@ -75,7 +75,7 @@ else:
                 f"Take away {name}", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,)
             )
     for figure in ("accuracy", "drift"):
-        scores = "; ".join(f"{name}: {figures.sentence(run.rows, run.tasks)}" for name, run in pins.items())
+        scores = "; ".join(f"{name}: {figures.sentence(run.log, run.tasks)}" for name, run in pins.items())
         st.plotly_chart(
             figures.multiples(figure, pins), key=f"pinned_{figure}", config={"displayModeBar": False}, alt=scores
         )

@@ -7,6 +7,7 @@ import streamlit as st
 from desk import Desk, state
 from settings import MOST_SEED
 
+from nllab.events import End, Experience
 from nllab.scenarios import DONT_KNOW, SCENARIOS
 
 desk = Desk.of("lessons")
@@ -62,9 +63,8 @@ st.caption(
 desks.messages(desk, [], waiting)
 
 done = [run.run for run in desk.live]
-if done and all(
-    run.of_kind("end") and run.of_kind("end")[-1]["reason"] == "finished" and run.of_kind("experience") for run in done
-):
+ends = [run.last(End) for run in done]
+if done and all(end and end.reason == "finished" for end in ends) and all(run.last(Experience) for run in done):
     came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
     right = answer == scenario.choices[came]
     with st.container(border=True, key="reveal"):

@@ -13,7 +13,7 @@ from desk import Desk, state
 from live_view import HERE, PLOTLY
 from settings import SPEED
 
-from nllab import bundle, player
+from nllab import player, run_io
 from nllab.errors import RunFormatError
 from nllab.experiment import PRESETS
 from nllab.runs import Run
@@ -40,20 +40,17 @@ def settings_on_the_live_page() -> None:
 if state.pop("go_live", False):
     st.switch_page("page_live.py")
 st.title("Replay a run", anchor=False)
-st.markdown(
-    "Any run that was kept with **Share and keep**: its `.zip`, or its table as CSV or Parquet. It is read here and"
-    " kept nowhere."
-)
+st.markdown("Any run that was kept with **Share and keep**: its `.zip`. It is read here and kept nowhere.")
 sent = st.file_uploader(
-    "A run of the lab", key="sent", max_upload_size=bundle.MOST_FILE_BYTES // 2**20, label_visibility="collapsed",
-    help="A .zip, .csv or .parquet that the lab has written.",
+    "A run of the lab", key="sent", max_upload_size=run_io.MOST_FILE_BYTES // 2**20, label_visibility="collapsed",
+    help="A .zip that the lab has written.",
 )  # fmt: skip
 if sent is None:
     state.pop("replayed", None)
 elif state.get("replayed_file") != sent.file_id or "replayed" not in state:
     state.replayed_file = sent.file_id
     try:
-        state.replayed = bundle.unpack(sent.name[:80], sent.getvalue())
+        state.replayed = run_io.unpack(sent.name[:80], sent.getvalue())
         state.recording = player.recording(state.replayed)
     except RunFormatError as error:
         state.pop("replayed", None)

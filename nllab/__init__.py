@@ -17,7 +17,7 @@ _HOME = {
     "train": "trainer",
     "replay": "trainer",
     "Run": "runs",
-    "load_run": "runs",
+    "load_run": "run_io",
     "LiveRun": "live",
     "LiveLab": "widgets",
     "DeepOptimizer": "optim.deep",
@@ -71,8 +71,8 @@ if TYPE_CHECKING:
     from nllab.optim.muon import Muon as Muon
     from nllab.optim.muon import hidden_and_other as hidden_and_other
     from nllab.optim.newton_schulz import newton_schulz as newton_schulz
+    from nllab.run_io import load_run as load_run
     from nllab.runs import Run as Run
-    from nllab.runs import load_run as load_run
     from nllab.trainer import Trainer as Trainer
     from nllab.trainer import replay as replay
     from nllab.trainer import train as train

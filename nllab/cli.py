@@ -29,6 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nllab.errors import NllabError, SettingError, unknown
+from nllab.events import Step
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
 from nllab.methods import HOME
 from nllab.methods.setups import SETUPS
@@ -82,7 +83,7 @@ def _progress(label: str, total: int, shown: bool) -> Iterator[Any]:
     )
     with Progress(*columns, console=errors, transient=True, disable=not (shown and sys.stderr.isatty())) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda rows: bar.advance(task, sum(row["kind"] == "step" for row in rows))
+        yield lambda events: bar.advance(task, sum(isinstance(event, Step) for event in events))
 
 
 def run_seeds(
@@ -211,13 +212,13 @@ def export(
     parquet: Annotated[Path | None, typer.Option(help="The same table for pandas, Polars or DuckDB.")] = None,
 ) -> None:
     """Write a saved run as a page that replays it, as one file or as a table."""
-    from nllab import bundle, player
+    from nllab import player, run_io
 
     ways = {
         html: lambda run: player.page(run).encode(),
-        archive: bundle.pack,
-        csv: bundle.to_csv,
-        parquet: bundle.to_parquet,
+        archive: run_io.pack,
+        csv: run_io.to_csv,
+        parquet: run_io.to_parquet,
     }
     wanted = {path: make for path, make in ways.items() if path}
     if not wanted:
@@ -225,7 +226,7 @@ def export(
             "Nothing to write: name a file, such as --html run.html, --zip run.zip, --csv run.csv or --parquet"
             " run.parquet."
         )
-    found = bundle.open_run(source)
+    found = run_io.load_run(source)
     for path, make in wanted.items():
         try:
             path.write_bytes(make(found))

@@ -1,9 +1,9 @@
-"""From the rows of a run to Plotly figures, as plain dicts: the live page, notebooks and a replay draw the very same
+"""From the events of a run to Plotly figures, as plain dicts: the live page, notebooks and a replay draw the very same
 ones. No torch.
 
-A figure is `empty(...)` plus what the rows add to it, in pieces that can arrive one after another:
-    points(name, rows, ...)  what each trace is extended by
-    ends(name, rows, ...)    the labels where the curves end now; they replace the last trace, which holds nothing else
+A figure is `empty(...)` plus what the events add to it, in pieces that can arrive one after another:
+    points(name, events, ...)  what each trace is extended by
+    ends(name, events, ...)    the labels where the curves end now; they replace the last trace, which holds nothing else
     overlay(name, marks)     the part of the layout that tells when a task or a setting changed
 `draw(name, run)` is all of it at once. Colours are those of Okabe and Ito, some darkened until they read on white;
 every curve also has a dash and a label of its own, and no background is painted, so that a figure fits light and dark
@@ -15,12 +15,31 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
-from nllab.runs import SIGNALS, Row, Run, readable
+from nllab.events import (
+    SIGNALS,
+    Answers,
+    Command,
+    End,
+    Event,
+    Experience,
+    Samples,
+    Step,
+    Surface,
+    Switch,
+    Texts,
+    Where,
+    accuracy_of,
+    measured,
+    task_of,
+)
+from nllab.runs import Run, readable
 
 Spec = dict[str, Any]
+P = TypeVar("P", Answers, Texts)
 FIGURES = ("accuracy", "drift", "raster")
 CURVES = FIGURES + SIGNALS
 TITLES = {
@@ -189,29 +208,31 @@ def lanes(levels: Mapping[str, int]) -> Spec:
     return {"tickvals": list(range(len(levels))), "ticktext": [lane(level, period) for level, period in levels.items()]}
 
 
-def points(name: str, rows: Iterable[Row], tasks: Sequence[str], levels: Mapping[str, int]) -> list[dict[str, list]]:
-    """What the rows add to each trace but the last: {"x": [...], "y": [...]} per task or level."""
+def points(
+    name: str, events: Sequence[Event], tasks: Sequence[str], levels: Mapping[str, int]
+) -> list[dict[str, list]]:
+    """What the events add to each trace but the last: {"x": [...], "y": [...]} per task or level."""
     if name == "accuracy":
-        told = [row for row in rows if "accuracy" in row]
+        told = list(measured(events))
         return [
-            {"x": [row["step"] for row in told], "y": [round(row["accuracy"][task], 4) for row in told]}
+            {"x": [event.step for event, _ in told], "y": [round(accuracy[task], 4) for _, accuracy in told]}
             for task in tasks
         ]
-    told = [row for row in rows if row["kind"] == "step"]
+    steps = [event for event in events if isinstance(event, Step)]
     if name == "drift":
         return [
-            {"x": [row["step"] for row in told], "y": [_on_log_axis(row["levels"][level]["drift"]) for row in told]}
+            {"x": [step.step for step in steps], "y": [_on_log_axis(step.levels[level].drift) for step in steps]}
             for level in levels
         ]
     if name in SIGNALS:
         found = [
-            [(row["step"], _rounded(row["levels"][level].get(name))) for row in told if name in row["levels"][level]]
+            [(step.step, _rounded(value)) for step in steps if (value := getattr(step.levels[level], name)) is not None]
             for level in levels
         ]
         return [{"x": [step for step, _ in pairs], "y": [value for _, value in pairs]} for pairs in found]
     traces = []
     for i, level in enumerate(levels):
-        wrote = [row["step"] for row in told if row["levels"][level]["wrote"]]
+        wrote = [step.step for step in steps if step.levels[level].wrote]
         # One unbroken line that runs along its lane and up at every write: a gap would cost the browser a path of its
         # own for each.
         traces.append(
@@ -220,52 +241,54 @@ def points(name: str, rows: Iterable[Row], tasks: Sequence[str], levels: Mapping
     return traces
 
 
-def ends(name: str, rows: Sequence[Row], tasks: Sequence[str], levels: Mapping[str, int]) -> dict[str, list] | None:
-    """The labels where the curves end: x, y and text of the last trace; None if the rows say nothing about it."""
-    for row in reversed(rows):
-        if name == "accuracy" and "accuracy" in row:
-            values = [row["accuracy"][task] for task in tasks]
+def ends(name: str, events: Sequence[Event], tasks: Sequence[str], levels: Mapping[str, int]) -> dict[str, list] | None:
+    """The labels where the curves end: x, y and text of the last trace; None if the events say nothing about it."""
+    for event in reversed(events):
+        if name == "accuracy":
+            if (accuracy := accuracy_of(event)) is None:
+                continue
+            values = [accuracy[task] for task in tasks]
             text = [f" {task}  {value:.2f}" for task, value in zip(tasks, values, strict=True)]
             if len(tasks) > MOST_LABELS:  # of a crowd only the task being taught is named
-                text = [label if task == row.get("task") else "" for task, label in zip(tasks, text, strict=True)]
-                return {"x": [row["step"]] * len(tasks), "y": values, "text": text}
-            return {"x": [row["step"]] * len(tasks), "y": _apart(values, 0.085), "text": text}
-        if name in SIGNALS:
-            if row["kind"] == "step" and any(name in level for level in row["levels"].values()):
-                return _signal_ends(name, rows, levels)
+                text = [label if task == task_of(event) else "" for task, label in zip(tasks, text, strict=True)]
+                return {"x": [event.step] * len(tasks), "y": values, "text": text}
+            return {"x": [event.step] * len(tasks), "y": _apart(values, 0.085), "text": text}
+        if not isinstance(event, Step):
             continue
-        if name != "accuracy" and row["kind"] == "step":
-            found = [row["levels"][level] for level in levels]
+        if name in SIGNALS:
+            if any(getattr(level, name) is not None for level in event.levels.values()):
+                return _signal_ends(name, events, levels)
+        else:
+            found = [event.levels[level] for level in levels]
             if name == "raster":
-                text = [f" {level['writes']}" + (" writes" if i == 0 else "") for i, level in enumerate(found)]
-                return {"x": [row["step"]] * len(found), "y": list(range(len(found))), "text": text}
-            drifts = [_on_log_axis(level["drift"]) for level in found]
+                text = [f" {level.writes}" + (" writes" if i == 0 else "") for i, level in enumerate(found)]
+                return {"x": [event.step] * len(found), "y": list(range(len(found))), "text": text}
+            drifts = [_on_log_axis(level.drift) for level in found]
             values = [math.log10(drift) if drift else None for drift in drifts]
             told = [value for value in values if value is not None] or [0.0]
             text = [f" {name}" if drift else "" for name, drift in zip(levels, drifts, strict=True)]
             apart = _apart(values, max(0.16, 0.09 * (max(told) - min(told) + 1.2)))
             return {
-                "x": [row["step"]] * len(found),
+                "x": [event.step] * len(found),
                 "y": [y if y is None else float(f"{10**y:.4g}") for y in apart],
                 "text": text,
             }
     return None
 
 
-def _signal_ends(name: str, rows: Sequence[Row], levels: Mapping[str, int]) -> dict[str, list]:
-    """The name of each level at its last value among the rows, which should reach back far enough for slow levels to be
+def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) -> dict[str, list]:
+    """The name of each level at its last value among the events, which should reach back far enough for slow levels to be
     among them."""
-    last = {level: (row["step"], _rounded(row["levels"][level][name])) for row in rows if row["kind"] == "step"
-            for level in levels if name in row["levels"][level]}  # fmt: skip
-    values = [last.get(level, (0, None))[1] for level in levels]
-    told = [
-        level[name]
-        for row in rows
-        if row["kind"] == "step"
-        for level in row["levels"].values()
-        if level.get(name) is not None
+    steps = [event for event in events if isinstance(event, Step)]
+    found = [
+        (level, step.step, value)
+        for step in steps
+        for level in levels
+        if (value := getattr(step.levels[level], name)) is not None
     ]
-    reach = 1.0 if name == "conflict" else max(told, default=1.0)
+    last = {level: (step, _rounded(value)) for level, step, value in found}
+    values = [last.get(level, (0, None))[1] for level in levels]
+    reach = 1.0 if name == "conflict" else max((value for _, _, value in found), default=1.0)
     text = ["" if value is None else f" {level}" for level, value in zip(levels, values, strict=True)]
     step = max(step for step, _ in last.values())
     apart = _apart(values, 0.11 * reach)
@@ -293,17 +316,17 @@ def _apart(values: Sequence[float | None], gap: float) -> list[Any]:
     return [round(moved[i] - shift, 4) if i in moved else None for i in range(len(values))]
 
 
-def marks(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def marks(events: Iterable[Event]) -> list[dict[str, Any]]:
     """What changed and when: {step, kind: "switch" | "command" | "end", text}, in order. A taught task shows as the
     switch it brings."""
     found = []
-    for row in rows:
-        if row["kind"] == "switch":
-            found.append({"step": row["step"], "kind": "switch", "text": f"task {row['task']}"})
-        elif row["kind"] == "command" and row["name"] != "teach":
-            found.append({"step": row["step"], "kind": "command", "text": _asked(row["name"], row["value"])})
-        elif row["kind"] == "end" and row["reason"] != "finished":
-            found.append({"step": row["step"], "kind": "end", "text": "stopped"})
+    for event in events:
+        if isinstance(event, Switch):
+            found.append({"step": event.step, "kind": "switch", "text": f"task {event.task}"})
+        elif isinstance(event, Command) and event.name != "teach":
+            found.append({"step": event.step, "kind": "command", "text": _asked(event.name, event.value)})
+        elif isinstance(event, End) and event.reason != "finished":
+            found.append({"step": event.step, "kind": "end", "text": "stopped"})
     return found
 
 
@@ -374,27 +397,26 @@ def _level_label(value: float, text: str) -> Spec:
     return {"xref": "paper", "y": value, "text": f" {text}", "showarrow": False, "font": {"size": 11}, **right}
 
 
-def thin(rows: Sequence[Row], limit: int) -> list[Row]:
-    """At most about `limit` step rows that stand for all of them: a level that wrote in a left-out step is told in the
-    next kept one.
+def thin(events: Sequence[Event], limit: int) -> list[Event]:
+    """At most about `limit` steps that stand for all of them: a level that wrote in a left-out step is told in the next
+    kept one.
 
-    Rows of other kinds and steps with accuracies all stay.
+    Events of other kinds and steps with accuracies all stay.
     """
-    count = sum(row["kind"] == "step" and "accuracy" not in row for row in rows)
+    count = sum(isinstance(event, Step) and event.accuracy is None for event in events)
     stride = math.ceil(count / max(limit, 1))
     if stride <= 1:
-        return list(rows)
+        return list(events)
     kept, passed, wrote = [], 0, set()
-    for row in rows:
-        if row["kind"] != "step":
-            kept.append(row)
+    for event in events:
+        if not isinstance(event, Step):
+            kept.append(event)
             continue
         passed += 1
-        wrote |= {name for name, level in row["levels"].items() if level["wrote"]}
-        if "accuracy" in row or passed % stride == 0 or row is rows[-1]:
-            kept.append(
-                {**row, "levels": {name: {**level, "wrote": name in wrote} for name, level in row["levels"].items()}}
-            )
+        wrote |= {name for name, level in event.levels.items() if level.wrote}
+        if event.accuracy is not None or passed % stride == 0 or event is events[-1]:
+            levels = {name: replace(level, wrote=name in wrote) for name, level in event.levels.items()}
+            kept.append(replace(event, levels=levels))
             wrote = set()
     return kept
 
@@ -402,40 +424,42 @@ def thin(rows: Sequence[Row], limit: int) -> list[Row]:
 def draw(name: str, run: Run, *, chance: float | None = None) -> Spec:
     """The figure of a run as it stands."""
     spec = empty(name, run.tasks, run.levels, chance=chance)
-    for trace, added in zip(spec["data"], points(name, run.rows, run.tasks, run.levels), strict=False):
+    for trace, added in zip(spec["data"], points(name, run.log, run.tasks, run.levels), strict=False):
         trace |= added
-    spec["data"][-1] |= ends(name, run.rows, run.tasks, run.levels) or {}
-    spec["layout"] |= overlay(name, marks(run.rows), chance=chance)
+    spec["data"][-1] |= ends(name, run.log, run.tasks, run.levels) or {}
+    spec["layout"] |= overlay(name, marks(run.log), chance=chance)
     return spec
 
 
-STILLS = {
-    "experience": "matrix",
-    "where": "where",
-    "answers": "answers",
-    "texts": "texts",
-    "surface": "surface",
-}  # kind of row -> the picture it brings
+STILLS: dict[type, str] = {  # kind of event -> the picture it brings
+    Experience: "matrix",
+    Where: "where",
+    Answers: "answers",
+    Texts: "texts",
+    Surface: "surface",
+}
 
 
 def still(name: str, run: Run, end: int | None = None) -> Spec | None:
-    """A picture of one moment: of the last row of its kind among `run.rows[:end]`; None if there is none yet.
+    """A picture of one moment: of the last event of its kind among `run.log[:end]`; None if there is none yet.
 
     The numbers behind it are in `meta.table`: a head and lines.
     """
-    rows = run.rows[:end]
-    kind = next(kind for kind, picture in STILLS.items() if picture == name)
-    row = next((row for row in reversed(rows) if row["kind"] == kind), None)
-    if row is None:
-        return None
-    if name == "matrix":
-        return _matrix(Run(run.experiment, run.tasks, run.levels, rows))
-    samples = next((row for row in rows if row["kind"] == "samples"), {"tasks": {}})
-    if name == "where":
-        return _where(row)
-    if name == "surface":
-        return _surface(row, samples)
-    return _answers(row, samples, rows) if name == "answers" else _texts(row, samples, rows)
+    past = run.upto(end)
+    event = past.last(next(kind for kind, picture in STILLS.items() if picture == name))
+    samples = next((event for event in past.log if isinstance(event, Samples)), Samples(step=0, tasks={}))
+    match event:
+        case Experience():
+            return _matrix(past)
+        case Where():
+            return _where(event)
+        case Surface():
+            return _surface(event, samples)
+        case Answers():
+            return _answers(event, samples, past)
+        case Texts():
+            return _texts(event, samples, past)
+    return None
 
 
 def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **layout: Any) -> Spec:
@@ -456,7 +480,7 @@ def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **l
 
 def _matrix(run: Run) -> Spec:
     matrix, summary = run.accuracy_matrix, run.summary
-    visits = [row["task"] for row in run.of_kind("experience")]
+    visits = [experience.task for experience in run.of(Experience)]
     told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
     sub = " · ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in told if value is not None)
     cells = matrix.round(3).tolist()
@@ -476,9 +500,9 @@ def _matrix(run: Run) -> Spec:
     return _picture("Accuracy matrix", sub, [heat], table, xaxis=title, yaxis=y)
 
 
-def _where(row: Row) -> Spec:
+def _where(event: Where) -> Spec:
     """Each level is a band of tiles, one for each of its matrices; tiles are set apart by gaps."""
-    levels = row["levels"]
+    levels = event.levels
     high = max((len(grid) for grids in levels.values() for grid in grids), default=1) + 1
     wide = max((len(grid[0]) for grids in levels.values() for grid in grids), default=1) + 1
     across = max((len(grids) for grids in levels.values()), default=1)
@@ -513,13 +537,13 @@ def _where(row: Row) -> Spec:
         "ticktext": list(levels),
     }
     return _picture(
-        "Where the weights moved", f"step {row['step']}", [heat], table, yaxis=y, xaxis={"showticklabels": False}
+        "Where the weights moved", f"step {event.step}", [heat], table, yaxis=y, xaxis={"showticklabels": False}
     )
 
 
-def _surface(row: Row, samples: Row) -> Spec:
-    left, right, bottom, top = row["span"]
-    ground = [[int(c, 16) for c in line] for line in row["classes"]]
+def _surface(event: Surface, samples: Samples) -> Spec:
+    left, right, bottom, top = event.span
+    ground = [[int(c, 16) for c in line] for line in event.classes]
     size, classes = len(ground), len(TASK_COLOURS)
     bands = [[(i + k) / classes, colour] for i, colour in enumerate(TASK_COLOURS) for k in (0, 1)]
     heat = {
@@ -535,8 +559,8 @@ def _surface(row: Row, samples: Row) -> Spec:
     heat["hovertemplate"] = "answer: class %{z}<extra></extra>"
     points = [
         (*xy, label)
-        for task in samples["tasks"].values()
-        for xy, label in zip(task["points"], task["labels"], strict=True)
+        for task in samples.tasks.values()
+        for xy, label in zip(task.points or (), task.labels or (), strict=True)
     ]
     x, y, labels = zip(*points, strict=True) if points else ((), (), ())
     marks = {
@@ -550,27 +574,27 @@ def _surface(row: Row, samples: Row) -> Spec:
     dots["hovertemplate"] = "%{text}<extra></extra>"
     counts = Counter(c for line in ground for c in line)
     table = [["class", "share of the plane"], *([c, round(counts[c] / size**2, 3)] for c in sorted(counts))]
-    return _picture("What it would answer everywhere", f"step {row['step']}", [heat, dots], table)
+    return _picture("What it would answer everywhere", f"step {event.step}", [heat, dots], table)
 
 
-def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
+def _answers(event: Answers, samples: Samples, run: Run) -> Spec | None:
     """The images next to each other, a line for each task; above each what is read in it, and what was when the last
     experience ended."""
-    if "shape" not in samples or not samples["shape"]:
+    if not samples.shape:
         return None
-    before = _before(row, rows)
-    height, width = samples["shape"]
+    before = _before(event, run)
+    height, width = samples.shape
     above = height + 1  # room for two lines of text
     tall, wide = above + height, width + 1 + width // 8
-    shown = {name: _spread(len(task["images"]), MOST_ACROSS) for name, task in samples["tasks"].items()}
+    shown = {name: _spread(len((task.images or ())), MOST_ACROSS) for name, task in samples.tasks.items()}
     across = max(map(len, shown.values()))
-    cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples["tasks"]))]
+    cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples.tasks))]
     notes: list[Spec] = []
     table: list[list[Any]]
     table, wrong = [["task", "image", "is", "before", "now"]], 0
-    for i, (name, task) in enumerate(samples["tasks"].items()):
-        for sample, (image, label) in enumerate(zip(task["images"], task["labels"], strict=True)):
-            now, then = row["answers"][name][sample], before["answers"][name][sample] if before else None
+    for i, (name, task) in enumerate(samples.tasks.items()):
+        for sample, (image, label) in enumerate(zip((task.images or ()), task.labels or (), strict=True)):
+            now, then = event.answers[name][sample], before.answers[name][sample] if before else None
             table.append([name, sample + 1, label, "–" if then is None else then, now])
             wrong += now != label
             if sample not in shown[name]:
@@ -597,11 +621,11 @@ def _answers(row: Row, samples: Row, rows: Sequence[Row]) -> Spec | None:
         "showscale": False,
         "hoverinfo": "skip",
     }
-    lines = [i * tall + above + height // 2 for i in range(len(samples["tasks"]))]
-    y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples["tasks"]]}
+    lines = [i * tall + above + height // 2 for i in range(len(samples.tasks))]
+    y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples.tasks]}
     y_axis |= {"scaleanchor": "x", "constrain": "domain"}  # images keep their proportions
-    sub = f"step {row['step']}: {wrong} of {len(table) - 1} wrong" + (
-        f"; above each, step {before['step']} and now" if before else ""
+    sub = f"step {event.step}: {wrong} of {len(table) - 1} wrong" + (
+        f"; above each, step {before.step} and now" if before else ""
     )
     size = 92 + 72 * len(lines)
     hidden = {"showticklabels": False}
@@ -626,27 +650,26 @@ def _spread(count: int, most: int) -> list[int]:
     )
 
 
-def _before(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The row of the same kind when the last experience ended before this one."""
-    past = [other["step"] for other in rows if other["kind"] == "experience" and other["step"] < row["step"]]
-    return next(
-        (other for other in reversed(rows) if other["kind"] == row["kind"] and past and other["step"] == past[-1]), None
-    )
+def _before(event: P, run: Run) -> P | None:
+    """The event of the same kind when the last experience ended before this one."""
+    past = [experience.step for experience in run.of(Experience) if experience.step < event.step]
+    return next((other for other in reversed(run.of(type(event))) if past and other.step == past[-1]), None)
 
 
-def _texts(row: Row, samples: Row, rows: Sequence[Row]) -> Spec:
+def _texts(event: Texts, samples: Samples, run: Run) -> Spec:
     """Unseen names as they are, a line each, and what the network makes of their first letters: at the last
     experience's end, and now."""
-    before, given = _before(row, rows), samples["given"]
-    columns = ["the name", *([f"step {before['step']}"] if before else []), "now"]
+    before, given = _before(event, run), samples.given or 0
+    columns = ["the name", *([f"step {before.step}"] if before else []), "now"]
     notes: list[Spec] = [_cell(f"<i>{text}</i>", k, len(columns), 0) for k, text in enumerate(columns)]
     table: list[list[Any]] = [["task", *columns]]
     places, labels, right = [], [], 0
-    for name, task in samples["tasks"].items():
-        places.append(len(table) + (len(task["names"]) - 1) / 2)
+    for name, task in samples.tasks.items():
+        names = task.names or []
+        places.append(len(table) + (len(names) - 1) / 2)
         labels.append(f"task {name}")
-        for k, whole in enumerate(task["names"]):
-            told = [whole, *([before["texts"][name][k]] if before else []), row["texts"][name][k]]
+        for k, whole in enumerate(names):
+            told = [whole, *([before.texts[name][k]] if before else []), event.texts[name][k]]
             right += told[-1] == whole
             line = len(table)
             table.append([name, *told])
@@ -655,7 +678,7 @@ def _texts(row: Row, samples: Row, rows: Sequence[Row]) -> Spec:
                 for i, text in enumerate(told)
             ]
     y = {"range": [len(table) - 0.5, -0.6], "tickvals": places, "ticktext": labels}
-    sub = f"step {row['step']}: {right} of {len(table) - 1} as they are spelled; in bold the letters it was given"
+    sub = f"step {event.step}: {right} of {len(table) - 1} as they are spelled; in bold the letters it was given"
     shape = {
         "xaxis": {"range": [0, 1], "showticklabels": False},
         "yaxis": y,
@@ -719,61 +742,60 @@ def multiples(name: str, runs: Mapping[str, Run]) -> Spec:
     return {"data": data, "layout": layout}
 
 
-def sentence(rows: Sequence[Row], tasks: Sequence[str]) -> str:
-    """One plain sentence that says what just happened, from the rows alone."""
-    end = next((row for row in reversed(rows[-3:]) if row["kind"] == "end"), None)
-    if end and end["reason"] != "finished":
-        return end["text"]
-    now = next((row for row in reversed(rows) if "accuracy" in row), None)
-    steps = next((row["step"] for row in reversed(rows) if row["kind"] == "step"), 0)
-    switch_at = next((i for i in range(len(rows) - 1, -1, -1) if rows[i]["kind"] == "switch"), None)
-    if now is None or switch_at is None or not steps:
+def sentence(events: Sequence[Event], tasks: Sequence[str]) -> str:
+    """One plain sentence that says what just happened, from the events alone."""
+    end = next((event for event in reversed(events[-3:]) if isinstance(event, End)), None)
+    if end and end.reason != "finished":
+        return end.text
+    now = next((accuracy for _, accuracy in measured(reversed(events))), None)
+    steps = next((event.step for event in reversed(events) if isinstance(event, Step)), 0)
+    place, switch = next(
+        ((i, events[i]) for i in range(len(events) - 1, -1, -1) if isinstance(events[i], Switch)), (0, None)
+    )
+    if now is None or not isinstance(switch, Switch) or not steps:
         return "Nothing has been learned yet."
     if end:
-        return f"The plan is over after {steps} steps: {_standing(now['accuracy'], tasks)}."
-    switch = rows[switch_at]
-    command = next((row for row in reversed(rows) if row["kind"] == "command" and row["name"] != "teach"), None)
-    if command and command["step"] > switch["step"]:
-        return (
-            f"{_obeyed(command['name'], command['value'])} at step {command['step']};"
-            f" {_standing(now['accuracy'], tasks)}."
-        )
-    before = next((rows[i] for i in range(switch_at, -1, -1) if "accuracy" in rows[i]), now)
-    taught, ago = switch["task"], steps - switch["step"] + 1
+        return f"The plan is over after {steps} steps: {_standing(now, tasks)}."
+    commands = (event for event in reversed(events) if isinstance(event, Command) and event.name != "teach")
+    command = next(commands, None)
+    if command and command.step > switch.step:
+        return f"{_obeyed(command.name, command.value)} at step {command.step}; {_standing(now, tasks)}."
+    before = next((accuracy for _, accuracy in measured(events[place::-1])), now)
+    taught, ago = switch.task, steps - switch.step + 1
     since = f"{ago} {'step' if ago == 1 else 'steps'}"
-    if taught not in now["accuracy"]:
-        return f"All tasks have been taught at once for {since}; {_standing(now['accuracy'], tasks)}."
+    if taught not in now:
+        return f"All tasks have been taught at once for {since}; {_standing(now, tasks)}."
     gained = _moved(taught, before, now)
-    earlier = [row["task"] for row in rows[:switch_at] if row["kind"] == "switch"]
+    earlier = [event.task for event in events[:place] if isinstance(event, Switch)]
     others = [task for task in dict.fromkeys(earlier) if task != taught]
     if not others:
         return f"Task {taught} has been taught for {since}: accuracy on {gained}."
     opening = f"Task {taught} replaced task {earlier[-1]} {since} ago"
     if len(others) == 1:
         return f"{opening}: accuracy on {_moved(others[0], before, now)} while {gained}."
-    mean = sum(now["accuracy"][task] for task in others) / len(others)
+    mean = sum(now[task] for task in others) / len(others)
     return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
 
 
 def contrast(runs: Sequence[Run]) -> str:
-    """One plain sentence that sets runs of one stream side by side by their first task, from the rows alone."""
-    measured = [{row["step"]: row["accuracy"] for row in run.rows if "accuracy" in row} for run in runs]
-    if not all(measured) or not min(map(max, measured)):
+    """One plain sentence that sets runs of one stream side by side by their first task, from their events alone."""
+    accuracies = [{event.step: accuracy for event, accuracy in measured(run.log)} for run in runs]
+    if not all(accuracies) or not min(map(max, accuracies)):
         return "The same samples in the same order, side by side."
     task = runs[0].tasks[0]
     kinds = [kind_of(run) for run in runs]
     if len(set(kinds)) < len(kinds):
         kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]
-    common = max(set.intersection(*map(set, measured)), default=0)
+    common = max(set.intersection(*map(set, accuracies)), default=0)
     # Runs that train side by side are never more than a measurement apart.
     beside = common > 0 and max(run.steps for run in runs) - common < 2 * runs[0].experiment.evaluate_every
-    steps = [common if beside else max(found) for found in measured]
-    parts = [f"{found[step][task]:.2f} {kind}" for found, step, kind in zip(measured, steps, kinds, strict=False)]
+    steps = [common if beside else max(found) for found in accuracies]
+    parts = [f"{found[step][task]:.2f} {kind}" for found, step, kind in zip(accuracies, steps, kinds, strict=False)]
     if not beside:
         parts = [f"{part} (step {step})" for part, step in zip(parts, steps, strict=True)]
     text = f"Accuracy on task {task}{f' at step {common}' if beside else ''}: {_listed(parts)}."
     *_, whole, twin = [None, *runs]
-    over = len({run.steps for run in runs}) == 1 and all(run.of_kind("end") for run in (whole, twin) if run)
+    over = len({run.steps for run in runs}) == 1 and all(run.last(End) for run in (whole, twin) if run)
     if over and whole and twin.experiment == whole.experiment.but(frozen=True):
         gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
         text += (
@@ -785,8 +807,8 @@ def contrast(runs: Sequence[Run]) -> str:
 
 def kind_of(run: Run) -> str:
     """Who wrote last, in words: "with the deep optimizer", "with Adam", "in the frozen twin"."""
-    last = next((row for row in reversed(run.rows) if row["kind"] == "step"), None)
-    writer = last["optimizer"] if last else run.experiment.optimizer
+    last = run.last(Step)
+    writer = last.optimizer if last else run.experiment.optimizer
     name = WRITERS.get(writer, writer)
     return (
         "in the frozen twin" + ("" if writer == "deep" else f" with {name}")
@@ -795,8 +817,8 @@ def kind_of(run: Run) -> str:
     )
 
 
-def _moved(task: str, before: Row, now: Row) -> str:
-    old, new = before["accuracy"][task], now["accuracy"][task]
+def _moved(task: str, before: Mapping[str, float], now: Mapping[str, float]) -> str:
+    old, new = before[task], now[task]
     if abs(new - old) < FALL:
         return f"{task} {'stays' if now is not before else 'stands'} at {new:.2f}"
     return f"{task} {'rose' if new > old else 'fell'} from {old:.2f} to {new:.2f}"

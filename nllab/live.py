@@ -1,6 +1,6 @@
 """A trainer in a thread of its own, with play, pause, step, speed and commands. Knows no user interface.
 
-Whoever watches asks `since(cursor)` for the rows that are new to them; training never waits for them.
+Whoever watches asks `since(cursor)` for the events that are new to them; training never waits for them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from nllab.errors import NllabError, SettingError, unknown
+from nllab.events import Event, Switch, accuracy_of, task_of
 from nllab.experiment import Experiment
-from nllab.runs import Command, Row, Run
+from nllab.runs import Run, ScheduledCommand
 from nllab.trainer import Trainer
 
-RING = 2_000  # rows kept for watchers; the whole run is kept beside them, up to MAX_STEPS
+RING = 2_000  # events kept for watchers; the whole run is kept beside them, up to MAX_STEPS
 MAX_STEPS = 20_000
 FASTEST = 1_000.0  # steps per second above which the speed counts as unlimited
 CHECKPOINTS_PER_PLAN = 8  # spread evenly over a plan; the steps at which they lie depend on the plan alone
@@ -83,7 +84,7 @@ class LiveRun:
         self.company: tuple[LiveRun, ...] = ()  # runs that it trains beside: none gets ahead of another
         self.ceiling: LiveRun | None = None  # the same with all tasks mixed, where somebody asked for it
         self.place = 0  # in line; 0 once it may train
-        self.agenda: Sequence[Command] = ()
+        self.agenda: Sequence[ScheduledCommand] = ()
         self.stop_at: int | None = None
         self.stop_below: tuple[str, float] | None = None
         self.stop_above: float | None = None
@@ -91,7 +92,7 @@ class LiveRun:
         self.set_speed(speed)
         self.error: str | None = None
         self._wake = threading.Condition()
-        self._telling = threading.Lock()  # watchers read rows and their count together
+        self._telling = threading.Lock()  # watchers read events and their count together
         self._inbox: deque[tuple[str, Any]] = deque()
         self._playing = self._closed = False
         self._single = 0
@@ -106,15 +107,15 @@ class LiveRun:
         run = Run.begin(experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
         with self._telling:
             self.experiment, self.trainer, self.run = experiment, trainer, run
-            self._ring: deque[Row] = deque(maxlen=RING)
+            self._ring: deque[Event] = deque(maxlen=RING)
             self._told = 0
             self.checkpoints: dict[
                 int, tuple[dict[str, Any], int, int]
-            ] = {}  # step -> (what the trainer was, rows there were, bytes)
+            ] = {}  # step -> (what the trainer was, events there were, bytes)
             self.generation = getattr(self, "generation", -1) + 1
             self.error = self.notice = None
             self._was_above, self._was_below = False, True
-            self._portrait: list[Row] = []
+            self._portrait: list[Event] = []
 
     @property
     def playing(self) -> bool:
@@ -217,8 +218,8 @@ class LiveRun:
             self._inbox.append((how, what))
             self._wake.notify()
 
-    def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Row]]:
-        """(new cursor, rows told since `cursor`); after a reset, or to a newcomer, as many of the last rows as are
+    def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Event]]:
+        """(new cursor, events told since `cursor`); after a reset, or to a newcomer, as many of the last events as are
         kept."""
         with self._telling:
             ring, told = list(self._ring), self._told
@@ -227,11 +228,11 @@ class LiveRun:
         fresh = min(max(told - cursor, 0), len(ring))
         return told, ring[len(ring) - fresh :]
 
-    def portrait(self) -> list[Row]:
+    def portrait(self) -> list[Event]:
         """The newest portrait of the network (see `Trainer.portrait`), taken between two steps because somebody asked;
         this call asks for the next one."""
         taken = self._portrait
-        if self.trainer.portraitist and (not taken or taken[-1]["step"] != self.trainer.steps):
+        if self.trainer.portraitist and (not taken or taken[-1].step != self.trainer.steps):
             with self._wake:
                 self._looked_at = True
                 self._wake.notify()
@@ -243,7 +244,7 @@ class LiveRun:
             self._portrait = self.trainer.portrait()
 
     def status(self) -> dict[str, Any]:
-        """What a watcher needs to know beside the rows."""
+        """What a watcher needs to know beside the events."""
         trainer = self.trainer
         return {
             "id": self.id,
@@ -343,41 +344,41 @@ class LiveRun:
             self.pause()
             return
         alone = self._single and not self._playing
-        rows = self.trainer.step()
+        events = self.trainer.step()
         if alone:  # one that was under way when it was paused is not the one that was then asked for
             self._single = max(0, self._single - 1)
         with self._telling:
-            self.run.extend(rows)
-            self._ring.extend(rows)
-            self._told += len(rows)
+            self.run.extend(events)
+            self._ring.extend(events)
+            self._told += len(events)
         if self._awaited and self.trainer.steps % self.trainer.plain.schedule.periods[self._awaited] == 0:
             self.pause()
-        if reason := self._reason_to_stop(rows):
+        if reason := self._reason_to_stop(events):
             self.notice = reason
             for run in (self, *self.company):
                 run.pause()
         if self.trainer.done:
             self.pause()
 
-    def _reason_to_stop(self, rows: list[Row]) -> str | None:
+    def _reason_to_stop(self, events: list[Event]) -> str | None:
         if self.trainer.steps == self.stop_at:
             return f"Stopped after step {self.stop_at}, as asked. Play goes on."
-        for row in rows:
-            if row["kind"] == "switch":
+        for event in events:
+            if isinstance(event, Switch):
                 self._was_below = True
-            if "accuracy" not in row:
+            if (accuracy := accuracy_of(event)) is None:
                 continue
-            said = f"Stopped after step {row['step']}: the accuracy on"
+            said = f"Stopped after step {event.step}: the accuracy on"
             if self.stop_below is not None:
                 task, value = self.stop_below
-                fell = self._was_above and row["accuracy"][task] < value
-                self._was_above = row["accuracy"][task] >= value
+                fell = self._was_above and accuracy[task] < value
+                self._was_above = accuracy[task] >= value
                 if fell:
                     return f"{said} {task} fell below {value:g}, as asked. Play goes on."
-            task, value = row.get("task"), self.stop_above
-            if value is not None and task in row["accuracy"]:
-                rose = self._was_below and row["accuracy"][task] >= value
-                self._was_below = row["accuracy"][task] < value
+            task, value = task_of(event), self.stop_above
+            if value is not None and task in accuracy:
+                rose = self._was_below and accuracy[task] >= value
+                self._was_below = accuracy[task] < value
                 if rose:
                     return f"{said} {task} reached {value:g}, as asked. Play goes on."
         return None
@@ -390,7 +391,7 @@ class LiveRun:
         """Keep one of now; of too many every other goes, but for the first."""
         if self.trainer.steps not in self.checkpoints and not self.trainer.diverged:
             kept = self.trainer.checkpoint()
-            self.checkpoints[self.trainer.steps] = (kept, len(self.run.rows), _bytes(kept))
+            self.checkpoints[self.trainer.steps] = (kept, len(self.run.log), _bytes(kept))
         if len(self.checkpoints) > MOST_CHECKPOINTS:
             self.forget_half()
 
@@ -408,8 +409,8 @@ class LiveRun:
         self.trainer.rewind(checkpoint)
         run = self.run
         with self._telling:
-            self.run = Run(run.experiment, run.tasks, run.levels, run.rows[:count])
-            self._ring = deque(self.run.rows, maxlen=RING)
+            self.run = run.upto(count)
+            self._ring = deque(self.run.log, maxlen=RING)
             self._told = count
             self.generation += 1
             self.error = self.notice = None

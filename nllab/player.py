@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from nllab import figures
+from nllab.events import Decision, Event, Step, jsonable, measured
 from nllab.experiment import Experiment, spelled
 from nllab.repeat import command_line, snippet
-from nllab.runs import Row, Run, without_nan
+from nllab.runs import Run, periods_asked
 
 HERE = Path(__file__).parent
 POINTS = 800  # of a curve
@@ -29,10 +31,8 @@ SCRIPT, STYLE = "player.js", "player.css"
 
 def recording(run: Run) -> dict[str, Any]:
     """What a player needs to know of a run, as JSON can hold it."""
-    rows = _thinned(run.rows)
-    drawn = {
-        name: _figure(name, Run(run.experiment, run.tasks, run.levels, rows), run.steps) for name in figures.CURVES
-    }
+    thinned = replace(run, log=_thinned(run.log))
+    drawn = {name: _figure(name, thinned, run.steps) for name in figures.CURVES}
     drawn = {
         name: spec
         for name, spec in drawn.items()
@@ -48,8 +48,8 @@ def recording(run: Run) -> dict[str, Any]:
         "moments": _moments(run),
         "stills": _stills(run),
         "events": sorted(
-            [[mark["step"], mark["text"]] for mark in figures.marks(run.rows)]
-            + [[row["step"], f"{row['level']}: {row['text']}"] for row in run.of_kind("decision")],
+            [[mark["step"], mark["text"]] for mark in figures.marks(run.log)]
+            + [[decision.step, f"{decision.level}: {decision.text}"] for decision in run.of(Decision)],
             key=lambda event: event[0],
         ),
         "settings": [
@@ -63,24 +63,24 @@ def recording(run: Run) -> dict[str, Any]:
         "snippet": snippet(run),
         "command": command_line(run),
     }
-    return without_nan(found)
+    return jsonable(found)
 
 
 def _title(run: Run) -> str:
     """The stream, who wrote, one after another, and the seed."""
-    writers = [key for key, _ in groupby(row["optimizer"] for row in run.of_kind("step"))] or [run.experiment.optimizer]
+    writers = [key for key, _ in groupby(step.optimizer for step in run.of(Step))] or [run.experiment.optimizer]
     names = [figures.WRITERS.get(str(writer), str(writer)) for writer in writers[:3]] + ["others"] * (len(writers) > 3)
     twin = ", the frozen twin" if run.experiment.frozen else ""
     return f"{run.experiment.stream}: {', then '.join(names)}{twin}, seed {run.experiment.seed}"
 
 
-def _thinned(rows: Sequence[Row]) -> list[Row]:
-    """About POINTS steps that stand for all, and as many measurements; rows of other kinds all stay."""
-    measured = [i for i, row in enumerate(rows) if row["kind"] == "step" and "accuracy" in row]
-    stride = math.ceil(len(measured) / POINTS) or 1
-    dropped = set(measured) - {*measured[::stride], *measured[-1:]}
+def _thinned(log: Sequence[Event]) -> list[Event]:
+    """About POINTS steps that stand for all, and as many measurements; events of other kinds all stay."""
+    places = [i for i, event in enumerate(log) if isinstance(event, Step) and event.accuracy is not None]
+    stride = math.ceil(len(places) / POINTS) or 1
+    dropped = set(places) - {*places[::stride], *places[-1:]}
     return figures.thin(
-        [{k: v for k, v in row.items() if i not in dropped or k != "accuracy"} for i, row in enumerate(rows)], POINTS
+        [replace(e, accuracy=None) if i in dropped and isinstance(e, Step) else e for i, e in enumerate(log)], POINTS
     )
 
 
@@ -105,25 +105,26 @@ def _lifted(colour: Any) -> Any:
 
 def _moments(run: Run) -> list[dict[str, Any]]:
     """What is shown beside the curves once a step is over, for as many steps as a slider needs."""
-    ends = [i for i, row in enumerate(run.rows) if i + 1 == len(run.rows) or run.rows[i + 1]["step"] > row["step"]]
+    log = run.log
+    ends = [i for i, event in enumerate(log) if i + 1 == len(log) or log[i + 1].step > event.step]
     stride = math.ceil(len(ends) / MOMENTS) or 1
     found, optimizer, task, periods, read = [], run.experiment.optimizer, run.tasks[0], dict(run.levels), 0
     for i in [*ends[:-1:stride], *ends[-1:]] or [-1]:
-        past = run.rows[: i + 1]
-        step = next((row for row in reversed(past) if row["kind"] == "step"), None)
+        past = log[: i + 1]
+        step = next((event for event in reversed(past) if isinstance(event, Step)), None)
         if step:
-            optimizer, task = step["optimizer"], step["task"]
-        asked = [row["value"] for row in past[read:] if row["kind"] == "command" and row["name"] == "period"]
-        periods |= dict(asked)
+            optimizer, task = step.optimizer, step.task
+        asked = periods_asked(past[read:])
+        periods |= asked
         lanes = {"lanes": figures.lanes(periods)["ticktext"]} if asked or not found else {}
         read = len(past)
         labels = {name: figures.ends(name, past, run.tasks, run.levels) for name in figures.CURVES}
         found.append(
             {
-                "step": past[-1]["step"] if past else 0,
+                "step": past[-1].step if past else 0,
                 "task": task,
                 "optimizer": optimizer,
-                "accuracy": next((row["accuracy"] for row in reversed(past) if "accuracy" in row), {}),
+                "accuracy": next((accuracy for _, accuracy in measured(reversed(past))), {}),
                 "sentence": figures.sentence(past, run.tasks),
                 "ends": {name: label for name, label in labels.items() if label},
                 **lanes,
@@ -136,9 +137,9 @@ def _stills(run: Run) -> dict[str, list[list[Any]]]:
     """Pictures by their names, each [step, figure]; of a long run as many as fit."""
     found = {}
     for kind, name in figures.STILLS.items():
-        places = [i for i, row in enumerate(run.rows, start=1) if row["kind"] == kind]
+        places = [i for i, event in enumerate(run.log, start=1) if isinstance(event, kind)]
         stride = math.ceil(len(places) / PICTURES) or 1
-        specs = [[run.rows[end - 1]["step"], figures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
+        specs = [[run.log[end - 1].step, figures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
         if any(spec for _, spec in specs):
             found[name] = [[step, spec] for step, spec in specs if spec]
     return found

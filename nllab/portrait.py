@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nllab.events import LevelUnits, Network, SeenSample
 from nllab.levels import Level
 from nllab.probes import in_hex
 from nllab.streams.stream import Part
@@ -104,7 +105,7 @@ class Portraitist:
         return {name: torch.stack(found).mean(0) for name, found in shares.items()}
 
     @torch.no_grad()
-    def take(self, step: int, seen: tuple[Part, Tensor] | None = None) -> dict[str, Any]:
+    def take(self, step: int, seen: tuple[Part, Tensor] | None = None) -> Network:
         """The portrait as an event. seen: a training sample (a part of one) and the scores that the network gave it
         before it learned from it."""
         retained = self.retained()
@@ -116,22 +117,26 @@ class Portraitist:
             weights += [second.weight.mT for second in drawn[1:]]
             whole = torch.cat([part.detach() for part in weights], 1)
             scale = float(whole.abs().max())
-            levels[name] = {
-                "units": first.out_features,
-                "incoming": first.in_features,
-                "outgoing": whole.shape[1] - first.in_features - 1,
-                "scale": float(f"{scale:.4g}"),
-                "weights": packed((whole / (scale or 1.0) * 127).round().to(torch.int8)),
-            }
-            if name in retained:
-                levels[name]["retained"] = packed((retained[name] * 255).round().to(torch.uint8))
-        found: dict[str, Any] = {"kind": "network", "step": step, "levels": levels}
-        if seen is not None:
-            sample, scores = seen
-            label, inputs = int(sample.labels[0]), sample.inputs[:1]
-            shown = {"point": inputs[0].tolist()} if inputs.shape[1] == 2 else {"image": in_hex(inputs)[0]}
-            found["seen"] = {"label": label, "scores": [float(f"{s:.3g}") for s in scores.tolist()], **shown}
-        return found
+            levels[name] = LevelUnits(
+                units=first.out_features,
+                incoming=first.in_features,
+                outgoing=whole.shape[1] - first.in_features - 1,
+                scale=float(f"{scale:.4g}"),
+                weights=packed((whole / (scale or 1.0) * 127).round().to(torch.int8)),
+                retained=packed((retained[name] * 255).round().to(torch.uint8)) if name in retained else None,
+            )
+        return Network(step=step, levels=levels, seen=None if seen is None else _sample(*seen))
+
+
+def _sample(sample: Part, scores: Tensor) -> SeenSample:
+    inputs = sample.inputs[:1]
+    point, image = None, None
+    if inputs.shape[1] == 2:
+        point = (float(inputs[0, 0]), float(inputs[0, 1]))
+    else:
+        image = in_hex(inputs)[0]
+    rounded = [float(f"{score:.3g}") for score in scores.tolist()]
+    return SeenSample(label=int(sample.labels[0]), scores=rounded, image=image, point=point)
 
 
 def _drawn(linear: Sequence[nn.Linear]) -> list[nn.Linear]:

@@ -8,10 +8,9 @@ import shlex
 from textwrap import indent
 
 from nllab.errors import SettingError
+from nllab.events import NUMERIC_COMMANDS
 from nllab.experiment import Experiment, spelled
-from nllab.runs import Command, Run
-
-NUMBERS = ("learning_rate", "rate", "retention")  # commands whose value is a number
+from nllab.runs import Run, ScheduledCommand
 
 
 def snippet(run: Run) -> str:
@@ -59,13 +58,13 @@ def command_line(run: Run) -> str:
     return shlex.join(words)
 
 
-def spelled_command(command: Command) -> str:
+def spelled_command(command: ScheduledCommand) -> str:
     """As `read_command` reads it: "69:optimizer=deep", "80:period=slow:4"."""
     at, name, value = command
     return f"{at}:{name}={':'.join(map(str, value)) if name == 'period' else value}"
 
 
-def read_command(text: str) -> Command:
+def read_command(text: str) -> ScheduledCommand:
     """What a person means by STEP:NAME=VALUE. Raises SettingError; whether the command can be done is for the trainer
     to say."""
     at, colon, rest = text.partition(":")
@@ -80,7 +79,7 @@ def read_command(text: str) -> Command:
         if not re.fullmatch("[0-9]{1,9}", steps):
             raise SettingError(f"--at is {text!r}; write a level and its period in steps, such as {at}:period=slow:4.")
         return int(at), name, [level, int(steps)]
-    if name not in NUMBERS:
+    if name not in NUMERIC_COMMANDS:
         return int(at), name, value
     try:
         return int(at), name, float(value)

@@ -1,56 +1,42 @@
-"""A run: its experiment plus everything that happened, in memory and on disk. No torch.
+"""A run: its experiment and the log of everything that happened (events.py), in memory. No torch.
 
-A run is a list of rows, one dict for each thing that happened, in order. Every row has `kind` and `step`:
-    untrained   accuracy of every task before the first step
-    switch      experience, task, about: a task's batches begin to arrive with this step
-    command     name, value: somebody asked for a change, in force from this step on
-    step        task, optimizer (who wrote), loss, online_accuracy (on this batch, before it was learned), levels, and
-    on some
-                steps accuracy of every task; levels[name] = wrote, writes, update_norm, drift, drift_since_switch,
-                gradient_norm and, on those steps, surprise, novelty and conflict of the levels that the deep optimizer
-                wrote
-    decision    level, saw, did (numbers by name), text: what the deep optimizer's manager saw, what it did from then
-        on, and why
-    experience  accuracy of every task once an experience is over: a row of the accuracy matrix
-    samples     some test samples of each task, once: tasks[name] = labels, and images (a hexadecimal digit a pixel) or
-        points of the plane
-    answers     the class that the network gives to each of those samples: answers[name]
-                (of a stream of texts: names, and `given`, the letters that the network is given of each)
-    texts       what the network makes of the beginnings of those names: texts[name]
-    surface     for points of the plane: span (left, right, bottom, top) and classes, one string a row from the bottom,
-        a character a point
-    network     a small network unit by unit (portrait.py): levels[name] = units, incoming, outgoing, scale, weights
-                (base64 of signed bytes, units x (incoming + bias + outgoing), 127 = scale) and, once a task is over,
-                retained (base64 of bytes, 255 = all); seen = a training sample with its label and scores
-    where       how far the blocks of each matrix have moved from their initial values: levels[name] = one grid for each
-    matrix end         reason ("finished" or "diverged") and text
+Scores are computed from the log alone; files are read and written by run_io.py.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nllab import metrics
-from nllab.errors import RunFormatError
+from nllab.events import (
+    ALL_TASKS,
+    Command,
+    E,
+    End,
+    Event,
+    Experience,
+    LevelStep,
+    Step,
+    Switch,
+    Untrained,
+    measured,
+    task_of,
+)
 from nllab.experiment import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
-Command = tuple[int, str, Any]  # step from which it is in force, name, value
-FORMAT = 1
-ALL_TASKS = "all"  # the name of the one experience of a joint run
+ScheduledCommand = tuple[int, str, Any]  # step from which it is in force, name, value
+LEVEL_METRICS = {metric.name: metric.default is MISSING for metric in fields(LevelStep)}  # whether every step has it
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
 
-SIGNALS = ("surprise", "novelty", "conflict")  # of each level, on the steps on which they were measured
 SCORES = (
     "average_accuracy",
     "forgetting",
@@ -113,85 +99,89 @@ class Run:
     experiment: Experiment
     tasks: tuple[str, ...]
     levels: dict[str, int]  # name -> period at the start, in the order of the data flow
-    rows: list[Row] = field(default_factory=list)
+    log: list[Event] = field(default_factory=list)
     bytes_kept: int | None = None
 
     @classmethod
     def begin(cls, experiment: Experiment, tasks: Iterable[str], levels: Mapping[str, int]) -> Run:
         return cls(experiment, tuple(tasks), dict(levels))
 
-    def extend(self, rows: Iterable[Row]) -> None:
-        self.rows.extend(rows)
+    def extend(self, events: Iterable[Event]) -> None:
+        self.log.extend(events)
 
-    def of_kind(self, kind: str) -> list[Row]:
-        return [row for row in self.rows if row["kind"] == kind]
+    def upto(self, end: int | None = None) -> Run:
+        """The run as it was after the first `end` events, with a log of its own."""
+        return replace(self, levels=dict(self.levels), log=self.log[:end])
+
+    def of(self, kind: type[E]) -> list[E]:
+        """All events of one class, such as `run.of(Step)`."""
+        return [event for event in self.log if isinstance(event, kind)]
+
+    def last(self, kind: type[E]) -> E | None:
+        return next((event for event in reversed(self.log) if isinstance(event, kind)), None)
 
     @property
     def steps(self) -> int:
-        return max((row["step"] for row in self.rows if row["kind"] == "step"), default=0)
+        last = self.last(Step)
+        return last.step if last else 0
 
     @property
-    def commands(self) -> list[Command]:
+    def commands(self) -> list[ScheduledCommand]:
         """(step from which it was in force, name, value), in order: with the experiment all that replaying needs."""
-        return [(row["step"], row["name"], row["value"]) for row in self.of_kind("command")]
+        return [(command.step, command.name, command.value) for command in self.of(Command)]
 
     @property
     def stopped_at(self) -> int | None:
         """After how many steps somebody stopped it; None where it ended by itself."""
-        return None if self.rows and self.rows[-1]["kind"] == "end" else self.steps
+        return None if self.log and isinstance(self.log[-1], End) else self.steps
 
     @property
     def visits(self) -> tuple[int, ...]:
         """The task that each finished experience taught; empty for a joint run, which teaches all at once."""
-        return tuple(self.tasks.index(row["task"]) for row in self.of_kind("experience") if row["task"] != ALL_TASKS)
+        return tuple(self.tasks.index(event.task) for event in self.of(Experience) if event.task != ALL_TASKS)
 
     @property
     def accuracy_matrix(self) -> np.ndarray:
         """accuracy_matrix[i, j]: accuracy on task j after experience i, (experiences, tasks)."""
-        rows = [[row["accuracy"][task] for task in self.tasks] for row in self.of_kind("experience")]
-        return np.array(rows, dtype=float).reshape(-1, len(self.tasks))
+        lines = [[event.accuracy[task] for task in self.tasks] for event in self.of(Experience)]
+        return np.array(lines, dtype=float).reshape(-1, len(self.tasks))
 
     @property
     def update_counts(self) -> dict[str, int]:
         """How often each level's weights changed, counted from the weights."""
-        last = next((row for row in reversed(self.rows) if row["kind"] == "step"), None)
-        return (
-            {name: level["writes"] for name, level in last["levels"].items()} if last else dict.fromkeys(self.levels, 0)
-        )
+        last = self.last(Step)
+        return {name: level.writes for name, level in last.levels.items()} if last else dict.fromkeys(self.levels, 0)
 
     @property
     def online_accuracy(self) -> list[float]:
         """Mean online accuracy over the first 20 batches of each experience."""
-        starts = [row["step"] for row in self.of_kind("switch")]
-        steps = self.of_kind("step")
-        found = []
+        starts, steps = [switch.step for switch in self.of(Switch)], self.of(Step)
+        means = []
         for start, end in zip(starts, [*starts[1:], math.inf], strict=False):
-            values = [
-                row["online_accuracy"] for row in steps if start <= row["step"] < min(end, start + ONLINE_BATCHES)
-            ]
-            found.append(float(np.mean(values)) if values else float("nan"))
-        return found
+            values = [step.online_accuracy for step in steps if start <= step.step < min(end, start + ONLINE_BATCHES)]
+            means.append(float(np.mean(values)) if values else float("nan"))
+        return means
 
     @property
     def anytime_accuracy(self) -> float:
         """Mean over all measurements of the mean accuracy on the tasks taught so far; a joint run is taught all of them
         at once."""
         visits: list[int] = []
-        measured, experiences = [], []
-        for row in self.rows:
-            if row["kind"] == "switch":
-                visits.append(-1 if row["task"] == ALL_TASKS else self.tasks.index(row["task"]))
-            elif row["kind"] == "step" and "accuracy" in row:
-                measured.append([row["accuracy"][task] for task in self.tasks])
+        accuracies, experiences = [], []
+        for event in self.log:
+            if isinstance(event, Switch):
+                visits.append(-1 if event.task == ALL_TASKS else self.tasks.index(event.task))
+            elif isinstance(event, Step) and event.accuracy is not None:
+                accuracies.append([event.accuracy[task] for task in self.tasks])
                 experiences.append(len(visits) - 1)
-        if not measured or -1 in visits:
-            return float(np.mean(measured)) if measured else float("nan")
-        return metrics.anytime_accuracy(measured, experiences, visits)
+        if not accuracies or -1 in visits:
+            return float(np.mean(accuracies)) if accuracies else float("nan")
+        return metrics.anytime_accuracy(accuracies, experiences, visits)
 
     @property
     def mean_online_accuracy(self) -> float:
         """Mean online accuracy over all steps: the score of a stream whose data changes as it flows."""
-        values = [row["online_accuracy"] for row in self.of_kind("step")]
+        values = [step.online_accuracy for step in self.of(Step)]
         return float(np.mean(values)) if values else float("nan")
 
     @property
@@ -208,7 +198,7 @@ class Run:
                 name: getattr(metrics, name)(matrix, visits)
                 for name in ("average_accuracy", "forgetting", "backward_transfer")
             }
-            untrained = [row["accuracy"][task] for row in self.of_kind("untrained") for task in self.tasks]
+            untrained = [event.accuracy[task] for event in self.of(Untrained) for task in self.tasks]
             if untrained:
                 scores["forward_transfer"] = metrics.forward_transfer(matrix, visits, untrained)
             scores |= metrics.two_tasks(matrix, visits)
@@ -216,7 +206,7 @@ class Run:
             scores["average_accuracy"] = float(matrix[-1].mean())
             if len(self.tasks) == 2:
                 scores["a_after_b"], scores["b_after_b"] = map(float, matrix[-1])
-        ends = self.of_kind("end")
+        end = self.last(End)
         return {
             "steps": self.steps,
             **{name: None if math.isnan(value) else value for name, value in scores.items()},
@@ -225,7 +215,7 @@ class Run:
             "online_accuracy": self.online_accuracy,
             "update_counts": self.update_counts,
             "bytes_kept": self.bytes_kept,
-            "end": ends[-1]["reason"] if ends else None,
+            "end": end.reason if end else None,
         }
 
     @property
@@ -234,82 +224,36 @@ class Run:
         value."""
         import pandas as pd  # a second that a live page does not have
 
-        table = []
-        for row in self.rows:
-            task = row.get("task", "")
-            for name, value in row.get("accuracy", {}).items():
-                table.append((row["step"], task, "accuracy", name, value))
-            if row["kind"] == "step":
-                table += [(row["step"], task, metric, "", row[metric]) for metric in ("loss", "online_accuracy")]
-                table += [
-                    (row["step"], task, m, level, float(v))
-                    for level, found in row["levels"].items()
-                    for m, v in found.items()
-                ]
-        return pd.DataFrame(table, columns=["step", "task", "metric", "subject", "value"])
-
-    @property
-    def head(self) -> dict[str, Any]:
-        """What a file of rows begins with."""
-        return {"format": FORMAT, "tasks": list(self.tasks), "levels": self.levels, "bytes_kept": self.bytes_kept}
-
-    def files(self) -> dict[str, str]:
-        """The run as texts by the names of their files: experiment.json, rows.jsonl and summary.json."""
         lines = [
-            json.dumps(without_nan(row), separators=(",", ":"), allow_nan=False) for row in [self.head, *self.rows]
+            (event.step, task_of(event), metric, subject, float("nan") if value is None else float(value))
+            for event in self.log
+            for metric, subject, value in numbers(event)
         ]
-        return {
-            "experiment.json": self.experiment.to_json() + "\n",
-            "rows.jsonl": "\n".join(lines) + "\n",
-            "summary.json": json.dumps(without_nan(self.summary), indent=2) + "\n",
-        }
+        return pd.DataFrame(lines, columns=["step", "task", "metric", "subject", "value"])
 
     def save(self, path: str | Path) -> Path:
-        """Write the run's files into the folder `path`, which is made if need be."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in self.files().items():
-            (folder / name).write_text(text, encoding="utf-8")
-        return folder
+        """Write the run's files into the folder `path`, which is made if need be; `load_run` reads them."""
+        from nllab.run_io import save
+
+        return save(self, path)
 
 
-def without_nan(value: Any) -> Any:
-    """The same value with None where a float is not finite, since JSON has no word for those."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_nan(item) for item in value]
-    return value
+def periods_asked(events: Iterable[Event]) -> dict[str, int]:
+    """level -> period, of the levels whose period was changed by a command."""
+    asked: list[Any] = [event.value for event in events if isinstance(event, Command) and event.name == "period"]
+    return dict(asked)
 
 
-def load_run(path: str | Path) -> Run:
-    """Read a run that `Run.save` wrote. A half-written last line is left out. Raises RunFormatError for anything else
-    that is off."""
-    folder = Path(path)
-    try:
-        experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
-        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFormatError(
-            f"{folder} is not a run: {error}. A run is a folder with experiment.json and rows.jsonl."
-        ) from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise RunFormatError(
-                    f"{folder / 'rows.jsonl'}: line {number} is damaged; save the run again."
-                ) from None
-    head = rows[0] if rows and isinstance(rows[0], dict) else {}
-    if head.get("format") != FORMAT:
-        raise RunFormatError(
-            f"{folder} has format {head.get('format')!r}; this version reads format {FORMAT}. Run the experiment again."
-        )
-    missing = [key for key in ("tasks", "levels", "bytes_kept") if key not in head]
-    if missing:
-        raise RunFormatError(f"{folder / 'rows.jsonl'}: its first line lacks {', '.join(missing)}; save the run again.")
-    return Run(experiment, tuple(head["tasks"]), head["levels"], rows[1:], head["bytes_kept"])
+def numbers(event: Event) -> Iterator[tuple[str, str, float | None]]:
+    """(metric, subject, value) for each number of an event."""
+    for _, accuracy in measured([event]):
+        for task, value in accuracy.items():
+            yield "accuracy", task, value
+    if isinstance(event, Step):
+        yield "loss", "", event.loss
+        yield "online_accuracy", "", event.online_accuracy
+        for name, level in event.levels.items():
+            for metric, always in LEVEL_METRICS.items():
+                value = getattr(level, metric)
+                if always or isinstance(value, int | float):
+                    yield metric, name, value

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from nllab.events import Step, Switch, measured
 from nllab.experiment import Experiment
-from nllab.runs import Command, Run
+from nllab.runs import Run, ScheduledCommand
 
 Runs = Mapping[str, Run]
 CHANCE = 0.1  # accuracy of guessing among ten classes
@@ -40,7 +41,7 @@ class Scenario:
     look: tuple[str, ...]
     reveal: Callable[[Runs], tuple[int, str]]
     after: str
-    agenda: tuple[Command, ...] = ()
+    agenda: tuple[ScheduledCommand, ...] = ()
     speed: float = 6.0
 
 
@@ -49,7 +50,7 @@ def _digits(optimizer: str, **changes: Any) -> Experiment:
 
 
 def _accuracy(run: Run, task: str) -> list[tuple[int, float]]:
-    return [(row["step"], row["accuracy"][task]) for row in run.rows if "accuracy" in row]
+    return [(event.step, accuracy[task]) for event, accuracy in measured(run.log)]
 
 
 def _end(run: Run, task: str) -> float:
@@ -65,7 +66,7 @@ def _band(before: float, after: float) -> int:
 def _overwritten(runs: Runs) -> tuple[int, str]:
     run = runs["Adam"]
     score = run.summary
-    switch = run.of_kind("switch")[-1]["step"]
+    switch = run.of(Switch)[-1].step
     half = next(
         (step - switch + 1 for step, value in _accuracy(run, "A") if step >= switch and value < score["a_after_a"] / 2),
         None,
@@ -98,7 +99,7 @@ def _who_wrote(runs: Runs) -> tuple[int, str]:
 def _slow_levels(runs: Runs) -> tuple[int, str]:
     slow, fast = runs["Slow levels: 1, 16, 64"], runs["All fast: 1, 1, 1"]
     a, b = _end(slow, "A"), _end(fast, "A")
-    drift = [run.of_kind("step")[-1]["levels"]["slow"]["drift"] for run in (slow, fast)]
+    drift = [run.of(Step)[-1].levels["slow"].drift for run in (slow, fast)]
     text = f"A ended at {a:.2f} with slow levels and at {b:.2f} without. "
     text += f"The slowest level moved {drift[0]:.2f} of its size against {drift[1]:.2f}"
     if _band(slow.summary["a_after_a"], a) == _band(fast.summary["a_after_a"], b) == 2:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nllab.events import End, jsonable
 from nllab.experiment import Experiment
-from nllab.runs import SCORES, Run, readable, without_nan
+from nllab.runs import SCORES, Run, readable
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {
         "mean": float(np.mean(known)) if complete else None,
         "std": float(np.std(known, ddof=1)) if complete and len(known) > 1 else None,
-        "values": without_nan(list(values)),
+        "values": jsonable(list(values)),
     }
 
 
@@ -98,12 +99,12 @@ def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> di
         "experiment": experiment.model_dump(mode="json"),
         "seeds": [run.experiment.seed for run in runs],
         "metrics": {name: spread([summary[name] for summary in found]) for name in SCORES},
-        "accuracy_matrix": without_nan([summary["accuracy_matrix"] for summary in found]),
+        "accuracy_matrix": jsonable([summary["accuracy_matrix"] for summary in found]),
         "online_accuracy": [spread([summary["online_accuracy"][i] for summary in found]) for i in range(experiences)],
         "update_counts": {
             level: spread([summary["update_counts"][level] for summary in found]) for level in runs[0].levels
         },
         "bytes_kept": max(summary["bytes_kept"] for summary in found),
         "seconds": seconds,
-        "diverged": [row["text"] for run in runs for row in run.of_kind("end") if row["reason"] == "diverged"],
+        "diverged": [end.text for run in runs for end in run.of(End) if end.reason == "diverged"],
     }

@@ -1,8 +1,7 @@
 """The only room where model, optimizers and stream meet: one step at a time, commands while it runs.
 
-A trainer is driven from outside and tells what happened in rows (runs.py says what they hold); it never knows who
-watches.
-Same experiment, same commands at the same steps, same rows: bit for bit on one CPU thread.
+A trainer is driven from outside and says what happened in events (events.py); it never knows who watches.
+Same experiment, same commands at the same steps, same events: bit for bit on one CPU thread.
 """
 
 from __future__ import annotations
@@ -17,6 +16,25 @@ from torch import Tensor, nn
 
 from nllab import methods, probes
 from nllab.errors import SettingError, check_whole, unknown
+from nllab.events import (
+    ALL_TASKS,
+    COMMANDS,
+    Answers,
+    Command,
+    Decision,
+    End,
+    Event,
+    Experience,
+    LevelStep,
+    Samples,
+    Step,
+    Surface,
+    Switch,
+    TaskSamples,
+    Texts,
+    Untrained,
+    Where,
+)
 from nllab.experiment import LEARNING_RATES, OPTIMIZERS, Experiment
 from nllab.levels import Level, Schedule
 from nllab.methods.objective import Objective
@@ -25,7 +43,7 @@ from nllab.models.hope import HopeClassifier
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
 from nllab.portrait import Portraitist
-from nllab.runs import ALL_TASKS, Command, Row, Run
+from nllab.runs import Run, ScheduledCommand
 from nllab.streams import build
 from nllab.streams.stream import Part, Stream
 
@@ -56,7 +74,7 @@ TEXTS_SHOWN, GIVEN = (
 VIEWS_BITS = (
     6  # so many powers of two of measurements have all their pictures; from there on half, a quarter, and so on
 )
-HOPE_HEAD, HOPE_CHUNK = 32, 4  # width of a head and rows of an image between two writes of HOPE's memory
+HOPE_HEAD, HOPE_CHUNK = 32, 4  # width of a head and events of an image between two writes of HOPE's memory
 
 
 def build_model(experiment: Experiment, stream: Stream) -> tuple[nn.Module, tuple[Level, ...]]:
@@ -291,11 +309,11 @@ class Trainer:
                 if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                     raise SettingError(f"retention is {value!r}; it lies in [0, 1], and 1 keeps everything.")
             case _:
-                raise unknown("command", name, ("optimizer", "teach", "period", "learning_rate", "rate", "retention"))
+                raise unknown("command", name, COMMANDS)
         return value
 
-    def _obey(self) -> list[Row]:
-        rows: list[Row] = []
+    def _obey(self) -> list[Event]:
+        events: list[Event] = []
         for name, value in self.waiting:
             match name:
                 case "optimizer":
@@ -305,7 +323,7 @@ class Trainer:
                         self.plain.optimizer = self._make_plain(self.plain.parameters)
                     self.acting = value
                 case "teach":
-                    rows += self._close_experience()
+                    events += self._close_experience()
                     self.plan = [*self.plan[: self.experience], self.stream.task_names.index(value)]
                 case "period":
                     level, period = value
@@ -320,31 +338,31 @@ class Trainer:
                 case _:
                     for group in self.deep.param_groups:
                         group[name] = value
-            rows.append({"kind": "command", "step": self.steps + 1, "name": name, "value": value})
+            events.append(Command(step=self.steps + 1, name=name, value=value))
         self.waiting = []
-        return rows
+        return events
 
-    def step(self) -> list[Row]:
+    def step(self) -> list[Event]:
         """Train on one batch and say what happened; an empty list once the plan is over."""
         if self.done:
             return []
-        rows = self._begin()
-        rows += self._obey()
+        events = self._begin()
+        events += self._obey()
         if not self._opened:
-            rows += self._open_experience()
+            events += self._open_experience()
         batch = self._next_batch()
         self.plain.zero_grad()
         self.objective.see(batch.labels)
         scores, loss = self.method.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
-            return [*rows, self._give_up(value)]
+            return [*events, self._give_up(value)]
         self.deep.acting = self.acting == "deep"
         self.deep.measure = self._measures(self.steps + 1)
         loss.backward()
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
-            return [*rows, self._give_up(value)]
+            return [*events, self._give_up(value)]
         self.method.before_step(self.model)
         if self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"):
             self.deep.step()
@@ -358,23 +376,23 @@ class Trainer:
             self.model.memory.restart(self.steps + 1)
         self.steps += 1
         self._experience_steps += 1
-        rows.append(
+        events.append(
             self._tell(value, int((scores.detach().argmax(1) == batch.labels).sum()) / len(batch), gradient_norms)
         )
         if self._has_views:
-            rows += self._views()
-        rows += self._decisions()
+            events += self._views()
+        events += self._decisions()
         if self._experience_steps == self.experiment.passes * self.steps_per_pass:
-            rows += self._close_experience()
+            events += self._close_experience()
             if self.experience == len(self.plan):
-                rows.append({"kind": "end", "step": self.steps, "reason": "finished", "text": "The plan is over."})
-        return rows
+                events.append(End(step=self.steps, reason="finished", text="The plan is over."))
+        return events
 
     def run(
         self,
-        on_rows: Callable[[list[Row]], None] | None = None,
+        on_events: Callable[[list[Event]], None] | None = None,
         *,
-        commands: Iterable[Command] = (),
+        commands: Iterable[ScheduledCommand] = (),
         steps: int | None = None,
     ) -> Run:
         """Step until the plan is over, or `steps` steps have been taken.
@@ -390,14 +408,14 @@ class Trainer:
                 self.command(*waiting.pop(0)[1:])
             if self.done:
                 break
-            rows = self.step()
-            run.extend(rows)
-            if on_rows:
-                on_rows(rows)
+            events = self.step()
+            run.extend(events)
+            if on_events:
+                on_events(events)
         run.bytes_kept = self.bytes_kept()
         return run
 
-    def _checked(self, commands: Iterable[Command], steps: int | None) -> list[Command]:
+    def _checked(self, commands: Iterable[ScheduledCommand], steps: int | None) -> list[ScheduledCommand]:
         if steps is not None:
             check_whole("steps", steps, 0)
         checked = sorted(
@@ -414,58 +432,41 @@ class Trainer:
                 )
         return checked
 
-    def _begin(self) -> list[Row]:
+    def _begin(self) -> list[Event]:
         if self._untrained_told:
             return []
         self._untrained_told = True
-        rows: list[Row] = [{"kind": "untrained", "step": 0, "accuracy": self._accuracies()}]
+        events: list[Event] = [Untrained(step=0, accuracy=self._accuracies())]
         if self._samples:
-            key, told = ("points", lambda x: x.round(decimals=3).tolist()) if self._plane else ("images", probes.in_hex)
-            tasks = {
-                name: {"labels": part.labels.tolist(), key: told(part.inputs)} for name, part in self._samples.items()
-            }
-            rows.append(
-                {
-                    "kind": "samples",
-                    "step": 0,
-                    "shape": self.stream.image_shape and list(self.stream.image_shape),
-                    "tasks": tasks,
-                }
-            )
+            events.append(Samples(step=0, shape=self.stream.image_shape, tasks=self._shown_samples()))
         if self._texts:
-            names = {name: {"names": [self._spelled(text) for text in texts]} for name, texts in self._texts.items()}
-            rows.append({"kind": "samples", "step": 0, "shape": None, "given": GIVEN, "tasks": names})
-        return [*rows, *self._portraits()]
+            names = {
+                name: TaskSamples(names=[self._spelled(text) for text in texts]) for name, texts in self._texts.items()
+            }
+            events.append(Samples(step=0, given=GIVEN, tasks=names))
+        return [*events, *self._portraits()]
 
-    def _open_experience(self) -> list[Row]:
+    def _open_experience(self) -> list[Event]:
         self._opened, self._experience_steps, self._batches = True, 0, []
         if self.steps:
             for movement in self.movements.values():
                 movement.mark()
         about = "all tasks at once, mixed" if self._joint is not None else self.stream.tasks[self.task].about
-        return [
-            {
-                "kind": "switch",
-                "step": self.steps + 1,
-                "experience": self.experience,
-                "task": self._task_name,
-                "about": about,
-            }
-        ]
+        return [Switch(step=self.steps + 1, experience=self.experience, task=self._task_name, about=about)]
 
-    def _close_experience(self) -> list[Row]:
+    def _close_experience(self) -> list[Event]:
         """Measure every task in full; an experience that saw no batch leaves no row."""
         if not self._opened:
             return []
         self._opened = False
-        row = {"kind": "experience", "step": self.steps, "experience": self.experience, "task": self._task_name}
+        place = {"step": self.steps, "experience": self.experience, "task": self._task_name}
         finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
         if self.method.boundaries and self._experience_steps and finite:
             self.method.end_of_experience(self.model, self._train_part)
         if self.portraitist and self._experience_steps:
             self.portraitist.learned(self._task_name)
         self.experience += 1
-        return [{**row, "accuracy": self._accuracies()}, *([] if self._has_views else self._views())]
+        return [Experience(**place, accuracy=self._accuracies()), *([] if self._has_views else self._views())]
 
     def _some_samples(self) -> dict[str, Part]:
         """The test samples whose answers are told one by one: images, or points of the plane, of a few tasks."""
@@ -478,6 +479,14 @@ class Trainer:
                 if count:
                     found[task.name] = part[torch.linspace(0, len(part) - 1, count).long()]
         return found
+
+    def _shown_samples(self) -> dict[str, TaskSamples]:
+        shown = {}
+        for name, part in self._samples.items():
+            points = [(x, y) for x, y in part.inputs.round(decimals=3).tolist()] if self._plane else None
+            images = None if self._plane else probes.in_hex(part.inputs)
+            shown[name] = TaskSamples(labels=part.labels.tolist(), images=images, points=points)
+        return shown
 
     def _some_texts(self) -> dict[str, list[list[int]]]:
         """Test texts, as classes, of a stream that asks for the next character; of each task a few that go on beyond
@@ -502,40 +511,38 @@ class Trainer:
         number, rest = divmod(self.steps, self.experiment.evaluate_every)
         return rest == 0 and number % (1 << max(0, number.bit_length() - VIEWS_BITS)) == 0
 
-    def _views(self) -> list[Row]:
+    def _views(self) -> list[Event]:
         """What the pictures of weights and of answers need."""
-        rows: list[Row] = [
-            {"kind": "where", "step": self.steps, "levels": {name: m.where() for name, m in self.movements.items()}}
-        ]
+        events: list[Event] = [Where(step=self.steps, levels={name: m.where() for name, m in self.movements.items()})]
         if self._samples:
             given = {name: probes.answers(self.model, part.inputs) for name, part in self._samples.items()}
-            rows.append({"kind": "answers", "step": self.steps, "answers": given})
+            events.append(Answers(step=self.steps, answers=given))
         if self._texts:
             window = self.stream.features // self.stream.classes
             begun = [text[:GIVEN] for texts in self._texts.values() for text in texts]
             told = map(self._spelled, probes.continued(self.model, begun, self.stream.classes, window))
             texts = {name: [next(told) for _ in texts] for name, texts in self._texts.items()}
-            rows.append({"kind": "texts", "step": self.steps, "texts": texts})
+            events.append(Texts(step=self.steps, texts=texts))
         if self._plane:
             inputs = torch.cat([task.test.inputs for task in self.stream.tasks])
             low, high = inputs.amin(0).floor().tolist(), inputs.amax(0).ceil().tolist()
-            span = [low[0], high[0], low[1], high[1]]
+            span = (low[0], high[0], low[1], high[1])
             classes = "".join(f"{c:x}" for c in probes.answers(self.model, probes.plane(*span).to(self.device)))
             lines = [classes[i : i + probes.SURFACE] for i in range(0, len(classes), probes.SURFACE)]
-            rows.append({"kind": "surface", "step": self.steps, "span": span, "classes": lines})
-        return [*rows, *self._portraits()]
+            events.append(Surface(step=self.steps, span=span, classes=lines))
+        return [*events, *self._portraits()]
 
-    def _portraits(self) -> list[Row]:
+    def _portraits(self) -> list[Event]:
         return [self.portraitist.take(self.steps, self._seen)] if self.portraitist else []
 
-    def portrait(self) -> list[Row]:
+    def portrait(self) -> list[Event]:
         """The network as it is now, for somebody who watches: its units, and its answers to the samples shown. Empty for
         a network that is too large to be drawn."""
         if self.portraitist is None:
             return []
         taken = self._portraits()
         given = {name: answers.tolist() for name, answers in self.portraitist.answers.items()}
-        return [*([{"kind": "answers", "step": self.steps, "answers": given}] if given else []), *taken]
+        return [*([Answers(step=self.steps, answers=given)] if given else []), *taken]
 
     def _next_batch(self) -> Part:
         train = self._train_part
@@ -549,47 +556,43 @@ class Trainer:
         part = self.experiment.evaluate_on
         return {task.name: probes.accuracy(self.model, getattr(task, part)) for task in self.stream.tasks}
 
-    def _tell(self, loss: float, online_accuracy: float, gradient_norms: dict[str, float]) -> Row:
+    def _tell(self, loss: float, online_accuracy: float, gradient_norms: dict[str, float]) -> Step:
         levels = {}
         for name, movement in self.movements.items():
             wrote, update_norm = movement.observe()
-            levels[name] = {
-                "wrote": wrote,
-                "writes": movement.writes,
-                "update_norm": update_norm,
-                "drift": movement.drift,
-                "drift_since_switch": movement.drift_since_mark,
-                "gradient_norm": gradient_norms[name],
-            }
-        row: Row = {
-            "kind": "step",
-            "step": self.steps,
-            "task": self._task_name,
-            "optimizer": self.acting,
-            "loss": loss,
-            "online_accuracy": online_accuracy,
-            "levels": levels,
-        }
-        for name, signals in self.deep.signals.items():
-            levels[name] |= {key: sum(s[key] for s in signals) / len(signals) for key in signals[0]}
+            signals = self.deep.signals.get(name, ())
+            levels[name] = LevelStep(
+                wrote=wrote,
+                writes=movement.writes,
+                update_norm=update_norm,
+                drift=movement.drift,
+                drift_since_switch=movement.drift_since_mark,
+                gradient_norm=gradient_norms[name],
+                **{key: sum(s[key] for s in signals) / len(signals) for key in (signals[0] if signals else ())},
+            )
         self.deep.signals.clear()
-        if self._measures(self.steps):
-            row["accuracy"] = self._accuracies()
-        return row
+        return Step(
+            step=self.steps,
+            task=self._task_name,
+            optimizer=self.acting,
+            loss=loss,
+            online_accuracy=online_accuracy,
+            levels=levels,
+            accuracy=self._accuracies() if self._measures(self.steps) else None,
+        )
 
     def _measures(self, step: int) -> bool:
         return step % self.experiment.evaluate_every == 0 or step == 1
 
-    def _decisions(self) -> list[Row]:
+    def _decisions(self) -> list[Event]:
         """What the deep optimizer's manager decided in the last step."""
-        rows: list[Row] = [
-            {"kind": "decision", "step": self.steps, "level": "all", "saw": d.saw, "did": d.did, "text": d.text}
-            for d in self.deep.decisions
+        events: list[Event] = [
+            Decision(step=self.steps, level="all", saw=d.saw, did=d.did, text=d.text) for d in self.deep.decisions
         ]
         self.deep.decisions.clear()
-        return rows
+        return events
 
-    def _give_up(self, loss: float) -> Row:
+    def _give_up(self, loss: float) -> End:
         """End the run, and say which setting to change."""
         self.diverged = True
         if self.acting == "deep":
@@ -600,7 +603,7 @@ class Trainer:
             f"The loss became {loss} at step {self.steps + 1}, so the run stopped there. Lower {setting} (now {value})"
             " and start again."
         )
-        return {"kind": "end", "step": self.steps, "reason": "diverged", "text": text}
+        return End(step=self.steps, reason="diverged", text=text)
 
     def bytes_kept(self) -> int:
         """Bytes that the learner keeps beyond its weights: its method's memory and the states of optimizers that have
@@ -672,18 +675,18 @@ def pick_device(name: str) -> torch.device:
 
 def train(
     experiment: Experiment,
-    on_rows: Callable[[list[Row]], None] | None = None,
+    on_events: Callable[[list[Event]], None] | None = None,
     *,
-    commands: Iterable[Command] = (),
+    commands: Iterable[ScheduledCommand] = (),
     steps: int | None = None,
     device: str = "cpu",
 ) -> Run:
     """Run an experiment from start to end, or for `steps` steps; commands: (step from which it is in force, name,
     value)."""
-    return Trainer(experiment, device=device).run(on_rows, commands=commands, steps=steps)
+    return Trainer(experiment, device=device).run(on_events, commands=commands, steps=steps)
 
 
 def replay(run: Run) -> Run:
-    """Train again from the experiment and the commands of a run, exactly as many steps. On one CPU thread the rows are
+    """Train again from the experiment and the commands of a run, exactly as many steps. On one CPU thread the events are
     equal."""
     return train(run.experiment, commands=run.commands, steps=run.stopped_at)

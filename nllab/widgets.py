@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 
 from nllab import figures
 from nllab.errors import SettingError, unknown
+from nllab.events import Event, Step, accuracy_of
 from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.live import LiveRun
-from nllab.runs import Row
 
 KNOBS = ("optimizer", "teach", "learning_rate", "periods")
 SPEEDS = (("5 steps/s", 5.0), ("20 steps/s", 20.0), ("100 steps/s", 100.0), ("unlimited", None))
@@ -188,41 +188,41 @@ class LiveLab:
         """Draw what happened since the last call. The watching thread calls this; so may you."""
         with self._drawing:
             status = self.live.status()
-            rows = list(self.live.run.rows)
-            now = (status["generation"], len(rows), status["playing"], status["finished"], status["error"])
+            log = list(self.live.run.log)
+            now = (status["generation"], len(log), status["playing"], status["finished"], status["error"])
             if now == self._drawn:
                 return
             self._show_status(status)
             if now[:2] != self._drawn[:2]:
-                self._draw(rows)
-            if rows or not self._drawn:
-                self._say(status["error"] or figures.sentence(rows, self.live.run.tasks))
+                self._draw(log)
+            if log or not self._drawn:
+                self._say(status["error"] or figures.sentence(log, self.live.run.tasks))
             self._drawn = now
 
     def _show_status(self, status: dict[str, Any]) -> None:
         self.play.description, self.play.icon = ("Pause", "pause") if status["playing"] else ("Play", "play")
         self.play.disabled = self.step.disabled = status["finished"]
 
-    def _draw(self, rows: list[Row]) -> None:
+    def _draw(self, log: list[Event]) -> None:
         run, trainer = self.live.run, self.live.trainer
         levels = dict(trainer.plain.schedule.periods)
         extended: list[dict[str, list]] = []
         layout: dict[str, Any] = {}
         shapes, notes = [], _titles(self.views)
         for i, name in enumerate(self.views):
-            kept = _kept(name, rows, len(run.tasks), len(levels))
+            kept = _kept(name, log, len(run.tasks), len(levels))
             extended += [
                 *figures.points(name, kept, run.tasks, levels),
                 figures.ends(name, kept, run.tasks, levels) or _NO_ENDS,
             ]
-            steps = max((row["step"] for row in kept), default=0)
+            steps = max((event.step for event in kept), default=0)
             shown = [0, max(trainer.planned_steps, steps)]
             if name == "raster":
                 shown = [max(0, steps - RASTER_STEPS), max(min(shown[1], RASTER_STEPS), steps)]
                 layout[f"yaxis{_suffix(i)}"] = figures.lanes(levels)
             if shown != self._shown[name]:  # else the reader's own zoom stays
                 self._shown[name] = layout[f"xaxis{_suffix(i)}_range"] = shown
-            over = figures.overlay(name, figures.marks(rows), chance=1 / trainer.stream.classes)
+            over = figures.overlay(name, figures.marks(log), chance=1 / trainer.stream.classes)
             shapes += [_placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
             notes += [_placed(note, i) for note in over["annotations"]]
         figure: Any = self.figure
@@ -319,14 +319,14 @@ def _with(options: Sequence[tuple[str, float | None]], value: float | None) -> l
     return list(options) if any(value == known for _, known in options) else [*options, (f"{value:g} steps/s", value)]
 
 
-def _kept(name: str, rows: list[Row], tasks: int, levels: int) -> list[Row]:
-    """The rows a figure is drawn from, few enough for it to be sent five times a second."""
-    steps = [row for row in rows if row["kind"] == "step"]
+def _kept(name: str, log: list[Event], tasks: int, levels: int) -> Sequence[Event]:
+    """The events a figure is drawn from, few enough for it to be sent five times a second."""
+    steps = [event for event in log if isinstance(event, Step)]
     if name == "raster":
         return steps[-RASTER_STEPS:]
     if name == "drift":
         stride = math.ceil(len(steps) * levels / POINTS)
         return steps[:: max(stride, 1)] + steps[-1:]
-    told = [row for row in rows if "accuracy" in row]
+    told = [event for event in log if accuracy_of(event) is not None]
     stride = math.ceil(len(told) * tasks / POINTS)
     return told[:: max(stride, 1)] + told[-1:]

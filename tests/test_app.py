@@ -19,6 +19,7 @@ from tour import STATIONS  # noqa: E402
 
 from nllab import figures  # noqa: E402
 from nllab.errors import SettingError  # noqa: E402
+from nllab.events import Decision, End, Experience, Step, Switch
 from nllab.experiment import Experiment  # noqa: E402
 from nllab.live import LiveRun  # noqa: E402
 
@@ -67,7 +68,7 @@ def ended(runs):
     """Whether all have ended; watching them, since a run that nobody watches pauses."""
     for run in runs:
         shared.runs().seen(run.id)
-    return all(run.run.of_kind("end") for run in runs)
+    return all(run.run.of(End) for run in runs)
 
 
 def button(page, key):
@@ -112,7 +113,7 @@ def test_play_trains_pause_stands_still_and_step_takes_one(page):
     assert button(page, "play").label == "Pause"
     button(page, "play").click().run()
     assert button(page, "play").label == "Play" and not run.playing
-    until(lambda: run.trainer.steps == len(run.run.of_kind("step")))
+    until(lambda: run.trainer.steps == len(run.run.of(Step)))
     stood = run.trainer.steps
     button(page, "step").click().run()
     until(lambda: run.trainer.steps == stood + 1)
@@ -124,7 +125,7 @@ def test_the_toggle_is_a_command_and_only_the_first_step_waits_for_it(page):
     button(page, "step").click().run()
     until(lambda: run.run.steps == 2)
     assert run.run.commands == [(2, "optimizer", "deep")]
-    assert figures.marks(run.run.rows)[-1]["text"] == "deep optimizer on"
+    assert figures.marks(run.run.log)[-1]["text"] == "deep optimizer on"
     assert page.query_params["evaluate_every"] and page.query_params["optimizer"] == "deep"
 
 
@@ -311,7 +312,7 @@ def test_tasks_are_taught_in_another_order_and_a_strange_one_is_a_sentence(page)
     button(page, "step").click().run()
     run = run_of(page)
     until(lambda: run.run.steps == 1)
-    assert run.run.of_kind("switch")[0]["task"] == "B" and page.query_params["order"] == "B,A"
+    assert run.run.of(Switch)[0].task == "B" and page.query_params["order"] == "B,A"
     next(w for w in page.text_input if w.key == "order").set_value("A, Z").run()
     button(page, "reset").click().run()
     assert "Unknown task 'Z'" in page.error[0].value and not page.exception and run.run.steps == 1
@@ -323,10 +324,10 @@ def test_the_ceiling_is_trained_beside_the_run_and_told_as_a_line(page):
     ceiling = run.ceiling
     assert ceiling.experiment.joint and ceiling.experiment.seed == run.experiment.seed
     until(lambda: ended([ceiling]), 60)
-    joint = sum(ceiling.run.rows[-2]["accuracy"].values()) / 2 if "accuracy" in ceiling.run.rows[-2] else None
+    joint = sum(ceiling.run.last(Experience).accuracy.values()) / 2
     feed = Feed(run)
     note = next(n for n in feed.news()["overlay"]["accuracy"]["annotations"] if n["text"] == " joint")
-    assert note["y"] == pytest.approx(joint or note["y"]) and note["y"] > 0.8
+    assert note["y"] == pytest.approx(joint) and note["y"] > 0.8
     toggle(page, "ceiling").set_value(False).run()
     assert run.ceiling is None and ceiling.closed
     assert "overlay" in feed.news()
@@ -592,7 +593,7 @@ def test_the_news_adds_up_to_the_figures_and_nothing_is_told_twice(live):
         news.append(feed.news())
     assert feed.news() is None
     for name in figures.FIGURES:
-        assert drawn(news, name) == figures.points(name, live.run.rows, live.run.tasks, live.run.levels)
+        assert drawn(news, name) == figures.points(name, live.run.log, live.run.tasks, live.run.levels)
     assert news[-1]["now"]["step"] == 10 and len(news[-1]["now"]["accuracy"]) == 2
 
 
@@ -613,7 +614,7 @@ def test_the_news_of_a_page_says_how_its_runs_compare(live):
         for run in (live, other):
             take(run, 8)
         message = together(feeds)
-        a, b = (run.run.of_kind("step")[-1]["accuracy"]["A"] for run in (live, other))
+        a, b = (run.run.of(Step)[-1].accuracy["A"] for run in (live, other))
         assert f"{a:.2f} with Adam and {b:.2f} with the deep optimizer" in message["together"]
         assert (
             set(message["runs"][0]["wrote"]) == {"input", "fast", "medium", "head"}
@@ -629,17 +630,10 @@ def test_the_decisions_of_a_manager_are_told_as_they_come(live):
     take(live, 1)
     assert feed.news()["log"] == []
     saw = {"surprise": 0.9, "novelty": 0.8, "conflict": 0.1, "drift": 0.0}
-    row = {
-        "kind": "decision",
-        "step": 1,
-        "level": "slow",
-        "saw": saw,
-        "did": {"rate": 0.5},
-        "text": "Something new: learn.",
-    }
-    live.run.rows.append(row)
+    told = {"step": 1, "level": "slow", "saw": saw, "did": {"rate": 0.5}, "text": "Something new: learn."}
+    live.run.log.append(Decision(**told))
     message = feed.news()
-    assert message["log"] == [row] and "overlay" not in message
+    assert message["log"] == [{"kind": "decision", **told}] and "overlay" not in message
 
 
 def test_a_lost_line_resumes_where_it_broke_and_a_reset_begins_anew(live):
@@ -671,10 +665,10 @@ def test_a_message_of_many_steps_stays_small(live):
     assert [name for name, *_ in message["stills"]].count("matrix") == 2 and message["stills"][-1][2]["data"]
     assert (
         sum(
-            level["wrote"]
-            for row in figures.thin(live.run.rows, 20)
-            if row["kind"] == "step"
-            for level in [row["levels"]["slow"]]
+            level.wrote
+            for row in figures.thin(live.run.log, 20)
+            if isinstance(row, Step)
+            for level in [row.levels["slow"]]
         )
         == 8
     )

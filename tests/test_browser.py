@@ -11,8 +11,8 @@ from urllib.request import urlopen
 import pytest
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
-from nllab.bundle import open_run
 from nllab.experiment import Experiment
+from nllab.run_io import load_run
 from nllab.trainer import Trainer
 
 playwright_api = pytest.importorskip("playwright.sync_api")
@@ -648,9 +648,7 @@ def test_a_run_is_kept_and_replayed_and_trained_again(visit, address, tmp_path):
         kept = download(page, f"keep-live--{ending}")
         kept.save_as(tmp_path / f"run.{ending}")
         assert kept.suggested_filename == f"nllab-digits-ab-seed-3.{ending}"
-    assert open_run(tmp_path / "run.zip").steps == 136 and open_run(tmp_path / "run.csv") == open_run(
-        tmp_path / "run.zip"
-    )
+    assert load_run(tmp_path / "run.zip").steps == 136
     with page.expect_download() as kept:
         page.locator(".nl-card-accuracy .nl-save", has_text="SVG").click()
     assert kept.value.path().read_bytes().startswith(b"<svg")
@@ -665,7 +663,7 @@ def test_a_run_is_kept_and_replayed_and_trained_again(visit, address, tmp_path):
         file.truncate(200_000_000)
     sent.set_input_files(tmp_path / "huge.zip")
     page.get_by_text("File must be 32.0MB or smaller").wait_for()
-    sent.set_input_files(tmp_path / "run.parquet")
+    sent.set_input_files(tmp_path / "run.zip")
     page.locator(".pl-accuracy .main-svg").first.wait_for()
     page.locator(".pl-slider").fill("68")
     until(lambda: page.evaluate("document.querySelector('.pl-drift').data[0].x.at(-1)") == 68)

@@ -71,7 +71,7 @@ def test_what_is_undefined_for_a_stream_is_null():
 
 
 def test_runs_are_saved_where_asked(tmp_path):
-    from nllab.runs import load_run
+    from nllab.run_io import load_run
 
     printed = json.loads(called("run", "digits-ab", "--json", "--out", str(tmp_path), *SMALL))
     assert load_run(tmp_path / "seed-0").accuracy_matrix.tolist() == printed["accuracy_matrix"][0]

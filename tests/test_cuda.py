@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from nllab import DeepOptimizer
+from nllab.events import Step
 from nllab.experiment import PLAIN_OPTIMIZERS, Experiment
 from nllab.levels import Level
 from nllab.optim.output_metric import OutputMetric
@@ -35,7 +36,7 @@ def trainer_of(name, device):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_is_the_same_on_both_devices(name):
     first, other = [trainer_of(name, device).run() for device in ("cpu", "cuda")]
-    losses = [torch.tensor([row["loss"] for row in run.of_kind("step")]) for run in (first, other)]
+    losses = [torch.tensor([row.loss for row in run.of(Step)]) for run in (first, other)]
     assert torch.allclose(losses[0][:10], losses[1][:10], rtol=1e-3, atol=1e-4)
     assert abs(first.accuracy_matrix[-1] - other.accuracy_matrix[-1]).max() < 0.06  # a few of some 150 test samples
     assert first.update_counts == other.update_counts
@@ -50,7 +51,7 @@ def test_back_to_a_checkpoint_and_on(name):
     found = []
     for _ in range(2):
         rows = [row for _ in range(8) for row in trainer.step()]
-        found.append(torch.tensor([row["loss"] for row in rows if row["kind"] == "step"]))
+        found.append(torch.tensor([row.loss for row in rows if isinstance(row, Step)]))
         trainer.rewind(saved)
     assert torch.allclose(*found, rtol=1e-4, atol=1e-6)  # sums of index_add_ come in any order
 

@@ -2,11 +2,26 @@
 
 import json
 import math
+from dataclasses import replace
 
 import plotly.graph_objects as go
 import pytest
 
 from nllab import Trainer, figures
+from nllab.events import (
+    Answers,
+    Command,
+    End,
+    Experience,
+    LevelStep,
+    Samples,
+    Step,
+    Switch,
+    TaskSamples,
+    Texts,
+    Untrained,
+    accuracy_of,
+)
 from nllab.experiment import Experiment
 from nllab.runs import Run
 
@@ -17,50 +32,43 @@ TASKS = ("A", "B")
 
 def step(number, *, task="A", optimizer="adam", accuracy=None, drift=0.1):
     levels = {
-        name: {
-            "wrote": number % period == 0,
-            "writes": number // period,
-            "drift": drift * (i + 1) * number,
-            "update_norm": 0.1,
-        }
+        name: LevelStep(
+            wrote=number % period == 0,
+            writes=number // period,
+            update_norm=0.1,
+            drift=drift * (i + 1) * number,
+            drift_since_switch=0.0,
+            gradient_norm=1.0,
+            **(TOLD if accuracy and optimizer == "deep" and number % period == 0 else {}),
+        )
         for i, (name, period) in enumerate(LEVELS.items())
     }
-    for name, period in LEVELS.items():
-        if accuracy and optimizer == "deep" and number % period == 0:
-            levels[name] |= TOLD
-    row = {
-        "kind": "step",
-        "step": number,
-        "task": task,
-        "optimizer": optimizer,
-        "loss": 1.0,
-        "online_accuracy": 0.5,
-        "levels": levels,
-    }
-    return row | ({"accuracy": dict(zip(TASKS, accuracy, strict=True))} if accuracy else {})
+    return Step(
+        step=number,
+        task=task,
+        optimizer=optimizer,
+        loss=1.0,
+        online_accuracy=0.5,
+        levels=levels,
+        accuracy=dict(zip(TASKS, accuracy, strict=True)) if accuracy else None,
+    )
 
 
 def switch(number, task):
-    return {"kind": "switch", "step": number, "experience": 0, "task": task, "about": ""}
+    return Switch(step=number, experience=0, task=task)
 
 
 def command(number, name, value):
-    return {"kind": "command", "step": number, "name": name, "value": value}
+    return Command(step=number, name=name, value=value)
 
 
 def experience(number, task, accuracy):
-    return {
-        "kind": "experience",
-        "step": number,
-        "experience": 0,
-        "task": task,
-        "accuracy": dict(zip(TASKS, accuracy, strict=True)),
-    }
+    return Experience(step=number, experience=0, task=task, accuracy=dict(zip(TASKS, accuracy, strict=True)))
 
 
 def lesson():
     """Task A for 12 steps, then B for 12; A is forgotten."""
-    rows = [{"kind": "untrained", "step": 0, "accuracy": {"A": 0.1, "B": 0.0}}, switch(1, "A")]
+    rows = [Untrained(step=0, accuracy={"A": 0.1, "B": 0.0}), switch(1, "A")]
     rows += [step(i, accuracy=(0.9, 0.0) if i % 2 == 0 else None) for i in range(1, 13)]
     rows += [experience(12, "A", (0.99, 0.0)), switch(13, "B")]
     rows += [step(i, task="B", accuracy=(0.03, 0.97) if i % 2 == 0 else None) for i in range(13, 25)]
@@ -173,13 +181,15 @@ def test_colours_stand_out_on_white_and_on_near_black():
 def test_thinning_keeps_accuracies_events_and_writes(limit):
     rows = lesson()
     kept = figures.thin(rows, limit)
-    assert [row for row in kept if row["kind"] != "step"] == [row for row in rows if row["kind"] != "step"]
-    assert [row["step"] for row in kept if "accuracy" in row] == [row["step"] for row in rows if "accuracy" in row]
-    steps = [row["step"] for row in kept if row["kind"] == "step"]
+    assert [row for row in kept if not isinstance(row, Step)] == [row for row in rows if not isinstance(row, Step)]
+    assert [row.step for row in kept if accuracy_of(row) is not None] == [
+        row.step for row in rows if accuracy_of(row) is not None
+    ]
+    steps = [row.step for row in kept if isinstance(row, Step)]
     for level, period in LEVELS.items():
         for wrote in (i for i in range(1, 25) if i % period == 0):
-            told = next(row for row in kept if row["kind"] == "step" and row["step"] >= wrote)
-            assert told["levels"][level]["wrote"]
+            told = next(row for row in kept if isinstance(row, Step) and row.step >= wrote)
+            assert told.levels[level].wrote
     assert len(steps) <= 12 + limit and steps[-1] == 24
 
 
@@ -198,18 +208,21 @@ def test_the_sentence_tells_a_fall_a_toggle_and_the_end():
     )
     off = [*rows, command(25, "optimizer", "adam"), step(25, task="B")]
     assert say(off, TASKS).startswith("The deep optimizer was switched off and adam took over at step 25;")
-    over = [*rows, experience(24, "B", (0.03, 0.98)), {"kind": "end", "step": 24, "reason": "finished", "text": ""}]
+    over = [*rows, experience(24, "B", (0.03, 0.98)), End(step=24, reason="finished", text="")]
     assert say(over, TASKS) == "The plan is over after 24 steps: A stands at 0.03 and B stands at 0.98."
-    diverged = [*rows, {"kind": "end", "step": 24, "reason": "diverged", "text": "The loss became nan at step 25."}]
+    diverged = [*rows, End(step=24, reason="diverged", text="The loss became nan at step 25.")]
     assert say(diverged, TASKS) == "The loss became nan at step 25."
 
 
 def test_the_sentence_for_many_tasks_and_for_all_at_once():
     tasks = ("A", "B", "C")
     accuracies = [dict(zip(tasks, values, strict=True)) for values in ((0.9, 0, 0), (0.2, 0.9, 0), (0.1, 0.3, 0.9))]
-    rows = [{"kind": "untrained", "step": 0, "accuracy": dict.fromkeys(tasks, 0.0)}]
+    rows = [Untrained(step=0, accuracy=dict.fromkeys(tasks, 0.0))]
     for i, (task, accuracy) in enumerate(zip(tasks, accuracies, strict=True)):
-        rows += [switch(4 * i + 1, task), *(step(4 * i + k, task=task) | {"accuracy": accuracy} for k in range(1, 5))]
+        rows += [
+            switch(4 * i + 1, task),
+            *(replace(step(4 * i + k, task=task), accuracy=accuracy) for k in range(1, 5)),
+        ]
     assert (
         figures.sentence(rows, tasks)
         == "Task C replaced task B 4 steps ago: accuracy on C rose from 0.00 to 0.90, and the 2 earlier tasks stand at"
@@ -262,14 +275,12 @@ def test_numbers_of_different_steps_each_say_their_own():
 def test_the_gain_over_the_twin_is_said_once_both_have_ended():
     def ended(accuracy, **settings):
         rows = [switch(1, "A"), step(1, optimizer="deep", accuracy=accuracy), experience(1, "A", accuracy)]
-        return Run(
-            Experiment(**settings), TASKS, LEVELS, [*rows, {"kind": "end", "step": 1, "reason": "finished", "text": ""}]
-        )
+        return Run(Experiment(**settings), TASKS, LEVELS, [*rows, End(step=1, reason="finished", text="")])
 
     whole, twin = ended((0.9, 0.0)), ended((0.8, 0.0), frozen=True)
     assert "brought +0.100 against the twin, on this seed" in figures.contrast([whole, twin])
     assert "brought" not in figures.contrast([run_of([step(9, accuracy=(0.9, 0.0))]), whole, twin])
-    twin.rows.pop()
+    twin.log.pop()
     assert "brought" not in figures.contrast([whole, twin])
 
 
@@ -323,10 +334,10 @@ def test_what_is_misread_now_is_told_with_what_was_read_before(pictured):
     )
     assert (b - a - 8) * cell > 30  # two lines of text lie above an image of 8 rows, not on the one before
     lines = spec["meta"]["table"][1:]
-    told = pictured.of_kind("answers")
-    end_of_a = next(row for row in told if row["step"] == pictured.of_kind("experience")[0]["step"])
-    assert [line[3] for line in lines if line[0] == "A"] == end_of_a["answers"]["A"]
-    assert [line[4] for line in lines if line[0] == "A"] == told[-1]["answers"]["A"]
+    told = pictured.of(Answers)
+    end_of_a = next(row for row in told if row.step == pictured.of(Experience)[0].step)
+    assert [line[3] for line in lines if line[0] == "A"] == end_of_a.answers["A"]
+    assert [line[4] for line in lines if line[0] == "A"] == told[-1].answers["A"]
     right = [sum(line[2] == line[column] for line in lines if line[0] == "A") for column in (3, 4)]
     assert right[0] > right[1]
 
@@ -350,17 +361,17 @@ def test_names_are_written_on_before_and_now():
     run = Trainer(Experiment.preset("names-ab", optimizer="adam", dim=16, hidden=16, evaluate_every=100)).run(steps=300)
     spec = figures.still("texts", run)
     head, *lines = spec["meta"]["table"]
-    switch = run.of_kind("switch")[1]["step"] - 1
+    switch = run.of(Switch)[1].step - 1
     assert head == ["task", "the name", f"step {switch}", "now"] and len(lines) == 12
-    then = next(row for row in run.of_kind("texts") if row["step"] == switch)["texts"]
-    now = run.of_kind("texts")[-1]["texts"]
+    then = next(row for row in run.of(Texts) if row.step == switch).texts
+    now = run.of(Texts)[-1].texts
     assert [line[2:] for line in lines if line[0] == "B"] == [
         list(pair) for pair in zip(then["B"], now["B"], strict=True)
     ]
     assert all(told.startswith(line[1][:3]) for line in lines for told in line[2:])
     go.Figure({"data": spec["data"], "layout": spec["layout"]})
-    samples = {"kind": "samples", "step": 0, "shape": None, "given": 2, "tasks": {"A": {"names": ["<b>&x"]}}}
-    spec = figures.still("texts", run_of([samples, {"kind": "texts", "step": 1, "texts": {"A": ["<script>"]}}]))
+    samples = Samples(step=0, given=2, tasks={"A": TaskSamples(names=["<b>&x"])})
+    spec = figures.still("texts", run_of([samples, Texts(step=1, texts={"A": ["<script>"]})]))
     assert all("<script" not in note["text"] and "<b>&x" not in note["text"] for note in spec["layout"]["annotations"])
 
 

@@ -5,6 +5,7 @@ import weakref
 import pytest
 
 from nllab.errors import SettingError
+from nllab.events import Step
 from nllab.experiment import Experiment
 from nllab.live import LiveRun, LiveRuns, Turns
 from nllab.trainer import replay, train
@@ -38,7 +39,7 @@ def test_live_and_headless_give_the_same_rows(live):
     run = live()
     run.play()
     wait(lambda: run.finished and not run.playing)
-    assert run.run.rows == train(small()).rows
+    assert run.run.log == train(small()).log
 
 
 def test_steered_live_and_replayed_give_the_same_rows(live):
@@ -51,7 +52,7 @@ def test_steered_live_and_replayed_give_the_same_rows(live):
     run.command("period", ["slow", 3])
     wait(lambda: run.finished and not run.playing)
     assert {name for _, name, _ in run.run.commands} == {"optimizer", "teach", "period"}
-    assert replay(run.run).rows == run.run.rows
+    assert replay(run.run).log == run.run.log
 
 
 def test_a_step_asked_for_while_one_is_under_way_is_not_lost(live, monkeypatch):
@@ -96,7 +97,7 @@ def test_watchers_get_each_row_once_and_latecomers_what_is_kept(live):
         seen += rows
         time.sleep(1e-4)
     seen += run.since(cursor)[1]
-    assert seen == run.run.rows == run.since(0)[1]
+    assert seen == run.run.log == run.since(0)[1]
     assert run.since(run.since(0)[0])[1] == []
 
 
@@ -113,7 +114,7 @@ def test_reset_starts_anew_and_a_setting_that_cannot_be_built_leaves_the_run_alo
     assert run.experiment.seed == 5 and run.trainer.steps == 0 and run.since(99, before)[1] == []
     run.play()
     wait(lambda: run.finished and not run.playing)
-    assert run.run.rows == train(small(seed=5)).rows
+    assert run.run.log == train(small(seed=5)).log
 
 
 def test_a_failure_is_told_and_the_run_can_be_reset(live, monkeypatch):
@@ -132,7 +133,7 @@ def test_a_diverged_run_keeps_its_rows(live):
     run = live(small(optimizer="sgd", learning_rate=1e5))
     run.play()
     wait(lambda: run.finished and not run.playing)
-    assert run.run.rows[-1]["reason"] == "diverged" and run.run.steps > 0
+    assert run.run.log[-1].reason == "diverged" and run.run.steps > 0
 
 
 def test_a_closed_run_leaves_no_thread():
@@ -210,7 +211,7 @@ def test_one_write_of_a_level_ends_with_that_write(live):
     run = live()
     run.write("slow")
     wait(lambda: run.run.update_counts["slow"] == 1 and not run._wanting)
-    assert run.trainer.steps == 16 and run.run.rows[-1]["levels"]["slow"]["wrote"]
+    assert run.trainer.steps == 16 and run.run.log[-1].levels["slow"].wrote
     run.write("medium")
     wait(lambda: run.trainer.steps == 20 and not run._wanting)
     with pytest.raises(SettingError, match="Unknown level 'slwo'. Did you mean 'slow'"):
@@ -222,17 +223,17 @@ def test_going_back_to_a_checkpoint_undoes_what_came_after_and_the_rest_replays_
     run = live()
     run.play()
     wait(lambda: run.finished and not run.playing)
-    whole = list(run.run.rows)
+    whole = list(run.run.log)
     back = sorted(run.checkpoints)[3]
     run.rewind(back)
     wait(lambda: run.generation == 1)
     assert run.run.steps == back and not run.playing and not run.finished
-    assert run.run.rows == whole[: len(run.run.rows)] and max(run.checkpoints) == back
+    assert run.run.log == whole[: len(run.run.log)] and max(run.checkpoints) == back
     steer(run)
     run.play()
     wait(lambda: run.finished and not run.playing)
-    assert (run.run.rows == whole) == (not run.run.commands)
-    assert replay(run.run).rows == run.run.rows
+    assert (run.run.log == whole) == (not run.run.commands)
+    assert replay(run.run).log == run.run.log
 
 
 def test_a_step_without_a_checkpoint_is_named(live):
@@ -251,7 +252,7 @@ def test_a_command_can_be_undone(live):
     wait(lambda: run.generation == 1)
     run.step()
     wait(lambda: run.trainer.steps == 4)
-    assert run.run.commands == [] and run.run.rows == train(small()).rows[: len(run.run.rows)]
+    assert run.run.commands == [] and run.run.log == train(small()).log[: len(run.run.log)]
 
 
 def test_checkpoints_stay_few(live):
@@ -273,16 +274,16 @@ def test_a_run_stops_by_itself_where_it_was_asked_to(live):
     run.stop_when(below=("A", 0.5))
     run.play()
     wait(lambda: run.notice and not run.playing)
-    told = [row["accuracy"]["A"] for row in run.run.of_kind("step")]
-    assert told[-1] < 0.5 <= told[-2] and run.run.of_kind("step")[-1]["task"] == "B"
+    told = [row.accuracy["A"] for row in run.run.of(Step)]
+    assert told[-1] < 0.5 <= told[-2] and run.run.of(Step)[-1].task == "B"
     run.stop_when(above=0.5)
     run.reset()
     wait(lambda: run.trainer.steps == 0)
     for task in ("A", "B"):  # each once it is learned, and no more
         run.play()
         wait(lambda: run.notice and not run.playing)
-        row = run.run.of_kind("step")[-1]
-        assert row["task"] == task and row["accuracy"][task] >= 0.5 and f"{task} reached 0.5" in run.notice
+        row = run.run.of(Step)[-1]
+        assert row.task == task and row.accuracy[task] >= 0.5 and f"{task} reached 0.5" in run.notice
     run.stop_when()
     run.play()  # goes on past it
     wait(lambda: run.finished and not run.playing)
@@ -313,7 +314,7 @@ def test_runs_beside_each_other_keep_step_and_change_nothing():
             apart = max(apart, abs(pair[0].trainer.steps - pair[1].trainer.steps))
             time.sleep(1e-4)  # a loop without a pause would hold back the very threads it waits for
         assert 0 < apart <= 4
-        assert [run.run.rows for run in pair] == [train(small(optimizer=name)).rows for name in ("adam", "deep")]
+        assert [run.run.log for run in pair] == [train(small(optimizer=name)).log for name in ("adam", "deep")]
     finally:
         for run in pair:
             run.close()

@@ -3,12 +3,14 @@
 import functools
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from nllab import cli, figures, player
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path
 from nllab.errors import SettingError
+from nllab.events import Decision, End, Step
 from nllab.experiment import Experiment
 from nllab.runs import Run
 from nllab.trainer import Trainer
@@ -25,32 +27,32 @@ def test_every_moment_is_what_a_watcher_saw_then():
     told = player.recording(run)
     assert [moment["step"] for moment in told["moments"]] == list(range(run.steps + 1))
     for moment in told["moments"]:
-        past = [row for row in run.rows if row["step"] <= moment["step"]]
+        past = [row for row in run.log if row.step <= moment["step"]]
         assert moment["sentence"] == figures.sentence(past, run.tasks)
         assert moment["ends"].get("accuracy") == figures.ends("accuracy", past, run.tasks, run.levels)
     writers = [moment["optimizer"] for moment in told["moments"][1:]]
-    assert writers == [row["optimizer"] for row in run.of_kind("step")]
+    assert writers == [row.optimizer for row in run.of(Step)]
     assert [(moment["step"], moment["lanes"][-2]) for moment in told["moments"] if "lanes" in moment] == [
         (0, "slow · every 4 steps"),
         (20, "slow · every 2 steps"),
     ]
     for name in figures.FIGURES:
-        points = figures.points(name, run.rows, run.tasks, run.levels)
+        points = figures.points(name, run.log, run.tasks, run.levels)
         assert [{"x": trace["x"], "y": trace["y"]} for trace in told["figures"][name]["data"][:-1]] == points
-    decision = {"kind": "decision", "step": 3, "level": "all", "saw": {}, "did": {}, "text": "It waits."}
-    events = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.rows[:6], decision]))["events"]
+    decision = Decision(step=3, level="all", saw={}, did={}, text="It waits.")
+    events = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.log[:6], decision]))["events"]
     assert events == [[1, "task A"], [3, "all: It waits."]]
     assert told["title"] == "digits-ab: Adam, then the deep optimizer, seed 0"
 
 
 def test_a_long_run_is_thinned_and_every_write_still_counts():
     run = trained()
-    step = run.of_kind("step")[-1]
+    step = run.of(Step)[-1]
     rows = [
-        {**step, "step": i, "levels": step["levels"] | {"slow": step["levels"]["slow"] | {"wrote": i == 777}}}
+        replace(step, step=i, levels=step.levels | {"slow": replace(step.levels["slow"], wrote=i == 777)})
         for i in range(1, 20_001)
     ]
-    told = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.rows[:2], *rows]))
+    told = player.recording(Run(run.experiment, run.tasks, run.levels, [*run.log[:2], *rows]))
     assert len(told["moments"]) <= player.MOMENTS + 2 and told["moments"][-1]["step"] == 20_000
     assert len(json.dumps(told)) < 600_000
     slow = told["figures"]["raster"]["data"][list(run.levels).index("slow")]["x"]
@@ -59,7 +61,7 @@ def test_a_long_run_is_thinned_and_every_write_still_counts():
 
 def test_a_run_without_a_step_has_a_recording():
     run = trained()
-    for rows in ([], run.rows[:1], run.rows[:2]):
+    for rows in ([], run.log[:1], run.log[:2]):
         told = player.recording(Run(run.experiment, run.tasks, run.levels, rows))
         assert told["moments"][-1]["sentence"] == "Nothing has been learned yet."
 
@@ -67,7 +69,7 @@ def test_a_run_without_a_step_has_a_recording():
 def test_nothing_in_a_run_can_break_out_of_the_page():
     run = trained()
     hostile = "</script><script>alert(1)</script><!-- \u2028"
-    rows = [*run.rows, {"kind": "end", "step": run.steps, "reason": hostile, "text": hostile}]
+    rows = [*run.log, End(step=run.steps, reason=hostile, text=hostile)]
     page = player.page(Run(run.experiment, run.tasks, run.levels, rows))
     assert "alert(1)</script>" not in page and len(re.findall("</script", page)) == 3
     told = json.loads(re.search(r'id="recording">(.*?)</script>', page, re.S)[1])

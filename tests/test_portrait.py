@@ -1,15 +1,16 @@
 """Portraits of small networks: what they show is what the network is, and taking one changes nothing."""
 
 import base64
-import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from nllab import bundle
+from nllab import run_io
 from nllab.errors import RunFormatError
+from nllab.events import Network
 from nllab.experiment import Experiment
 from nllab.live import LiveRun
 from nllab.trainer import Trainer
@@ -19,14 +20,14 @@ SMALL = Experiment.preset("digits-ab", dim=32, hidden=32, optimizer="adam", eval
 
 def level(row, name):
     """(units, numbers) in the scale of the weights, and what is retained of each unit."""
-    found = row["levels"][name]
-    bytes_ = np.frombuffer(base64.b64decode(found["weights"]), np.int8).reshape(found["units"], -1)
-    retained = np.frombuffer(base64.b64decode(found.get("retained", "")), np.uint8) / 255
-    return bytes_ / 127 * found["scale"], retained
+    found = row.levels[name]
+    bytes_ = np.frombuffer(base64.b64decode(found.weights), np.int8).reshape(found.units, -1)
+    retained = np.frombuffer(base64.b64decode(found.retained or ""), np.uint8) / 255
+    return bytes_ / 127 * found.scale, retained
 
 
 def portraits(run):
-    return run.of_kind("network")
+    return run.of(Network)
 
 
 def test_a_portrait_holds_the_weights_unit_by_unit():
@@ -42,19 +43,19 @@ def test_a_portrait_holds_the_weights_unit_by_unit():
 def test_the_frozen_twin_never_changes_below_its_head_and_a_learner_does():
     learner, twin = (portraits(Trainer(SMALL.but(frozen=frozen)).run(steps=40)) for frozen in (False, True))
     for name in ("input", "fast", "medium", "slow"):
-        assert len({row["levels"][name]["weights"] for row in twin}) == 1
-        assert len({row["levels"][name]["weights"] for row in learner}) > 1
-    assert len({row["levels"]["head"]["weights"] for row in twin}) > 1
+        assert len({row.levels[name].weights for row in twin}) == 1
+        assert len({row.levels[name].weights for row in learner}) > 1
+    assert len({row.levels["head"].weights for row in twin}) > 1
 
 
 def test_what_is_retained_is_all_when_a_task_ends_and_less_with_adam_than_with_the_deep_optimizer():
     left = {}
     for optimizer in ("adam", "deep"):
         rows = portraits(Trainer(SMALL.but(optimizer=optimizer)).run())
-        switch = next(i for i, row in enumerate(rows) if "retained" in row["levels"]["input"])
-        assert all("retained" not in row["levels"]["head"] for row in rows[:switch])
+        switch = next(i for i, row in enumerate(rows) if row.levels["input"].retained)
+        assert all(row.levels["head"].retained is None for row in rows[:switch])
         assert level(rows[switch], "input")[1].mean() > 0.5
-        left[optimizer] = {name: level(rows[-1], name)[1].mean() for name in rows[-1]["levels"]}
+        left[optimizer] = {name: level(rows[-1], name)[1].mean() for name in rows[-1].levels}
     assert all(left["deep"][name] > left["adam"][name] for name in left["deep"])
 
 
@@ -73,9 +74,9 @@ def test_the_sample_seen_has_the_scores_from_before_it_was_learned():
     sample = trainer._train_part[part]
     scores = trainer.model(sample.inputs)[0].detach()
     trainer.step()
-    seen = trainer.portrait()[-1]["seen"]
-    assert seen["label"] == int(sample.labels[0])
-    assert np.allclose(seen["scores"], scores, atol=2e-3)
+    seen = trainer.portrait()[-1].seen
+    assert seen.label == int(sample.labels[0])
+    assert np.allclose(seen.scores, scores, atol=2e-3)
     assert any(not torch.equal(p, untouched[name]) for name, p in trainer.model.state_dict().items())
 
 
@@ -107,16 +108,16 @@ def test_a_run_that_stands_still_sits_for_whoever_looks_and_keeps_its_pace():
         end = time.monotonic() + 30
         while not (taken := run.portrait()) and time.monotonic() < end:
             time.sleep(0.01)
-        assert taken[-1]["kind"] == "network" and taken[-1]["step"] == 0
+        assert isinstance(taken[-1], Network) and taken[-1].step == 0
         begun = time.monotonic()
         run.play()
         while run.trainer.steps < 3 and time.monotonic() < end:
             run.portrait()
             time.sleep(0.01)
         assert time.monotonic() - begun > 0.9  # two waits of half a second, however often somebody looks
-        while run.portrait()[-1]["step"] < 3 and time.monotonic() < end:
+        while run.portrait()[-1].step < 3 and time.monotonic() < end:
             time.sleep(0.01)
-        assert run.portrait()[-1]["step"] >= 3
+        assert run.portrait()[-1].step >= 3
     finally:
         run.close()
 
@@ -126,10 +127,8 @@ def test_a_run_that_stands_still_sits_for_whoever_looks_and_keeps_its_pace():
 )
 def test_a_damaged_portrait_is_refused(change):
     run = Trainer(SMALL).run(steps=9)
-    assert bundle.unpack("run.zip", bundle.pack(run)).rows == run.rows
-    damaged = json.loads(json.dumps(run.rows))
-    portrait = next(row for row in damaged if row["kind"] == "network")
-    portrait["levels"]["fast"] |= change
-    run.rows[:] = damaged
+    assert run_io.unpack("run.zip", run_io.pack(run)).log == run.log
+    portrait = run.of(Network)[0]
+    portrait.levels["fast"] = replace(portrait.levels["fast"], **change)
     with pytest.raises(RunFormatError):
-        bundle.unpack("run.zip", bundle.pack(run))
+        run_io.unpack("run.zip", run_io.pack(run))

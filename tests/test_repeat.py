@@ -11,7 +11,7 @@ from nllab import cli
 from nllab.errors import SettingError
 from nllab.experiment import Experiment
 from nllab.repeat import command_line, read_command, snippet, spelled_command
-from nllab.runs import load_run
+from nllab.run_io import load_run
 from nllab.trainer import Trainer, replay
 
 SMALL = {"dim": 32, "hidden": 32, "batch_size": 40}
@@ -44,7 +44,7 @@ def test_the_snippet_gives_the_same_rows(run):
     names = {}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(snippet(run), names)
-    assert names["run"].rows == run.rows and names["run"].experiment == run.experiment
+    assert names["run"].log == run.log and names["run"].experiment == run.experiment
     assert max(map(len, snippet(run).splitlines())) < 120
 
 
@@ -53,8 +53,8 @@ def test_the_command_gives_the_same_rows_and_so_does_replay(run, tmp_path):
     assert words[0] == "nllab"
     CliRunner().invoke(cli.app, [*words[1:], "--json", "--out", str(tmp_path)])
     again = load_run(tmp_path / f"seed-{run.experiment.seed}")
-    assert again.rows == run.rows and again.experiment == run.experiment
-    assert replay(run).rows == run.rows
+    assert again.log == run.log and again.experiment == run.experiment
+    assert replay(run).log == run.log
 
 
 @pytest.mark.parametrize(

@@ -3,43 +3,30 @@ import json
 import pytest
 
 from nllab.errors import RunFormatError
+from nllab.events import End, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
-from nllab.runs import Run, load_run
+from nllab.run_io import load_run
+from nllab.runs import Run
 from nllab.summary import spread, summarize
 
 
 def level(wrote, writes):
-    return {
-        "wrote": wrote,
-        "writes": writes,
-        "update_norm": 0.0,
-        "drift": 0.1,
-        "drift_since_switch": 0.0,
-        "gradient_norm": 1.0,
-    }
+    sizes = {"update_norm": 0.0, "drift": 0.1, "drift_since_switch": 0.0, "gradient_norm": 1.0}
+    return LevelStep(wrote=wrote, writes=writes, **sizes)
 
 
 def by_hand():
     """Two experiences of two steps each, with numbers one can check."""
     run = Run.begin(Experiment.preset("digits-ab"), ("A", "B"), {"fast": 1})
-    run.extend([{"kind": "untrained", "step": 0, "accuracy": {"A": 0.1, "B": 0.2}}])
+    run.extend([Untrained(step=0, accuracy={"A": 0.1, "B": 0.2})])
     for experience, (task, start) in enumerate([("A", 1), ("B", 3)]):
-        run.extend([{"kind": "switch", "step": start, "experience": experience, "task": task, "about": ""}])
+        run.extend([Switch(step=start, experience=experience, task=task)])
         for step in (start, start + 1):
-            row = {
-                "kind": "step",
-                "step": step,
-                "task": task,
-                "optimizer": "deep",
-                "loss": 1.0,
-                "online_accuracy": step / 10,
-            }
-            run.extend([{**row, "levels": {"fast": level(True, step)}}])
+            told = {"step": step, "task": task, "optimizer": "deep", "loss": 1.0, "online_accuracy": step / 10}
+            run.extend([Step(**told, levels={"fast": level(True, step)})])
         accuracy = {"A": 0.9, "B": 0.3} if task == "A" else {"A": 0.6, "B": 0.8}
-        run.extend(
-            [{"kind": "experience", "step": start + 1, "experience": experience, "task": task, "accuracy": accuracy}]
-        )
-    run.extend([{"kind": "end", "step": 4, "reason": "finished", "text": ""}])
+        run.extend([Experience(step=start + 1, experience=experience, task=task, accuracy=accuracy)])
+    run.extend([End(step=4, reason="finished", text="")])
     return run
 
 
@@ -74,20 +61,20 @@ def test_over_seeds_what_is_undefined_is_none_and_never_nan():
 
 def test_a_half_written_last_line_is_left_out(tmp_path):
     folder = by_hand().save(tmp_path)
-    rows = folder / "rows.jsonl"
-    rows.write_text(rows.read_text() + '{"kind": "ste')
-    assert load_run(folder).rows == by_hand().rows
+    file = folder / "events.jsonl"
+    file.write_text(file.read_text() + '{"kind": "ste')
+    assert load_run(folder).log == by_hand().log
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("rows.jsonl", "not json\n{}\n", "line 1 is damaged"),
-        ("rows.jsonl", '{"format": 99}\n', "format 99"),
-        ("rows.jsonl", "", "format None"),
-        ("rows.jsonl", "[1]\n", "format None"),
-        ("rows.jsonl", '{"format": 1}\n', "lacks"),
-        ("rows.jsonl", "\udcff", "is not a run"),
+        ("events.jsonl", "not json\n{}\n", "first line of events.jsonl is damaged"),
+        ("events.jsonl", '{"format": 99}\n', "format 99"),
+        ("events.jsonl", "", "its first, is missing"),
+        ("events.jsonl", "[1]\n", "its first, is missing"),
+        ("events.jsonl", '{"format": 2}\n', "names of its tasks"),
+        ("events.jsonl", "\udcff", "damaged"),
     ],
 )
 def test_a_damaged_run_is_refused_in_words(tmp_path, file, content, message):

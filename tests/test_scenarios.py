@@ -5,6 +5,7 @@ import re
 import pytest
 
 from nllab import figures
+from nllab.events import Experience, Step, Switch
 from nllab.runs import METRICS, SCORES, Run
 from nllab.scenarios import SCENARIOS
 from nllab.terms import TERMS, glossary
@@ -48,7 +49,7 @@ def test_a_lesson_tells_what_its_own_runs_show(key):
     for run in runs.values():
         assert f"{run.summary['a_after_b']:.2f}" in text
     if key == "deep":  # the toggle moves exactly when B begins
-        assert all(run.of_kind("switch")[-1]["step"] == run.commands[0][0] for run in runs.values())
+        assert all(run.of(Switch)[-1].step == run.commands[0][0] for run in runs.values())
 
 
 @pytest.mark.slow
@@ -77,14 +78,11 @@ def test_each_lesson_is_whole():
 
 def rows(accuracy):
     """A run of two tasks whose accuracy on A after A and after B is this, B being learned."""
-    told = [{"kind": "switch", "step": 1, "task": "A", "experience": 0, "about": ""}]
-    told.append(
-        {"kind": "experience", "step": 5, "task": "A", "experience": 0, "accuracy": {"A": accuracy[0], "B": 0.0}}
-    )
-    told.append({"kind": "switch", "step": 6, "task": "B", "experience": 1, "about": ""})
     return [
-        *told,
-        {"kind": "experience", "step": 9, "task": "B", "experience": 1, "accuracy": {"A": accuracy[1], "B": 0.9}},
+        Switch(step=1, task="A", experience=0),
+        Experience(step=5, task="A", experience=0, accuracy={"A": accuracy[0], "B": 0.0}),
+        Switch(step=6, task="B", experience=1),
+        Experience(step=9, task="B", experience=1, accuracy={"A": accuracy[1], "B": 0.9}),
     ]
 
 
@@ -112,7 +110,10 @@ def test_the_reveal_of_noise_calls_nothing_a_fall_that_is_none():
     told = {"Adam": (0.98, 0.6, 0.9), "Deep optimizer": (0.982, 0.979, 0.98)}
     runs = {
         title: Run(scenario.runs[title], ("A",), {"head": 1}, [
-            {"kind": "step", "step": step, "accuracy": {"A": value}} for step, value in zip((4, 6, 10), values, strict=True)
+            Step(
+                step=step, task="A", optimizer="adam", loss=1.0, online_accuracy=0.0, levels={}, accuracy={"A": value}
+            )
+            for step, value in zip((4, 6, 10), values, strict=True)
         ])
         for title, values in told.items()
     }  # fmt: skip

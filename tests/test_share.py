@@ -14,7 +14,7 @@ import settings  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
 from test_app import button, opened, run_of, runs_of, toggle, until  # noqa: E402
 
-from nllab import bundle, player  # noqa: E402
+from nllab import player, run_io  # noqa: E402
 from nllab.experiment import Experiment  # noqa: E402
 from nllab.trainer import Trainer  # noqa: E402
 
@@ -48,7 +48,7 @@ def test_the_code_on_the_page_repeats_the_run_with_its_toggle(page):
     python, command = (found.value for found in page.code)
     names = {}
     exec(python, names)
-    assert names["run"].rows == run.run.rows and run.run.commands == [(2, "optimizer", "deep")]
+    assert names["run"].log == run.run.log and run.run.commands == [(2, "optimizer", "deep")]
     assert command == "nllab run digits-ab --set optimizer=adam --set evaluate_every=8 --at 2:optimizer=deep --steps 2"
 
 
@@ -61,23 +61,21 @@ def test_a_run_that_trains_can_be_downloaded_and_has_no_code_yet(page):
 
 
 def test_downloads_come_back_through_the_replay_page(replay):
-    for ending in ("zip", "csv", "parquet"):
-        made = keep.WAYS[ending][2](trained())
-        replay.file_uploader[0].upload(f"run.{ending}", made).run()
-        assert replay.session_state["replayed"] == trained() and not replay.error and not replay.exception
-        assert replay.session_state["recording"] == player.recording(trained())
+    replay.file_uploader[0].upload("run.zip", keep.WAYS["zip"][2](trained())).run()
+    assert replay.session_state["replayed"] == trained() and not replay.error and not replay.exception
+    assert replay.session_state["recording"] == player.recording(trained())
     assert [found.key for found in replay.download_button] == [f"keep-replayed-{ending}" for ending in keep.WAYS]
     replay.file_uploader[0].set_value(None).run()
     assert "replayed" not in replay.session_state and not replay.download_button
 
 
 def test_a_wrong_file_is_one_sentence_and_the_page_lives_on(replay):
-    good = bundle.pack(trained())
+    good = run_io.pack(trained())
     for name, content, words in [
-        ("holiday.png", b"\x89PNG\xff\xfe", "neither zip, Parquet nor text"),
+        ("holiday.png", b"\x89PNG\xff\xfe", "a run is a zip"),
         ("run.zip", good[:-30], "cut off"),
-        ("experiment.json", trained().experiment.to_json().encode(), "Upload the run's"),
-        ("![x](https://example.org/x.png) **b**.csv", b"a,b\n1,2\n", "the columns of a run are"),
+        ("experiment.json", trained().experiment.to_json().encode(), "without what happened in it"),
+        ("![x](https://example.org/x.png) **b**.csv", b"a,b\n1,2\n", "a run is a zip"),
     ]:
         replay.file_uploader[0].upload(name, content).run()
         assert (

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from nllab.errors import SettingError
+from nllab.events import Answers, End, Experience, Network, Samples, Step, Surface, Switch, Where
 from nllab.experiment import PLAIN_OPTIMIZERS, Experiment
-from nllab.runs import load_run
+from nllab.run_io import load_run
 from nllab.streams import build
 from nllab.trainer import Trainer, replay, train
 
@@ -18,26 +19,25 @@ def small(**changes):
 
 
 def steps_of(rows):
-    return [row for row in rows if row["kind"] == "step"]
+    return [row for row in rows if isinstance(row, Step)]
 
 
 def test_same_experiment_same_rows_bit_for_bit():
-    assert train(small()).rows == train(small()).rows
-    assert train(small()).rows != train(small(seed=1)).rows
+    assert train(small()).log == train(small()).log
+    assert train(small()).log != train(small(seed=1)).log
 
 
 def test_measuring_draws_no_randomness_and_changes_nothing():
     often, seldom = train(small(evaluate_every=1)), train(small(evaluate_every=1000))
     for run in (often, seldom):
-        run.rows = [
-            row for row in run.rows if row["kind"] not in ("where", "answers", "network")
+        run.log = [
+            row for row in run.log if not isinstance(row, (Where, Answers, Network))
         ]  # pictures are measurements too
-        for row in run.of_kind("step"):
-            row.pop("accuracy", None)
-            for level in row["levels"].values():
-                for name in ("surprise", "novelty", "conflict"):
-                    level.pop(name, None)
-    assert often.rows == seldom.rows
+        for row in run.of(Step):
+            row.accuracy = None
+            for level in row.levels.values():
+                level.surprise = level.novelty = level.conflict = None
+    assert often.log == seldom.log
 
 
 def test_a_trainer_leaves_torchs_own_generator_alone():
@@ -49,7 +49,7 @@ def test_a_trainer_leaves_torchs_own_generator_alone():
 
 def test_writes_are_measured_from_the_weights_and_follow_the_schedule():
     run = train(small(periods=(1, 3, 7), input_period=2, optimizer="adam"))
-    writes = {name: [row["step"] for row in steps_of(run.rows) if row["levels"][name]["wrote"]] for name in run.levels}
+    writes = {name: [row.step for row in steps_of(run.log) if row.levels[name].wrote] for name in run.levels}
     # The head starts at zero, so nothing reaches the levels below in the first batch: period 1 starts to write at step
     # 2.
     expected = {
@@ -74,11 +74,11 @@ def test_drift_is_the_relative_distance_of_the_weights():
         moved = torch.cat([(now[name].detach() - origin[name]).flatten() for name in names])
         return float(moved.norm() / torch.cat([origin[name].flatten() for name in names]).norm())
 
-    last = steps_of(rows)[-1]["levels"]
-    assert last["input"]["drift"] == pytest.approx(distance("input", start), rel=1e-5)
-    assert last["fast"]["drift"] == pytest.approx(distance("memory.blocks.fast", start), rel=1e-5)
-    switched = steps_of(rows)[17]["levels"]["input"]  # task B began with step 18
-    assert 0 < switched["drift_since_switch"] < switched["drift"]
+    last = steps_of(rows)[-1].levels
+    assert last["input"].drift == pytest.approx(distance("input", start), rel=1e-5)
+    assert last["fast"].drift == pytest.approx(distance("memory.blocks.fast", start), rel=1e-5)
+    switched = steps_of(rows)[17].levels["input"]  # task B began with step 18
+    assert 0 < switched.drift_since_switch < switched.drift
 
 
 def test_commands_take_effect_at_the_next_step_and_replay_gives_the_same_rows():
@@ -104,11 +104,11 @@ def test_commands_take_effect_at_the_next_step_and_replay_gives_the_same_rows():
     )
     run.extend(rows)
     assert run.commands[:2] == [(6, "optimizer", "sgd"), (6, "period", ["slow", 2])]
-    writers = [row["optimizer"] for row in steps_of(rows)]
+    writers = [row.optimizer for row in steps_of(rows)]
     assert writers[:7] == ["deep"] * 5 + ["sgd", "deep"]
-    assert steps_of(rows)[5]["levels"]["slow"]["wrote"]
-    assert [row["task"] for row in run.of_kind("switch")] == ["A", "B", "A"]
-    assert replay(run).rows == run.rows
+    assert steps_of(rows)[5].levels["slow"].wrote
+    assert [row.task for row in run.of(Switch)] == ["A", "B", "A"]
+    assert replay(run).log == run.log
 
 
 @pytest.mark.parametrize("after", [3, 17, 20])
@@ -130,12 +130,12 @@ def test_rewinding_repeats_what_followed(after):
 def test_the_frozen_twin_writes_its_head_alone():
     run = train(small(frozen=True))
     assert run.update_counts == {"input": 0, "fast": 0, "medium": 0, "slow": 0, "head": run.steps}
-    assert run.of_kind("step")[-1]["levels"]["slow"]["drift"] == 0
+    assert run.of(Step)[-1].levels["slow"].drift == 0
 
 
 def test_a_joint_run_is_one_experience_of_everything():
     run = train(small(joint=True))
-    assert [row["task"] for row in run.of_kind("switch")] == ["all"] and run.steps == math.ceil(1347 / 40)
+    assert [row.task for row in run.of(Switch)] == ["all"] and run.steps == math.ceil(1347 / 40)
     assert run.summary["a_after_a"] is None and run.summary["average_accuracy"] > 0.8
 
 
@@ -176,9 +176,9 @@ def test_every_plain_optimizer_learns_task_a(name):
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_events():
     trainer = Trainer(small(optimizer="sgd", learning_rate=1e5))
     run = trainer.run()
-    end = run.of_kind("end")[0]
-    assert trainer.done and end["reason"] == "diverged" and "Lower learning_rate (now 100000.0)" in end["text"]
-    assert 0 < run.steps == end["step"] and all(math.isfinite(row["loss"]) for row in steps_of(run.rows))
+    end = run.of(End)[0]
+    assert trainer.done and end.reason == "diverged" and "Lower learning_rate (now 100000.0)" in end.text
+    assert 0 < run.steps == end.step and all(math.isfinite(row.loss) for row in steps_of(run.log))
 
 
 def test_a_user_may_bring_model_stream_and_optimizer():
@@ -231,20 +231,20 @@ def test_a_saved_run_comes_back_whole(tmp_path):
 
 def test_pictures_say_where_weights_moved_and_what_is_answered():
     run = train(small(evaluate_every=20))
-    drift = {name: level["drift"] for name, level in run.of_kind("step")[-1]["levels"].items()}
-    last = run.of_kind("where")[-1]
-    assert last["step"] == run.steps and set(last["levels"]) == set(run.levels)
-    (grid,) = last["levels"]["input"]
+    drift = {name: level.drift for name, level in run.of(Step)[-1].levels.items()}
+    last = run.of(Where)[-1]
+    assert last.step == run.steps and set(last.levels) == set(run.levels)
+    (grid,) = last.levels["input"]
     mean_square = sum(value**2 for line in grid for value in line) / sum(map(len, grid))
     assert mean_square**0.5 == pytest.approx(
         drift["input"], rel=0.2
     )  # equal blocks of one matrix; its bias is not in the picture
-    samples, told = run.of_kind("samples")[0]["tasks"], run.of_kind("answers")[-1]["answers"]
-    assert {name: len(task["labels"]) for name, task in samples.items()} == {"A": 40, "B": 40}
-    right = {name: sum(a == b for a, b in zip(told[name], samples[name]["labels"], strict=True)) / 40 for name in told}
-    accuracy = run.of_kind("experience")[-1]["accuracy"]
+    samples, told = run.of(Samples)[0].tasks, run.of(Answers)[-1].answers
+    assert {name: len(task.labels) for name, task in samples.items()} == {"A": 40, "B": 40}
+    right = {name: sum(a == b for a, b in zip(told[name], samples[name].labels, strict=True)) / 40 for name in told}
+    accuracy = run.of(Experience)[-1].accuracy
     assert all(abs(right[name] - accuracy[name]) < 0.3 for name in "AB")
-    assert len(samples["A"]["images"][0]) == 64 and set("".join(samples["A"]["images"])) <= set("0123456789abcdef")
+    assert len(samples["A"].images[0]) == 64 and set("".join(samples["A"].images)) <= set("0123456789abcdef")
 
 
 def test_the_pictures_of_a_long_run_stay_few():
@@ -258,18 +258,15 @@ def test_the_pictures_of_a_long_run_stay_few():
 def test_the_surface_is_what_the_model_answers():
     trainer = Trainer(Experiment(stream="plane-ab", dim=16, hidden=16, batch_size=50, evaluate_every=10))
     run = trainer.run()
-    last = run.of_kind("surface")[-1]
-    left, _, bottom, _ = last["span"]
-    assert int(last["classes"][0][0], 16) == int(trainer.model(torch.tensor([[left, bottom]])).argmax())
-    assert (
-        len(last["classes"]) == len(last["classes"][0]) == 40
-        and len(run.of_kind("samples")[0]["tasks"]["A"]["points"]) == 100
-    )
+    last = run.of(Surface)[-1]
+    left, _, bottom, _ = last.span
+    assert int(last.classes[0][0], 16) == int(trainer.model(torch.tensor([[left, bottom]])).argmax())
+    assert len(last.classes) == len(last.classes[0]) == 40 and len(run.of(Samples)[0].tasks["A"].points) == 100
 
 
 def test_tasks_are_taught_in_the_order_asked_for():
     run = train(small(order=("B", "A", "B")))
-    assert [row["task"] for row in run.of_kind("switch")] == ["B", "A", "B"] and run.visits == (1, 0, 1)
-    assert replay(run).rows == run.rows
+    assert [row.task for row in run.of(Switch)] == ["B", "A", "B"] and run.visits == (1, 0, 1)
+    assert replay(run).log == run.log
     with pytest.raises(SettingError, match="Unknown task 'C'"):
         Trainer(small(order=("A", "C")))

@@ -5,6 +5,7 @@ import pytest
 
 from nllab import widgets
 from nllab.errors import SettingError
+from nllab.events import Switch
 from nllab.experiment import Experiment
 from nllab.trainer import replay
 from nllab.widgets import LiveLab
@@ -90,7 +91,7 @@ def test_toggle_is_recorded_and_the_run_can_be_replayed(lab):
     lab.speed.value = None
     wait(lambda: lab.live.finished and not lab.live.playing)
     assert [(name, value) for _, name, value in lab.live.run.commands] == [("optimizer", "adam"), ("optimizer", "deep")]
-    assert replay(lab.live.run).rows == lab.live.run.rows
+    assert replay(lab.live.run).log == lab.live.run.log
     assert lab.toggle.description == "Deep optimizer is on"
 
 
@@ -161,7 +162,7 @@ def test_views_stand_below_each_other_and_marks_where_they_belong(lab):
         "task A",
         "task B",
     ]
-    switch = next(row["step"] for row in lab.live.run.of_kind("switch") if row["task"] == "B")
+    switch = next(row.step for row in lab.live.run.of(Switch) if row.task == "B")
     for axis in ("x", "x2"):
         assert switch - 0.5 in [shape.x0 for shape in layout.shapes if shape.xref == axis]
 

@@ -321,16 +321,16 @@ def limited(call: Callable[[], Any], seconds: float) -> Any:
 
 
 def genuine(run: Run) -> None:
-    """Raise Wrong unless training the run again, from its experiment and commands, gives the same rows."""
+    """Raise Wrong unless training the run again, from its experiment and commands, gives the same events."""
     again = replay(run)
-    for old, new in zip(run.rows, again.rows, strict=False):
+    for old, new in zip(run.log, again.log, strict=False):
         if old != new:
             raise Wrong(
-                f"Trained again from its experiment and commands, this run is another one from step {new['step']} on. "
+                f"Trained again from its experiment and commands, this run is another one from step {new.step} on. "
                 "Hand in the run as nllab.train returned it."
             )
-    if len(run.rows) != len(again.rows):
-        raise Wrong(f"This run has {len(run.rows)} rows; trained again it has {len(again.rows)}.")
+    if len(run.log) != len(again.log):
+        raise Wrong(f"This run has {len(run.log)} events; trained again it has {len(again.log)}.")
 
 
 @dataclass(frozen=True)

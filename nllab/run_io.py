@@ -1,0 +1,276 @@
+"""A run on disk, as files to hand on, and back from a file that anybody may have sent. No torch.
+
+Out: `save` (a folder), `pack` (the same as a zip, with the code that repeats the run), `to_csv` and `to_parquet` (every
+number and every event as one table).
+Back: `load_run` (a folder or zip of one's own), `unpack` (an upload). Nothing in a file is trusted, executed, unpickled
+or written anywhere; what is not a run raises RunFormatError with one sentence that says what is wrong and what to do.
+
+A run is experiment.json, events.jsonl (a head, then one event a line) and summary.json. Format 1, written up to
+2026-11-27, calls the second rows.jsonl.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nllab import __version__
+from nllab.errors import NllabError, RunFormatError
+from nllab.events import Context, Event, Step, jsonable, read, task_of
+from nllab.experiment import Experiment
+from nllab.repeat import command_line, snippet
+from nllab.runs import Run, numbers
+
+FORMAT = 2
+EVENT_FILES = {1: "rows.jsonl", 2: "events.jsonl"}  # format -> the file that holds the events
+COLUMNS = ("event", "kind", "step", "task", "metric", "subject", "value", "text")
+MOST_BYTES = 64 * 2**20  # of a run once it is unpacked; as many steps as a live run keeps take a third of it
+MOST_FILE_BYTES = 32 * 2**20
+MOST_LINE = 1_000_000
+MOST_MEMBERS = 50
+MOST_EVENTS, MOST_NAMES = 200_000, 200
+NAME = re.compile(r"\w[^<>&\"'`\x00-\x1f]{0,59}")  # of a task or a level: figures read a little HTML in names
+AGAIN = "Download the run once more from the lab and upload that file as it is."
+
+
+def head(run: Run) -> dict[str, Any]:
+    """The first line of a file of events."""
+    told = {"tasks": list(run.tasks), "levels": run.levels, "bytes_kept": run.bytes_kept}
+    return {"format": FORMAT, "nllab": __version__, **told}
+
+
+def files(run: Run) -> dict[str, str]:
+    """The run as texts by the names of their files."""
+    lines = [json.dumps(jsonable(line), separators=(",", ":"), allow_nan=False) for line in (head(run), *run.log)]
+    return {
+        "experiment.json": run.experiment.to_json() + "\n",
+        EVENT_FILES[FORMAT]: "\n".join(lines) + "\n",
+        "summary.json": json.dumps(jsonable(run.summary), indent=2) + "\n",
+    }
+
+
+def save(run: Run, path: str | Path) -> Path:
+    """Write the run's files into the folder `path`, which is made if need be."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files(run).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def pack(run: Run) -> bytes:
+    """The run as a zip, the same bytes for the same run."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in (files(run) | {"repeat.py": f"# or: {command_line(run)}\n\n{snippet(run)}"}).items():
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None, str]]:
+    """The lines of the run's table, in the order of COLUMNS: one for each number and, for what is no number, one with
+    `text` in JSON. Line 0 is the run's own. Numbers that are not finite are left out."""
+    told = head(run) | {"experiment": run.experiment.model_dump(mode="json")}
+    yield (0, "run", 0, "", "", "", None, json.dumps(told))
+    for i, event in enumerate(run.log, start=1):
+        place = (i, event.kind, event.step, task_of(event))
+        found = list(numbers(event))
+        counted = (
+            "kind",
+            "step",
+            "task",
+            "accuracy",
+            *(("loss", "online_accuracy", "levels") * isinstance(event, Step)),
+        )
+        rest = {key: value for key, value in jsonable(event).items() if key not in counted}
+        if rest or not found:
+            yield (*place, "", "", None, json.dumps(rest) if rest else "")
+        for metric, subject, value in found:
+            if value is not None and math.isfinite(value):
+                yield (*place, metric, subject, float(value), "")
+
+
+def to_csv(run: Run) -> bytes:
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    lines.writerows(table(run))
+    return out.getvalue().encode()
+
+
+def to_parquet(run: Run) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    types = {"event": pyarrow.int64(), "step": pyarrow.int64(), "value": pyarrow.float64()}
+    columns = zip(COLUMNS, zip(*table(run), strict=True), strict=True)
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table({name: pyarrow.array(values, types.get(name, pyarrow.string())) for name, values in columns}),
+        out,
+        compression="zstd",
+    )
+    return out.getvalue()
+
+
+def load_run(path: str | Path) -> Run:
+    """The run in a folder that `Run.save` wrote, or in a zip. A half-written last line of a folder is left out, since
+    training may have been cut off there. Raises RunFormatError for anything else that is off."""
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            if path.stat().st_size > MOST_FILE_BYTES:
+                raise RunFormatError(_too_large(path.name))
+            return unpack(path.name, path.read_bytes())
+        settings = (path / "experiment.json").read_bytes()
+        name = next((name for name in EVENT_FILES.values() if (path / name).exists()), EVENT_FILES[FORMAT])
+        log = (path / name).read_bytes()
+    except OSError as error:
+        raise RunFormatError(
+            f"{path} is not a run: {error.strerror} ({Path(error.filename or path).name}). A run is a folder with"
+            f" experiment.json and {EVENT_FILES[FORMAT]}, or a zip of those."
+        ) from None
+    try:
+        return _run(settings, log[: log.rfind(b"\n") + 1] if b"\n" in log else log, name)
+    except RunFormatError as error:
+        raise RunFormatError(f"{path}: {error}") from None
+
+
+def unpack(name: str, data: bytes) -> Run:
+    """The run in a zip as `pack` writes it; what it is shows from its content, the name is for messages only."""
+    if len(data) > MOST_FILE_BYTES:
+        raise RunFormatError(_too_large(name))
+    try:
+        if data[:2] != b"PK":
+            raise RunFormatError(_not_a_zip(data))
+        return _run(*_members(data))
+    except RunFormatError as error:
+        raise RunFormatError(f"{name}: {error}") from None
+
+
+def _too_large(name: str) -> str:
+    return (
+        f"{name} is larger than {MOST_FILE_BYTES // 2**20} MB, and no run of the lab is. Download the run as .zip and"
+        " upload that."
+    )
+
+
+def _not_a_zip(data: bytes) -> str:
+    upload = "Download the run as .zip and upload that."
+    if data[:4] == b"PAR1" or data.startswith((",".join(COLUMNS).encode(), b"row,kind,step,task,metric")):
+        return f"this is a run's table, which is an export only and cannot be replayed. {upload}"
+    if data.lstrip()[:1] == b"{":
+        try:
+            if set(json.loads(data)) <= set(Experiment.model_fields):
+                return f"this is an experiment, the settings of a run without what happened in it. {upload}"
+        except (ValueError, RecursionError):
+            pass
+    return f"this is not a run: a run is a zip as the lab writes it. {upload}"
+
+
+def _members(data: bytes) -> tuple[bytes, bytes, str]:
+    """(experiment.json, the file of events, its name) of a zip."""
+    end = data.rfind(b"PK\x05\x06")
+    if end < 0 or len(data) < end + 22:
+        raise RunFormatError(
+            f"the end of this zip is missing, so the upload was cut off or the file is damaged. {AGAIN}"
+        )
+    if (
+        int.from_bytes(data[end + 12 : end + 16], "little") > 200 * MOST_MEMBERS
+    ):  # the size of its list of members, before reading it
+        raise RunFormatError(f"this zip has more members than a run, which has four. {AGAIN}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) > MOST_MEMBERS:
+                raise RunFormatError(f"this zip has {len(members)} members, and a run has four. {AGAIN}")
+            for name in (member.filename for member in members):
+                if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or ":" in name:
+                    raise RunFormatError(
+                        f"this zip names the path {name[:60]!r}, which no run of the lab does. {AGAIN}"
+                    )
+            settings, _ = _member(archive, members, ("experiment.json",))
+            return settings, *_member(archive, members, tuple(EVENT_FILES.values()))
+    except RunFormatError:
+        raise
+    except Exception:  # a damaged archive makes its reader raise nearly anything
+        raise RunFormatError(f"this zip is damaged or was cut off. {AGAIN}") from None
+
+
+def _member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], names: Sequence[str]) -> tuple[bytes, str]:
+    found = [m for m in members if m.filename.split("/")[-1] in names and not m.filename.startswith("__MACOSX/")]
+    if len(found) != 1:
+        raise RunFormatError(f"this zip has {len(found) or 'no'} {names[-1]}, and a run has one. {AGAIN}")
+    name = found[0].filename.split("/")[-1]
+    if found[0].flag_bits & 1 or found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise RunFormatError(f"{name} in this zip is encrypted or packed in a way that the lab does not use. {AGAIN}")
+    with archive.open(found[0]) as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise RunFormatError(
+            f"{name} unpacks to more than {MOST_BYTES // 2**20} MB, and no run of the lab does. {AGAIN}"
+        )
+    return content, name
+
+
+def _json(data: bytes, where: str) -> Any:
+    def refuse(word: str) -> Any:
+        raise RunFormatError(f"{where}: it holds {word}, and every number of a run is finite. {AGAIN}")
+
+    if len(data) > MOST_LINE:
+        raise RunFormatError(f"{where} is longer than any of a run. {AGAIN}")
+    try:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise RunFormatError(f"{where} is damaged or was cut off. {AGAIN}") from None
+
+
+def _run(settings: bytes, log: bytes, name: str) -> Run:
+    """The run of these two files, once all of it is known to be what the lab itself could have written."""
+    if log.count(b"\n") > MOST_EVENTS + 1:
+        raise RunFormatError(f"it has more than {MOST_EVENTS} events, as many as can be shown. Replay a shorter run.")
+    first, *lines = log.removesuffix(b"\n").split(b"\n")
+    run = _begun(_json(first, f"the first line of {name}") if first else {}, _json(settings, "experiment.json"))
+    context, before = Context(run.tasks, tuple(run.levels)), 0
+    for number, line in enumerate(lines, start=2):
+        try:
+            if len(line) > MOST_LINE:
+                raise RunFormatError("it is longer than any of a run")
+            event: Event = read(line, context)
+            if event.step < before:
+                raise RunFormatError(f"step is {event.step}, after {before}")
+        except RunFormatError as error:
+            raise RunFormatError(f"line {number} of {name}: {error}. {AGAIN}") from None
+        before = event.step
+        run.log.append(event)
+    return run
+
+
+def _begun(told: Any, settings: Any) -> Run:
+    """The run of this head, before its first event."""
+    if not isinstance(told, dict) or "format" not in told:
+        raise RunFormatError(f"the line that says what run this is, its first, is missing. {AGAIN}")
+    if told["format"] not in EVENT_FILES:
+        what = f"it has format {str(told['format'])[:20]}, and this version of nllab reads formats 1 to {FORMAT}"
+        raise RunFormatError(f"{what}. Open it with the version that wrote it, or run the experiment again.")
+    try:
+        experiment = Experiment(**settings)
+    except (NllabError, TypeError) as error:
+        raise RunFormatError(f"its experiment cannot be used: {str(error)[:300]} {AGAIN}") from None
+    tasks: Any = told.get("tasks")
+    levels: Any = told.get("levels")
+    for kind, names in (("tasks", tasks), ("levels", levels)):
+        good = isinstance(names, list if kind == "tasks" else dict) and 1 <= len(names) <= MOST_NAMES
+        if not good or not all(isinstance(n, str) and NAME.fullmatch(n) for n in names) or len({*names}) < len(names):
+            raise RunFormatError(f"the names of its {kind} are not those of a run. {AGAIN}")
+    if not all(type(period) is int and period >= 1 for period in levels.values()):
+        raise RunFormatError(f"the periods of its levels are not whole numbers. {AGAIN}")
+    kept = told.get("bytes_kept")
+    return Run(experiment, tuple(tasks), levels, [], kept if type(kept) is int else None)
