@@ -586,7 +586,7 @@ def _answers(event: Answers, samples: Samples, run: Run) -> Spec | None:
     height, width = samples.shape
     above = height + 1  # room for two lines of text
     tall, wide = above + height, width + 1 + width // 8
-    shown = {name: _spread(len((task.images or ())), MOST_ACROSS) for name, task in samples.tasks.items()}
+    shown = {name: _spread(len(task.images or ()), MOST_ACROSS) for name, task in samples.tasks.items()}
     across = max(map(len, shown.values()))
     cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples.tasks))]
     notes: list[Spec] = []

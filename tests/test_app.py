@@ -19,7 +19,7 @@ from tour import STATIONS  # noqa: E402
 
 from nllab import figures  # noqa: E402
 from nllab.errors import SettingError  # noqa: E402
-from nllab.events import Decision, End, Experience, Step, Switch
+from nllab.events import Decision, End, Experience, Step, Switch  # noqa: E402
 from nllab.experiment import Experiment  # noqa: E402
 from nllab.live import LiveRun  # noqa: E402
 
