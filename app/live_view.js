@@ -586,7 +586,7 @@ class View {
       return;
     }
     if (wanted !== this.runs || this.closed) return;
-    const source = (this.source = new EventSource(`/live/${encodeURIComponent(wanted)}${reduced ? "?per_second=1" : ""}`));
+    const source = (this.source = new EventSource(`live/${encodeURIComponent(wanted)}${reduced ? "?per_second=1" : ""}`));
     source.onopen = () => this.complain("");
     source.onmessage = (event) => this.hear(JSON.parse(event.data));
     source.onerror = () => {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nllab.live import LiveRun
 
 HERE = Path(__file__).parent
-PLOTLY = f"/assets/plotly.min.js?v={version('plotly')}"
+PLOTLY = f"assets/plotly.min.js?v={version('plotly')}"
 
 _component = components.component(
     "nllab_live",

@@ -20,6 +20,8 @@ from pathlib import Path
 import shared
 import streamlit as st
 from feed import Feed, together
+from gate import Gate, Rules
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -27,7 +29,7 @@ from starlette.routing import Route
 HERE = Path(__file__).parent
 NEWS_PER_SECOND = 10.0
 STILL_ALIVE_SECONDS = 1.0
-SUBPAGES = ("compare", "replay", "lessons", "tour", "glossary", "mathematics")
+SUBPAGES = ("compare", "replay", "lessons", "tour", "glossary", "mathematics", "room")
 MOST_RUNS = 4  # of one page
 STOP_SECONDS = 5.0  # for a server that was asked to stop
 
@@ -85,11 +87,10 @@ async def plotly_script(_: Request) -> Response:
 @cache
 def subpage_document() -> str:
     """Streamlit's document for a page below the root. Told where the server is, the browser does not look for it below
-    that page first, which fails with two errors on its console."""
+    that page first, which fails with two errors on its console. A proxy may have put a path in front of the page's."""
     index = (Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
-    return index.replace(
-        "<head>", "<head><script>window.__streamlit = { BACKEND_BASE_URL: location.origin };</script>", 1
-    )
+    root = r"location.origin + location.pathname.replace(/\/[^/]*\/?$/, '')"
+    return index.replace("<head>", f"<head><script>window.__streamlit = {{ BACKEND_BASE_URL: {root} }};</script>", 1)
 
 
 async def subpage(_: Request) -> Response:
@@ -143,4 +144,5 @@ routes = [
 ]
 if shared.TESTING:
     routes.append(Route("/stat", stat))
-app = st.App(HERE / "frame.py", routes=routes, lifespan=lifespan)
+gate = Middleware(Gate, rules=Rules.from_environment(), pages=SUBPAGES)
+app = st.App(HERE / "frame.py", routes=routes, middleware=[gate], lifespan=lifespan)
