@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nllab.errors import NllabError, SettingError, unknown
+from nllab.errors import DataWarning, NllabError, SettingError, unknown
 from nllab.events import Step
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
 from nllab.methods import HOME
@@ -233,6 +234,28 @@ def export(
         except OSError as error:
             raise SettingError(f"{path} cannot be written: {error.strerror}.") from None
         errors.print(f"wrote {path}", highlight=False, markup=False)
+
+
+@app.command()
+def data(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH_A PATH_B …",
+            help="A table, an .npz file, IDX files, or a folder or .zip of images, a task each.",
+        ),
+    ],
+    apart: Annotated[bool, typer.Option(help="Every path's classes are its own, as under own-apart:.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the lab makes of data of your own: what it read, left out and converted, and which classes it found."""
+    from nllab.data import load
+
+    report = load(paths, apart=apart).report
+    if as_json:
+        print(json.dumps(report.to_dict(), allow_nan=False))
+    else:
+        print("\n".join(report.lines()))
 
 
 @app.command()
@@ -605,8 +628,16 @@ def doctor(as_json: JsonOption = False) -> None:
     raise typer.Exit(PROBLEM if report["problems"] else 0)
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    if issubclass(category, DataWarning):
+        errors.print(f"Warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+
+
 def main() -> None:
-    """The console script. Errors of the lab become one sentence and status 2."""
+    """The console script. Errors of the lab become one sentence and status 2, its warnings a sentence."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except NllabError as error:

@@ -6,6 +6,8 @@ NllabError
 ├── DataError        data that is missing, damaged or not what it claims to be
 ├── RunFormatError   a saved run that cannot be read
 └── DivergedError    a training whose loss or gradient is no longer a finite number
+
+DataWarning          what of somebody's data may make results look better or worse than they are
 """
 
 from __future__ import annotations
@@ -13,9 +15,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
+MOST_CHARACTERS = 480  # of a message; a value that it quotes may be of any length
+
 
 class NllabError(Exception):
-    """Root of the tree; the message is one sentence for a person."""
+    """Root of the tree; the message is one sentence for a person, cut in the middle where it is long."""
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > MOST_CHARACTERS:
+            text = f"{text[:300]} … {text[300 - MOST_CHARACTERS + 3 :]}"
+        super().__init__(text)
 
 
 class SettingError(NllabError, ValueError):
@@ -35,6 +45,10 @@ class RunFormatError(NllabError):
 
 
 class DivergedError(NllabError):
+    pass
+
+
+class DataWarning(UserWarning):
     pass
 
 

@@ -31,6 +31,7 @@ WITHOUT_TORCH = [
     "nllab.scenarios",
     "nllab.terms",
     "nllab.cli",
+    "nllab.data",
 ]
 
 
@@ -56,6 +57,7 @@ def test_importing_it_loads_no_torch(module):
         ("nllab.memory", ("nllab.models", "nllab.optim", "nllab.streams", "nllab.trainer")),
         ("nllab.optim", ("nllab.models", "nllab.streams", "nllab.trainer")),
         ("nllab.models", ("nllab.streams", "nllab.trainer", "nllab.optim")),
+        ("nllab.data", ("nllab.models", "nllab.optim", "nllab.streams", "nllab.trainer", "torch")),
         ("nllab.streams", ("nllab.models", "nllab.optim", "nllab.trainer", "nllab.memory")),
         ("nllab.trainer", ("nllab.live", "nllab.figures", "nllab.widgets")),
         ("nllab.live", ("nllab.figures", "nllab.widgets", "nllab.cli")),

@@ -124,7 +124,7 @@ def test_idx_files_are_read_zipped_or_not_and_from_the_users_folder(tmp_path, mo
 )
 def test_a_damaged_idx_file_is_refused_in_words(tmp_path, content):
     (tmp_path / "f").write_bytes(content)
-    with pytest.raises(DataError, match=r"^f "):
+    with pytest.raises(DataError, match=r"^'f' "):
         images.read_idx(tmp_path / "f")
 
 

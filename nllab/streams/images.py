@@ -7,7 +7,6 @@ dataset-fashion-mnist puts them, and at last fetched, with a checksum.
 
 from __future__ import annotations
 
-import gzip
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from nllab.data.arrays import read_idx
 from nllab.errors import DataError
 from nllab.streams.stream import Images, Part, Stream, class_incremental, permuted
 
@@ -30,25 +30,6 @@ FILES = {
     "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
 }
 VALIDATION_FRACTION = 0.1
-
-
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of an IDX file of unsigned bytes, gzipped or not. Raises DataError if it is not one, or shorter than it
-    says."""
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path.name} cannot be read: {error}.") from None
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise DataError(
-            f"{path.name} is not an IDX file of unsigned bytes; expected the files of Fashion-MNIST or MNIST."
-        )
-    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3]))
-    start = 4 + 4 * raw[3]
-    if len(raw) - start != int(np.prod(shape)):
-        raise DataError(f"{path.name} says it holds {shape} bytes and holds {len(raw) - start}; get the file again.")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def find(name: str) -> Path:

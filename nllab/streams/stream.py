@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nllab.data.report import Report
 from nllab.errors import DataError
 
 
@@ -77,6 +78,7 @@ class Stream:
     A stream of several tasks is scored by its accuracy matrix. A stream of one task, whose data changes as it flows, is
     scored by the mean online accuracy and by the accuracy on clean test data at the end (the 1 x 1 accuracy matrix).
     letters: of a stream that asks for the next character, what its classes from 1 on stand for; class 0 ends a text.
+    report: of the user's own data, what was understood of it.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Stream:
     classes: int
     image_shape: tuple[int, int] | None = None
     letters: str = ""
+    report: Report | None = None
 
     @property
     def features(self) -> int:

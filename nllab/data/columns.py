@@ -1,0 +1,213 @@
+"""The columns of all tables of a stream, matched by name and turned into numbers; what is no measurement is left out.
+
+Left out: nameless and counting columns, those that do not vary in A, that only one table has, that grow from row to
+row in every table (a clock), that are mostly empty, and texts that are different nearly every time (identifiers).
+Converted: times to seconds, texts of a few values to one column a value, empty cells to A's median.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nllab.data.limits import LARGEST_NUMBER
+from nllab.data.report import Findings, counted, listed, shown
+from nllab.data.tables import Table
+from nllab.errors import DataError
+
+SHARED = 0.5  # share of A's columns that every table must have
+MOST_MISSING = 0.2  # share of a column's cells that may be empty
+MOST_VALUES = 12  # of a text that becomes one column a value
+COUNTING_ROWS = 10  # so many rows in equal steps are a count
+ROWS_TO_JUDGE = 20  # so many rows that grow, or that one column divides into classes, are no accident (2 / 20! at most)
+EXAMINED = 5_000  # rows in which a single column is looked for that predicts everything
+
+
+def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np.float64]], list[str]]:
+    """(the numbers of each table (N, D), names of the D columns). Raises DataError where tables do not belong together
+    or nothing is left to learn from."""
+    names = _matched(tables, findings)
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    kept: dict[str, list[NDArray[np.float64]]] = {}
+    for name, columns in names.items():
+        if any(column.dtype == object for column in columns):
+            kept |= _categories(name, columns, told)
+            continue
+        columns = _filled(name, columns, tables, told, findings)
+        if columns is None:
+            continue
+        reason = _no_measurement(columns) if not tables[0].keeps_places else _counts_in_place(columns)
+        if reason:
+            told["", reason].append(name)
+            continue
+        if (columns[0] == columns[0][0]).all():
+            moves = any((column != columns[0][0]).any() for column in columns[1:])
+            why = "does not vary in A, so A says nothing of its scale" if moves else "has the same value everywhere"
+            told["", why].append(name)
+            if not tables[0].keeps_places:
+                continue
+        kept[name] = columns
+    for (task, why), left in told.items():
+        findings.leave_out(task, f"{counted(len(left), 'column')} ({listed(left)})", why)
+    if not kept or all((columns[0] == columns[0][0]).all() for columns in kept.values()):
+        reasons = "; ".join(f"{listed(left, 2)} {why}" for (_, why), left in list(told.items())[:3])
+        raise DataError(
+            f"{shown(tables[0].name)}: no column is left to learn from. {reasons[:250]}. Add a column of measurements"
+            " that vary."
+        )
+    return [np.stack([columns[i] for columns in kept.values()], axis=1) for i in range(len(tables))], list(kept)
+
+
+def _matched(tables: Sequence[Table], findings: Findings) -> dict[str, list[NDArray[Any]]]:
+    """A's columns with those of the same name in the other tables; by place where no table names its columns."""
+    first = tables[0]
+    if len({table.named for table in tables}) > 1:
+        bare = next(table for table in tables if not table.named)
+        raise DataError(
+            f"{shown(bare.name)} has no names of columns and another table has; which belong together is not clear."
+            " Give all of them the same header."
+        )
+    if not first.named:
+        for table in tables[1:]:
+            if len(table.columns) != len(first.columns):
+                raise DataError(
+                    f"{shown(table.name)} has samples of shape ({len(table.columns)},) and {shown(first.name)} of"
+                    f" ({len(first.columns)},); all tasks of a stream share one shape."
+                )
+        return {name: [list(t.columns.values())[i] for t in tables] for i, name in enumerate(first.columns)}
+    keys = [_keys(table) for table in tables]
+    common = [key for key in keys[0] if all(key in other for other in keys[1:])]
+    for table, own in zip(tables[1:], keys[1:], strict=True):
+        shared = [key for key in keys[0] if key in own]
+        if len(shared) < SHARED * max(len(keys[0]), 1):
+            raise DataError(
+                f"{shown(table.name)} and {shown(first.name)} share {len(shared)} of {counted(len(keys[0]), 'column')};"
+                f" {listed([keys[0][k] for k in keys[0] if k not in own], 3)} in the one,"
+                f" {listed([own[k] for k in own if k not in keys[0]], 3)} in the other. Give columns that mean the same"
+                " the same name."
+            )
+    for table, own in zip(tables, keys, strict=True):
+        alone = [own[key] for key in own if key not in common]
+        if alone:
+            findings.leave_out(table.task, f"{counted(len(alone), 'column')} ({listed(alone)})", "not in every table")
+        if [key for key in own if key in common] != common:
+            findings.notes.append(f"{table.task}: its columns stand in another order and were matched by name.")
+    return {keys[0][key]: [t.columns[own[key]] for t, own in zip(tables, keys, strict=True)] for key in common}
+
+
+def _keys(table: Table) -> dict[str, str]:
+    """Names as they are compared -> names as they are; case and spaces count only where they tell columns apart."""
+    plain = {name: " ".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in table.columns}
+    if len(set(plain.values())) < len(plain):
+        plain = {name: name for name in table.columns}
+    return {key: name for name, key in plain.items()}
+
+
+def _filled(
+    name: str,
+    columns: list[NDArray[Any]],
+    tables: Sequence[Table],
+    told: dict[tuple[str, str], list[str]],
+    findings: Findings,
+) -> list[NDArray[np.float64]] | None:
+    """The columns without holes, or None where they have too many. Raises DataError for numbers that are infinite."""
+    for column, table in zip(columns, tables, strict=True):
+        with np.errstate(invalid="ignore"):
+            wrong = np.flatnonzero(np.abs(column) > LARGEST_NUMBER)
+        if len(wrong):
+            raise DataError(
+                f"{shown(table.name)}: column {shown(name)} holds {len(wrong)} infinite numbers or beyond"
+                f" {LARGEST_NUMBER:g}, the first of them in row {wrong[0]} (from 0). Leave these rows out or leave the"
+                " cells empty."
+            )
+    missing = [np.isnan(column) for column in columns]
+    if not any(gaps.any() for gaps in missing):
+        return columns
+    if any(gaps.mean() > MOST_MISSING for gaps in missing):
+        told["", f"more than {MOST_MISSING:.0%} of the cells are empty"].append(name)
+        return None
+    middle = float(np.median(columns[0][~missing[0]]))
+    for gaps, table in zip(missing, tables, strict=True):
+        if gaps.any():
+            what = f"{counted(int(gaps.sum()), 'empty cell')} of column {shown(name)}"
+            findings.convert(table.task, what, f"to its median in A, {middle:.4g}")
+    return [np.where(gaps, middle, column) for gaps, column in zip(missing, columns, strict=True)]
+
+
+def _no_measurement(columns: Sequence[NDArray[np.float64]]) -> str:
+    if reason := _counts_in_place(columns):
+        return reason
+    if all(len(column) >= ROWS_TO_JUDGE and _is_count(column) for column in columns):
+        return "counts the rows: whole numbers, each of a range once"
+    steps = [np.diff(column) for column in columns]
+    if all(len(step) >= ROWS_TO_JUDGE and ((step > 0).all() or (step < 0).all()) for step in steps):
+        return "grows or falls from row to row like a clock, so it tells the order of the rows"
+    return ""
+
+
+def _counts_in_place(columns: Sequence[NDArray[np.float64]]) -> str:
+    for column in columns:
+        steps = np.diff(column)
+        equal = len(column) >= COUNTING_ROWS and steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=0)
+        if not equal:
+            return ""
+    return "counts the rows in equal steps"
+
+
+def _is_count(column: NDArray[np.float64]) -> bool:
+    return bool(np.array_equal(np.diff(np.sort(column)), np.ones(len(column) - 1))) and float(column[0]).is_integer()
+
+
+def _categories(
+    name: str, columns: Sequence[NDArray[Any]], told: dict[tuple[str, str], list[str]]
+) -> dict[str, list[NDArray[np.float64]]]:
+    """A text column as one column for each of its values in A, or as nothing."""
+    texts = [np.array([_plain(cell) for cell in column], dtype=object) for column in columns]
+    values = sorted({text for text in texts[0] if text})
+    if not values:
+        told["", "is empty in A"].append(name)
+        return {}
+    if len(values) == 1:
+        told["", "has the same text everywhere in A"].append(name)
+        return {}
+    rows = len(texts[0])
+    if len(values) > MOST_VALUES or len(values) > max(2, rows // 5):
+        different = len(values) > 0.9 * rows
+        why = (
+            "an identifier: a different text nearly every time"
+            if different
+            else f"text of {len(values):,} different values"
+        )
+        told["", why].append(name)
+        return {}
+    strange = sum(int(sum(text not in values for text in column)) for column in texts[1:])
+    more = f" ({counted(strange, 'cell')} of other tables hold none of these)" if strange else ""
+    told_as = values[1:] if len(values) == 2 else values
+    told["", f"as text; in its place stands 1 or 0 for each of {listed(values)}{more}"].append(name)
+    return {f"{name} = {value}": [(text == value).astype(np.float64) for text in texts] for value in told_as}
+
+
+def _plain(cell: object) -> str:
+    return "" if cell is None or cell != cell else " ".join(str(cell).split())[:200]
+
+
+def giveaways(values: NDArray[np.float64], names: Sequence[str], labels: NDArray[np.str_]) -> list[str]:
+    """The columns each of which alone tells every class apart: sorted by it, every class is one run of rows."""
+    if len(values) < ROWS_TO_JUDGE:
+        return []
+    rows = np.linspace(0, len(values) - 1, min(len(values), EXAMINED)).astype(int)
+    _, classes = np.unique(labels[rows], return_inverse=True)
+    count = int(classes.max()) + 1
+    found = []
+    for i, name in enumerate(names):
+        column = values[rows, i]
+        order = np.lexsort((classes, column))
+        borders = np.flatnonzero(np.diff(classes[order])) + 1
+        if len(borders) == count - 1 and (column[order][borders] > column[order][borders - 1]).all():
+            found.append(name)
+    return found

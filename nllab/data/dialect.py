@@ -1,0 +1,233 @@
+"""How a text table is written: encoding, separator, decimal sign, what stands before the rows, header or none.
+
+pandas reads the table; this says with which arguments. Everything is decided from the first rows, by counting.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nllab.data.limits import MOST_CELLS, MOST_COLUMNS
+from nllab.data.report import Findings, counted, shown
+from nllab.errors import DataError
+
+LABELS = ("label", "labels", "class", "target", "category", "y")  # names of the column of classes, best first
+SAMPLE_LINES, SAMPLE_CHARACTERS = 200, 400_000
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
+CONSISTENT = 0.8  # share of rows that must have the same number of cells
+MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")
+MARKS += (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
+ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a mark", "cp1252": "Windows-1252"}
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_LOOSE_NUMBER = re.compile(r"[+-]?[0-9.,' \u00a0\u202f]*[0-9][0-9.,]*([eE][+-]?[0-9]+)?\s*%?")
+_POINT = re.compile(
+    r"[+-]?([0-9]{1,3}(,[0-9]{3})+\.[0-9]+|0?\.[0-9]+|[0-9]+\.([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)"
+)
+_COMMA = re.compile(r"[+-]?([0-9]{1,3}(\.[0-9]{3})+,[0-9]+|0?,[0-9]+|[0-9]+,([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)")
+_THREES = {sign: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(sign)}[0-9]{{3}})+") for sign in ",."}
+_TWO_THREES = {sign: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(sign)}[0-9]{{3}}){{2,}}") for sign in ",."}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """separator: for pandas. decimal, thousands: signs, thousands None where there is none. skip: lines before the
+    first row of data. header: names of the columns, None where there are none. encoding: in words."""
+
+    separator: str
+    decimal: str
+    thousands: str | None
+    skip: int
+    header: tuple[str, ...] | None
+    width: int
+    encoding: str
+
+    def __str__(self) -> str:
+        parts = [f"a table separated by {SEPARATORS.get(self.separator, shown(self.separator))}"]
+        if self.decimal == ",":
+            parts.append("with decimal commas")
+        if self.thousands:
+            parts.append(f"with {shown(self.thousands)} between thousands")
+        parts.append(f"in {self.encoding}" if self.encoding != "UTF-8" else "")
+        return " ".join(filter(None, parts)) + ("" if self.header else ", without a header")
+
+
+def decoded(data: bytes, name: str, findings: Findings, task: str) -> tuple[bytes, str]:
+    """The same text in UTF-8 without a mark, and its encoding in words. Raises DataError for what is no text."""
+    for mark, encoding in MARKS:
+        if data.startswith(mark):
+            return _transcoded(data, encoding, name), ENCODINGS.get(encoding, encoding.upper())
+    start = data[:4096]
+    if b"\0" in start:
+        for nulls, encoding in ((start[1::2], "utf-16-le"), (start[::2], "utf-16-be")):
+            if nulls.count(0) > 0.7 * len(nulls):
+                return _transcoded(data, encoding, name), "UTF-16 without a mark"
+    if b"\0" in data or sum(byte < 9 or 13 < byte < 32 for byte in start) > len(start) // 100:
+        raise DataError(f"{name} is no text: it holds bytes that no table has. {WANTED}")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(data), 2**20):
+            decoder.decode(data[at : at + 2**20], final=at + 2**20 >= len(data))
+        return data, "UTF-8"
+    except UnicodeDecodeError:
+        findings.notes.append(
+            f"{task}: the text is not UTF-8 and was read as Windows-1252; if names look wrong, save it as UTF-8."
+        )
+        return _transcoded(data, "cp1252", name), ENCODINGS["cp1252"]
+
+
+WANTED = "Expected a table: one row a sample, a column 'label', all other columns numbers; saved as CSV in UTF-8."
+
+
+def _transcoded(data: bytes, encoding: str, name: str) -> bytes:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        pieces = [
+            decoder.decode(data[at : at + 2**20], final=at + 2**20 >= len(data)).encode()
+            for at in range(0, len(data), 2**20)
+        ]
+    except (UnicodeDecodeError, UnicodeEncodeError):
+        raise DataError(f"{name} is no text in {encoding.upper()}, as which it begins. Save it as UTF-8.") from None
+    return b"".join(pieces)
+
+
+def detect(data: bytes, encoding: str, name: str, findings: Findings, task: str) -> Dialect:
+    """The dialect of a table in UTF-8. Raises DataError for what is no table, or one that is too large."""
+    lines, skip, separator, header_line = _opening(data)
+    if not lines:
+        raise DataError(f"{name} holds no rows. {WANTED}")
+    if separator is None:
+        separator = _separator(lines)
+    if separator is None:
+        raise DataError(
+            f"{name} has one column only, or rows of different lengths: no comma, semicolon, tab or space cuts its"
+            f" lines into columns. {WANTED}"
+        )
+    rows = _cells(lines, separator)
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    first = rows[0]
+    _check_size(data, separator, width, name)
+    header = None
+    if _is_header(first, rows[1:]):
+        header, skip, rows = tuple(first), skip + 1, rows[1:]
+    elif header_line and len(named := _cells([header_line], separator)[0]) == width:
+        header = tuple(named)
+    if not rows:
+        raise DataError(f"{name} has a header and no rows. {WANTED}")
+    decimal, thousands = _signs(rows, separator, findings, task)
+    return Dialect(separator, decimal, thousands, skip, header, width, encoding)
+
+
+def _opening(data: bytes) -> tuple[list[str], int, str | None, str]:
+    """The first lines that hold cells, how many lines stand before them, a separator that Excel names in its first line
+    (sep=;), and the last comment, which may be the header."""
+    text = data[:SAMPLE_CHARACTERS].decode("utf-8", errors="ignore")
+    whole = len(data) <= SAMPLE_CHARACTERS
+    lines = re.split(r"\r\n|\r|\n", text)
+    if not whole and len(lines) > 1:
+        lines.pop()
+    skip, separator, comment = 0, None, ""
+    for line in lines:
+        bare = line.strip().strip('"')
+        if (found := re.fullmatch(r"sep=(.|\\t)", bare)) and not skip:
+            separator = "\t" if found[1] == "\\t" else found[1]
+        elif bare.startswith(("#", "%")):
+            comment = bare.lstrip("#% ")
+        elif bare:
+            break
+        skip += 1
+    kept = [line for line in lines[skip:] if line.strip()][: SAMPLE_LINES + 1]
+    return kept, skip, separator, comment
+
+
+def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
+    csv.field_size_limit(SAMPLE_CHARACTERS * 4)
+    if separator == r"\s+":
+        return [line.split() for line in lines]
+    try:
+        return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    except csv.Error:
+        return [line.split(separator) for line in lines]
+
+
+def _separator(lines: Sequence[str]) -> str | None:
+    """The one that cuts most rows into the same number of cells, and of those the one whose cells are most often
+    numbers."""
+    best, chosen = (0.0, 0.0), None
+    for separator in SEPARATORS:
+        rows = _cells(lines, separator)
+        widths = Counter(len(row) for row in rows)
+        width, hits = widths.most_common(1)[0]
+        cells = [cell.strip() for row in rows[:50] for cell in row[:200]]
+        numbers = sum(bool(_LOOSE_NUMBER.fullmatch(cell)) for cell in cells) / max(1, len(cells))
+        consistency = hits / len(rows)
+        whole = width > 1 and len(rows[0]) > 1 and consistency >= CONSISTENT
+        if whole and (score := (round(consistency, 1), round(numbers, 3))) > best:
+            best, chosen = score, separator
+    return chosen
+
+
+def _check_size(data: bytes, separator: str, width: int, name: str) -> None:
+    """Before pandas takes memory for it. The longest line may lie behind the rows that were looked at."""
+    sign = b" " if separator == r"\s+" else separator.encode()
+    width = max(width, data[: data.find(b"\n") if b"\n" in data else len(data)].count(sign) + 1)
+    if width > MOST_COLUMNS:
+        raise DataError(
+            f"{name} has {width:,} columns, and a table may have {MOST_COLUMNS:,}. Choose some of its columns; are its"
+            " rows and columns swapped?"
+        )
+    cells = data.count(sign) + data.count(b"\n")
+    if cells > MOST_CELLS:
+        raise DataError(f"{name} has about {cells:,} cells, and {MOST_CELLS:,} are read. Take fewer rows.")
+
+
+def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    names = [cell.strip().lower() for cell in first]
+    return any(name in LABELS for name in names) or not any(_LOOSE_NUMBER.fullmatch(name) for name in names if name)
+
+
+def _signs(rows: Sequence[Sequence[str]], separator: str, findings: Findings, task: str) -> tuple[str, str | None]:
+    """Decimal sign and sign between thousands. 1,5 and 0,123 are decimal commas, 1,234.5 and 1,234,567 are not; 1,234
+    alone can be either."""
+    cells = [cell.strip() for row in rows for cell in row]
+    points = sum(bool(_POINT.fullmatch(cell)) for cell in cells)
+    commas = sum(bool(_COMMA.fullmatch(cell)) for cell in cells)
+    decimal = "," if commas > points else "."
+    other = "." if decimal == "," else ","
+    if points or commas:
+        return decimal, other if any(_THREES[other].match(cell) and decimal in cell for cell in cells) or any(
+            _TWO_THREES[other].fullmatch(cell) for cell in cells
+        ) else None
+    if any(_TWO_THREES[","].fullmatch(cell) for cell in cells):
+        return ".", ","
+    if any(_TWO_THREES["."].fullmatch(cell) for cell in cells):
+        return ",", "."
+    unclear = next((cell for cell in cells if _THREES[","].fullmatch(cell)), None)
+    if unclear is None:
+        return ".", None
+    decimal = "," if separator == ";" else "."
+    meant = unclear.replace(",", "." if decimal == "," else "")
+    findings.warnings.append(
+        f"{task}: {shown(unclear)} was read as {meant}, and nothing else in the table says what the comma stands for."
+        " If that is wrong, save the table with decimal points and without a sign between thousands."
+    )
+    return (",", None) if decimal == "," else (".", ",")
+
+
+def ragged(error: Exception, name: str) -> DataError:
+    """The error for what pandas could not read."""
+    found = re.search(r"Expected ([0-9]+) fields in line ([0-9]+), saw ([0-9]+)", str(error))
+    if found:
+        expected, line, saw = found.groups()
+        return DataError(
+            f"{name}: line {line} has {counted(int(saw), 'cell')} and the rows before it {expected}. A separator inside"
+            " a cell needs quotes around the cell."
+        )
+    if "EOF inside string" in str(error):
+        return DataError(f"{name}: a quotation mark is opened and never closed. Close it, or save the table again.")
+    return DataError(f"{name} cannot be read as a table ({' '.join(str(error).split())[:120]}). {WANTED}")

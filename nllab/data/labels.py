@@ -1,0 +1,101 @@
+"""One identity for a label, however a program wrote it.
+
+`0`, `0.0` and `0e0` are one class; so are `cat` and `cat␣`, composed and decomposed accents, `True` and `TRUE`.
+"None" and "NA" are names like any other. Spellings that a person may have meant as one class (`Cat` and `cat`, `7` and
+`07`) stay apart, and are named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nllab.data.limits import FEWEST, LONGEST_LABEL, MOST_CLASSES
+from nllab.data.report import Findings, counted, listed, shown
+from nllab.errors import DataError
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?|[+-]?[0-9](\.[0-9]{0,15})?[eE][+-]?[0-9]{1,2}", re.ASCII)
+_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+
+
+def identity(text: str) -> str:
+    """The label that this text stands for; empty where nothing is written."""
+    text = unicodedata.normalize("NFC", text.translate(_INVISIBLE)).strip()
+    if text.lower() in ("true", "false"):
+        return text.capitalize()
+    if _WHOLE.fullmatch(text) and not re.match(r"[+-]?0[0-9]", text):
+        value = float(text)
+        if value.is_integer() and abs(value) < 1e15:
+            return str(int(value))
+    return " ".join(text.split())
+
+
+def natural(label: str) -> tuple[float, str]:
+    """Sorts numbers by value, then text by letters."""
+    return (float(label), label) if re.fullmatch(r"-?[0-9]{1,300}", label) else (math.inf, label)
+
+
+def identities(texts: Iterable[str], task: str, name: str, findings: Findings) -> NDArray[np.str_]:
+    """The label of every sample. Raises DataError for what are no classes; an empty label stays empty."""
+    spellings: dict[str, str] = {}
+    found = []
+    merged: dict[str, set[str]] = defaultdict(set)
+    for text in texts:
+        if text not in spellings:
+            if len(text) > LONGEST_LABEL:
+                raise DataError(
+                    f"{name}: the label {shown(text)} has {len(text):,} characters. Labels are names of classes, of at"
+                    f" most {LONGEST_LABEL} characters."
+                )
+            spellings[text] = identity(text)
+            merged[spellings[text]].add(text)
+        found.append(spellings[text])
+    for label, texts_of_it in merged.items():
+        if len(texts_of_it) > 1 and label:
+            findings.convert(task, f"labels {listed(sorted(texts_of_it))}", f"one class, {shown(label)}")
+    return np.array(found, dtype=np.str_)
+
+
+def check_classes(labels: NDArray[np.str_], name: str) -> None:
+    """Raises DataError unless these are at least two classes of at least FEWEST samples each."""
+    names, counts = np.unique(labels, return_counts=True)
+    if len(names) > 2 and sum(bool(_FRACTION.fullmatch(label)) for label in names.tolist()) > len(names) / 2:
+        raise DataError(
+            f"{name}: the labels are fractional numbers ({listed(names.tolist(), 3)}), so they are amounts and not"
+            " classes; expected whole numbers or text. Cut them into classes first, such as low and high."
+        )
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"{name} has {len(names):,} different labels among {counted(len(labels), 'sample')}, and at most"
+            f" {MOST_CLASSES:,} classes can be learned. Is 'label' the right column?"
+        )
+    if len(names) < 2:
+        what = "one class only" if len(names) else "no samples"
+        raise DataError(f"{name} holds {what}; a task needs at least two classes.")
+    if counts.min() < FEWEST:
+        raise DataError(
+            f"{name}: class {shown(names[counts.argmin()])} has {counted(int(counts.min()), 'sample')}; every class"
+            f" needs at least {FEWEST}. Add samples or leave this class out."
+        )
+
+
+def spelling_variants(labels: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that differ in letters' case, spaces, hyphens, accents or leading zeros alone."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        plain = "".join(c for c in unicodedata.normalize("NFKD", label.casefold()) if not unicodedata.combining(c))
+        plain = re.sub(r"[\s_.-]+", "", plain) or label
+        groups[re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain)].append(label)
+    signs = re.compile(r"[+-]?[0-9.,]+")
+    return [
+        group
+        for group in groups.values()
+        if len(group) > 1 and not all(signs.fullmatch(x) and x[0] != "0" for x in group)
+    ]

@@ -1,0 +1,159 @@
+"""All paths of a stream, read and brought to one form, with the report of what was understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nllab.data import columns, pictures
+from nllab.data.arrays import idx_folder, read_idx_pair, read_npz
+from nllab.data.files import find, known, read_file
+from nllab.data.labels import check_classes, natural, spelling_variants
+from nllab.data.limits import COSTLY_INPUTS
+from nllab.data.pictures import ArrayPictures, FilePictures
+from nllab.data.report import Findings, PathReport, Report, counted, listed, shown
+from nllab.data.tables import Table, read_excel, read_text
+from nllab.errors import DataError
+
+Held = Table | FilePictures | ArrayPictures
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """inputs: of each path, columns (N, D) float64 or images (N, H, W) float32. labels: of each path (N,)."""
+
+    names: tuple[str, ...]
+    inputs: tuple[NDArray[Any], ...]
+    labels: tuple[NDArray[np.str_], ...]
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int] | None
+    report: Report
+
+
+def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
+    """Read what lies at these paths as tasks A, B, … of one stream.
+
+    apart: every path's classes are its own, even where labels read the same.
+    Raises: DataError that names the file, what is wrong and what to do.
+    """
+    findings = Findings()
+    tasks = [_letter(i) for i in range(len(paths))]
+    held = [read(Path(path), task, findings) for path, task in zip(paths, tasks, strict=True)]
+    for one in held:
+        check_classes(one.labels, shown(one.name))
+    tables, images = [h for h in held if isinstance(h, Table)], [h for h in held if not isinstance(h, Table)]
+    if tables and images:
+        raise DataError(
+            f"{shown(tables[0].name)} holds columns and {shown(images[0].name)} holds images; all tasks of a stream"
+            " share one kind of input."
+        )
+    shape = None
+    if tables:
+        inputs, names = columns.joined(tables, findings)
+        told = f"{counted(len(names), 'column')}: {listed(names, 8)}"
+        for values, table in zip(inputs, tables, strict=True):
+            if alone := columns.giveaways(values, names, table.labels):
+                column = "Column" if len(alone) == 1 else "Each of the columns"
+                findings.warnings.append(
+                    f"{table.task}: {column} {listed(alone, 3)} alone tells all classes apart. If it was written after"
+                    " the label was known, leave it out."
+                )
+    else:
+        size = pictures.common_size(images, findings)
+        decoded = [h.decode(size, findings) for h in images]
+        for one in images:
+            check_classes(one.labels, shown(one.name))  # some images may have turned out to be damaged
+        inputs, colours = pictures.one_kind(decoded, [h.labels for h in images], findings)
+        shape = (inputs[0].shape[1], inputs[0].shape[2])
+        told = f"images of {size[0]} x {size[1]} pixels, {colours}"
+        for values, one in zip(inputs, images, strict=True):
+            if (values == values[:1]).all():
+                raise DataError(f"{shown(one.name)}: all its images are the same, so there is nothing to learn from.")
+    if inputs[0][0].size > COSTLY_INPUTS:
+        findings.notes.append(
+            f"{inputs[0][0].size:,} inputs: a step with the deep optimizer takes some tenths of a second to a second."
+            " Smaller images or fewer columns are faster."
+        )
+    labels = [h.labels for h in held]
+    variants = spelling_variants({label for own in labels for label in own.tolist()})
+    for group in variants[:5]:
+        findings.warnings.append(
+            f"The labels {listed(sorted(group))} are different classes and may be spellings of one. If so, write them"
+            " alike."
+        )
+    if apart:
+        labels = [np.char.add(f"{task}: ", own) for task, own in zip(tasks, labels, strict=True)]
+    _compare(inputs, findings)
+    report = _report(held, labels, told, findings)
+    classes = tuple(sorted(report.classes, key=natural))
+    return Loaded(tuple(h.name for h in held), tuple(inputs), tuple(labels), classes, shape, report)
+
+
+def read(path: Path, task: str, findings: Findings) -> Held:
+    """What one path holds. Raises DataError."""
+    found = find(path)
+    match found.kind:
+        case "folder":
+            return _read_folder(path, task, findings)
+        case "text":
+            return read_text(found, task, findings)
+        case "excel":
+            return read_excel(found, task, findings)
+        case "npz":
+            return read_npz(found, task, findings)
+        case "idx":
+            return read_idx_pair(found, task, findings)
+        case "pictures":
+            return pictures.read_archive(found, task, findings)
+
+
+def _read_folder(path: Path, task: str, findings: Findings) -> Held:
+    try:
+        idx = idx_folder(path)
+        if len(idx) == 1:
+            return read_idx_pair(known(idx[0], read_file(idx[0])), task, findings)
+        return pictures.read_folder(path, task, findings)
+    except OSError as error:
+        raise DataError(f"{shown(path.name)} cannot be read ({error.strerror}).") from None
+
+
+def _compare(inputs: Sequence[NDArray[Any]], findings: Findings) -> None:
+    """Says where B is A, in samples."""
+    first = {row.tobytes() for row in inputs[0]}
+    for i, other in enumerate(inputs[1:], start=1):
+        again = sum(row.tobytes() in first for row in other)
+        if again > len(other) // 10:
+            findings.notes.append(
+                f"{_letter(i)}: {again:,} of {counted(len(other), 'sample')} have the same inputs as samples of A."
+            )
+
+
+def _report(held: Sequence[Held], labels: Sequence[NDArray[np.str_]], inputs: str, findings: Findings) -> Report:
+    paths = []
+    for one, own in zip(held, labels, strict=True):
+        names, counts = np.unique(own, return_counts=True)
+        classes = dict(sorted(zip(names.tolist(), map(int, counts), strict=True), key=lambda item: natural(item[0])))
+        paths.append(
+            PathReport(task=one.task, name=one.name[:120], read_as=one.read_as, samples=len(own), classes=classes)
+        )
+    report = Report(paths=tuple(paths), inputs=inputs)
+    return report.model_copy(
+        update={
+            "left_out": tuple(findings.left_out),
+            "converted": tuple(findings.converted),
+            "shared": tuple(name for name, counts in report.classes.items() if sum(n > 0 for n in counts) > 1),
+            "notes": tuple(findings.notes),
+            "warnings": tuple(findings.warnings),
+        }
+    )
+
+
+def _letter(index: int) -> str:
+    """As stream.letter, which is torch's side of the house."""
+    turn, rest = divmod(index, 26)
+    return chr(ord("A") + rest) + (str(turn + 1) if turn else "")

@@ -1,0 +1,366 @@
+"""Folders and archives of images, seen as a viewer shows them, all of one size.
+
+16-bit greys keep their depth; what is transparent lies on white; photographs are turned as their EXIF data asks;
+hidden files are skipped. Images of A set the size: the most frequent one, made smaller where it is over the budget
+(limits.py). Colour is kept where it tells classes apart; red, green and blue then stand side by side in one wide image.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nllab.data.files import SUFFIXES, Found, is_hidden, member_bytes, members_of, open_zip, read_file
+from nllab.data.labels import identities
+from nllab.data.limits import MOST_DECODED_PIXELS, MOST_FILES, MOST_IMAGE_BYTES, MOST_IMAGE_INPUTS, MOST_PIXEL_VALUES
+from nllab.data.report import Findings, counted, listed, shown
+from nllab.errors import DataError
+
+Size = tuple[int, int]  # height, width
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # those that need no other program
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+UNREADABLE = 0.05  # share of images that may be left out
+DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+COLOUR_STEP = 0.06  # channels that differ by more are a colour; JPEG makes greys differ a little
+_TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap height and width
+BLOCKS = 4  # on a side of the grid over which colours are averaged to see what they tell
+
+
+@dataclass
+class FilePictures:
+    """Images of one path, decoded once their common size is known. sizes: of each, as it is shown."""
+
+    task: str
+    name: str
+    read_as: str
+    labels: NDArray[np.str_]
+    names: list[str]
+    readers: list[Callable[[], bytes]]
+    sizes: list[Size]
+    coloured: bool
+
+    def decode(self, size: Size, findings: Findings) -> NDArray[np.float32]:
+        """(N, H, W, 3) in 0..1, or (N, H, W) where none has a colour."""
+        images = np.empty((len(self.names), *size, 3 if self.coloured else 1), dtype=np.float32)
+        deep, broken = 0, []
+        for i, (name, reader) in enumerate(zip(self.names, self.readers, strict=True)):
+            try:
+                images[i], is_deep = shown_as(reader(), size, self.coloured)
+                deep += is_deep
+            except Exception as error:  # a damaged image makes its reader raise nearly anything
+                broken.append((i, name, error))
+        _leave_out_broken(broken, len(self.names), self.task, findings)
+        if broken:
+            kept = np.setdiff1d(np.arange(len(self.names)), [i for i, *_ in broken])
+            images, self.labels = images[kept], self.labels[kept]
+        if deep:
+            findings.convert(self.task, counted(deep, "image"), "16 bits and more a pixel, from 0 to 1")
+        return images
+
+
+@dataclass
+class ArrayPictures:
+    """Images of one path that are one array, (N, H, W) or (N, H, W, 1 | 3 | 4)."""
+
+    task: str
+    name: str
+    read_as: str
+    labels: NDArray[np.str_]
+    array: NDArray[Any]
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [(self.array.shape[1], self.array.shape[2])] * len(self.array)
+
+    @property
+    def coloured(self) -> bool:
+        return self.array.ndim == 4 and self.array.shape[3] > 1
+
+    def decode(self, size: Size, findings: Findings) -> NDArray[np.float32]:
+        array = self.array if self.array.ndim == 4 else self.array[..., None]
+        scale = np.iinfo(array.dtype).max if array.dtype in (np.uint8, np.uint16) else 1
+        if size == array.shape[1:3]:
+            found = array.astype(np.float32)
+        else:
+            found = np.stack([_resized(image, size) for image in array])
+        found = found / np.float32(scale)
+        return _on_white(found) if found.shape[3] == 4 else found
+
+
+Pictures = FilePictures | ArrayPictures
+
+
+def read_folder(path: Path, task: str, findings: Findings) -> FilePictures:
+    """One folder for each class, named after it. Raises DataError."""
+    files, others, hidden = [], Counter(), 0
+    for at, folders, names in os.walk(path):
+        place = Path(at)
+        hidden += sum(map(is_hidden, [*folders, *names]))
+        folders[:] = sorted(folder for folder in folders if not is_hidden(folder))
+        for name in sorted(name for name in names if not is_hidden(name)):
+            if not name.lower().endswith(SUFFIXES):
+                others[Path(name).suffix or "without a suffix"] += 1
+            elif place == path:
+                others["images beside the folders"] += 1
+            else:
+                files.append(place / name)
+        if len(files) > MOST_FILES:
+            raise DataError(f"{shown(path.name)} holds more than {MOST_FILES:,} images. Take fewer.")
+    entries = [(file.relative_to(path).parts, lambda file=file: read_file(file, MOST_IMAGE_BYTES)) for file in files]
+    skipped = [entry for entry, file in zip(entries, files, strict=True) if not _is_plain(file)]
+    entries = [entry for entry in entries if entry not in skipped]
+    others.update(["not a plain file"] * len(skipped))
+    return _pictures(path, f"folders of {counted(len(entries), 'image')}", entries, others, hidden, task, findings)
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def read_archive(found: Found, task: str, findings: Findings) -> FilePictures:
+    """The same in a .zip. Raises DataError."""
+    name, others, entries = shown(found.path.name), Counter(), []
+    archive = open_zip(found.data, name)
+    members = members_of(archive, name)
+    parts = [tuple(m.filename.replace("\\", "/").split("/")) for m in members]
+    while parts and all(len(p) > 2 for p in parts) and len({p[0] for p in parts}) == 1:
+        parts = [p[1:] for p in parts]  # the folder itself was packed
+    for member, path in zip(members, parts, strict=True):
+        if not member.filename.lower().endswith(SUFFIXES):
+            others[Path(member.filename).suffix or "without a suffix"] += 1
+        elif len(path) < 2:
+            others["images beside the folders"] += 1
+        else:
+            entries.append((path, lambda m=member: _member(archive, m, name)))
+    entries.sort(key=lambda entry: entry[0])
+    hidden = sum(is_hidden(m.filename) for m in archive.infolist())
+    read_as = f"{found.packed}zip of {counted(len(entries), 'image')}"
+    return _pictures(found.path, read_as, entries, others, hidden, task, findings)
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> bytes:
+    return member_bytes(archive, member, MOST_IMAGE_BYTES, name)
+
+
+def _pictures(
+    path: Path,
+    read_as: str,
+    entries: Sequence[tuple[tuple[str, ...], Callable[[], bytes]]],
+    others: Counter[str],
+    hidden: int,
+    task: str,
+    findings: Findings,
+) -> FilePictures:
+    name = shown(path.name)
+    if not entries:
+        held = f" It holds {', '.join(f'{n} {kind}' for kind, n in others.most_common(4))}." if others else ""
+        raise DataError(
+            f"{name} holds no images in folders.{held} Put those of each class into a folder of its own, named after"
+            f" the class ({', '.join(SUFFIXES)})."
+        )
+    classes = {parts[0] for parts, _ in entries}
+    if {one.lower() for one in classes} <= SPLITS:
+        raise DataError(
+            f"{name} is divided into {listed(sorted(classes))}, which are no classes. Name one of these folders, such"
+            f" as {shown(f'{path.name}/{min(classes)}', 80)}; the lab cuts its own test part."
+        )
+    if others:
+        findings.leave_out(task, ", ".join(f"{n} {kind}" for kind, n in others.most_common(6)), "no images of a class")
+    if hidden:
+        findings.leave_out(
+            task, counted(hidden, "hidden file or folder", "hidden files or folders"), "written by programs"
+        )
+    if deeper := sum(len(parts) > 2 for parts, _ in entries):
+        findings.notes.append(f"{task}: {counted(deeper, 'image')} in deeper folders count for the class of the first.")
+    sizes, coloured, broken, kept = [], False, [], []
+    moving = turned = clear = 0
+    for i, (parts, reader) in enumerate(entries):
+        try:
+            size, mode, frames, turns, transparent = _header(reader())
+        except Exception as error:  # a damaged image makes its reader raise nearly anything
+            broken.append((i, "/".join(parts), error))
+            continue
+        kept.append(i)
+        sizes.append(size)
+        coloured |= mode not in ("L", "1", "LA", *DEEP_MODES)
+        moving, turned, clear = moving + (frames > 1), turned + turns, clear + transparent
+    _leave_out_broken(broken, len(entries), task, findings)
+    for count, why in (
+        (moving, "the first of several pictures in them"),
+        (turned, "turned as their EXIF data asks"),
+        (clear, "what is transparent lies on white"),
+    ):
+        if count:
+            findings.convert(task, counted(count, "image"), why)
+    labels = identities([entries[i][0][0] for i in kept], task, path.name, findings)
+    names, readers = ["/".join(entries[i][0]) for i in kept], [entries[i][1] for i in kept]
+    return FilePictures(task, path.name, read_as, labels, names, readers, sizes, coloured)
+
+
+def _leave_out_broken(broken: Sequence[tuple[int, str, Exception]], count: int, task: str, findings: Findings) -> None:
+    if not broken:
+        return
+    _, name, error = broken[0]
+    said = " ".join(str(error).split())[:140]
+    if len(broken) > UNREADABLE * count:
+        raise DataError(
+            f"{shown(name, 80)} cannot be read as an image ({said}); {counted(len(broken), 'image')} of {count:,}"
+            " cannot. Save them again as .png or .jpg, or take them out."
+        )
+    findings.leave_out(task, f"images {listed(name for _, name, _ in broken)}", f"cannot be read ({said})")
+
+
+def _open(data: bytes) -> Any:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > MOST_DECODED_PIXELS:
+        raise DataError(f"{image.width} x {image.height} pixels are more than {MOST_DECODED_PIXELS:,}; make it smaller")
+    return image
+
+
+def _header(data: bytes) -> tuple[Size, str, int, bool, bool]:
+    """(size as it is shown, mode, pictures, turned, transparent) of an image that is not decoded."""
+    with warnings.catch_warnings(), _open(data) as image:
+        warnings.simplefilter("ignore")
+        orientation = image.getexif().get(274, 1)
+        size = (image.height, image.width) if orientation not in _TURNED else (image.width, image.height)
+        transparent = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+        moving = image.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(image, "is_animated", False)
+        return size, image.mode, 2 if moving else 1, orientation not in (0, 1), transparent
+
+
+def shown_as(data: bytes, size: Size, coloured: bool) -> tuple[NDArray[np.float32], bool]:
+    """((H, W, 3 | 1) in 0..1, whether it is deeper than 8 bits): the image as a viewer shows it, of this size."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings(), _open(data) as image:
+        warnings.simplefilter("ignore")
+        if image.format == "JPEG":
+            image.draft(None, (2 * size[1], 2 * size[0]) if max(image.size) > 4 * max(size) else image.size)
+        seen = ImageOps.exif_transpose(image)
+        if seen.mode in DEEP_MODES:
+            values = np.asarray(seen).astype(np.float32)
+            values /= 65535 if values.max() > 255 or seen.mode.startswith("I;16") else 255 if values.max() > 1 else 1
+            return np.repeat(_resized(values[..., None], size), 3 if coloured else 1, axis=2), True
+        if "transparency" in seen.info or seen.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+            clear = seen.convert("RGBA")
+            seen = Image.new("RGBA", clear.size, "white")
+            seen.alpha_composite(clear)
+        seen = seen.convert("RGB" if coloured else "L")
+        if (seen.height, seen.width) != size:
+            smaller = seen.width > size[1] or seen.height > size[0]
+            way = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
+            seen = seen.resize((size[1], size[0]), way)
+        return np.asarray(seen, dtype=np.float32).reshape(*size, -1) / np.float32(255), False
+
+
+def _resized(image: NDArray[Any], size: Size) -> NDArray[np.float32]:
+    """(H, W, C) of another size; what becomes smaller is averaged."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image.astype(np.float32)
+    channels = [
+        Image.fromarray(np.ascontiguousarray(image[..., c], dtype=np.float32)).resize(
+            (size[1], size[0]), Image.Resampling.BOX
+        )
+        for c in range(image.shape[2])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)
+
+
+def _on_white(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    alpha = images[..., 3:]
+    return images[..., :3] * alpha + (1 - alpha)
+
+
+def common_size(held: Sequence[Pictures], findings: Findings) -> Size:
+    """The size that all images get: A's most frequent one, within the budget."""
+    height, width = Counter(held[0].sizes).most_common(1)[0][0]
+    channels = 3 if any(h.coloured for h in held) else 1
+    most = max(len(h.sizes) for h in held) * channels
+    budget = min(MOST_IMAGE_INPUTS // channels, max(1, MOST_PIXEL_VALUES // most))
+    shrink = min(1.0, (budget / (height * width)) ** 0.5)
+    size = (max(1, int(height * shrink + 1e-9)), max(1, int(width * shrink + 1e-9)))
+    while size[0] * size[1] > budget:  # a side of 1 does not become smaller
+        size = (max(1, size[0] - (size[0] >= size[1])), max(1, size[1] - (size[1] > size[0])))
+    for h in held:
+        counts = Counter(h.sizes)
+        others = len(h.sizes) - counts.get(size, 0)
+        if others:
+            was = ", ".join(f"{a} x {b}" for (a, b), _ in counts.most_common(3)) + (", …" if len(counts) > 3 else "")
+            why = f"to {size[0]} x {size[1]} pixels from {was}"
+            over = f"; at most {MOST_IMAGE_INPUTS:,} numbers an image are learned from" if shrink < 1 else ""
+            findings.convert(h.task, counted(others, "image"), why + over)
+        if any(abs(a * size[1] / (b * size[0]) - 1) > 0.1 for a, b in counts):
+            findings.notes.append(f"{h.task}: some images have other proportions and were stretched.")
+    return size
+
+
+def one_kind(
+    images: Sequence[NDArray[np.float32]], labels: Sequence[NDArray[np.str_]], findings: Findings
+) -> tuple[list[NDArray[np.float32]], str]:
+    """All images grey (N, H, W), or all with red, green and blue side by side (N, H, 3 W); and which, in words."""
+    if all(image.shape[3] == 1 or not _is_coloured(image) for image in images):
+        return [_grey(image) for image in images], "grey"
+    told = [_told_by(image, names) for image, names in zip(images, labels, strict=True) if image.shape[3] == 3]
+    brightness, colour = max(a for a, _ in told), max(b for _, b in told)
+    says = f"between classes lie {colour:.0%} of the differences in colour and {brightness:.0%} of those in brightness"
+    if colour < 0.02 or colour < brightness / 2:
+        findings.convert("", "colours", f"to grey, since they tell little of the classes ({says})")
+        return [_grey(image) for image in images], "grey"
+    findings.notes.append(f"Colours are kept, red, green and blue side by side: {says}.")
+    wide = [image if image.shape[3] == 3 else np.repeat(image, 3, axis=3) for image in images]
+    return [
+        np.concatenate([image[..., c] for c in range(3)], axis=2) for image in wide
+    ], "in three colours side by side"
+
+
+def _grey(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    if images.shape[3] == 1:
+        return images[..., 0]
+    return images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's mode L
+
+
+def _is_coloured(images: NDArray[np.float32]) -> bool:
+    spread = images.max(axis=3)
+    spread -= images.min(axis=3)
+    return bool((spread > COLOUR_STEP).mean() > 0.001)
+
+
+def _told_by(images: NDArray[np.float32], labels: NDArray[np.str_]) -> tuple[float, float]:
+    """Share of the variance that lies between classes (epsilon squared), of brightness and of colour, at the place of a
+    coarse grid where it is largest."""
+    count, height, width, _ = images.shape
+    rows, columns = (np.linspace(0, side, min(BLOCKS, side) + 1).astype(int)[:-1] for side in (height, width))
+    coarse = np.add.reduceat(np.add.reduceat(images, rows, axis=1), columns, axis=2).reshape(count, -1, 3)
+    coarse = coarse.astype(np.float64)
+    grey = coarse @ np.array([0.299, 0.587, 0.114])
+    colours = np.concatenate([coarse[..., 0] - grey, coarse[..., 2] - grey], axis=1)
+    return _epsilon_squared(grey, labels), _epsilon_squared(colours, labels)
+
+
+def _epsilon_squared(values: NDArray[np.float64], labels: NDArray[np.str_]) -> float:
+    names, index = np.unique(labels, return_inverse=True)
+    total = ((values - values.mean(0)) ** 2).sum(0)
+    within = sum(((values[index == k] - values[index == k].mean(0)) ** 2).sum(0) for k in range(len(names)))
+    free = max(1, len(values) - len(names))
+    shares = 1 - (within / free) / np.maximum(total / max(1, len(values) - 1), 1e-12)
+    return float(np.clip(np.where(total > 1e-9, shares, 0.0).max(), 0, 1))

@@ -1,0 +1,263 @@
+"""Text and Excel files -> the labels and the columns of a table, each as numbers where it holds numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nllab.data import dialect
+from nllab.data.dialect import LABELS, WANTED
+from nllab.data.files import Found
+from nllab.data.labels import identities
+from nllab.data.limits import MOST_CELLS, MOST_COLUMNS
+from nllab.data.report import Findings, counted, listed, shown
+from nllab.errors import DataError
+
+# What people and programs write where a number is missing. In the column of labels these are names like any other.
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none", "-", "--", "?", ".", "#N/A", "#NV"]
+MISSING += ["#DIV/0!", "#VALUE!", "#WERT!", "<NA>"]
+NUMERIC = 0.95  # share of a column's cells that must be numbers; the others are then missing
+UNLABELLED = 0.1  # share of rows without a label that may be left out
+_DATE = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([ T].*)?|[0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
+
+
+@dataclass
+class Table:
+    """What one path holds. columns: by name, in order, numbers as float64 with NaN where a cell is empty, anything else
+    as text. named: whether the names are the file's own; otherwise columns are matched by place."""
+
+    task: str
+    name: str
+    read_as: str
+    labels: NDArray[np.str_]
+    columns: dict[str, NDArray[Any]]
+    named: bool = True
+    keeps_places: bool = False
+
+
+def read_text(found: Found, task: str, findings: Findings) -> Table:
+    """Raises DataError."""
+    import pandas as pd  # a second that other streams do not have
+
+    name = shown(found.path.name)
+    data, encoding = dialect.decoded(found.data, name, findings, task)
+    told = dialect.detect(data, encoding, name, findings, task)
+    options: dict[str, Any] = {"sep": told.separator, "decimal": told.decimal, "thousands": told.thousands}
+    position = label_column(told.header, name) if told.header else None
+    if position is not None and told.header and told.width == len(told.header) + 1:
+        position += 1  # row names without a name of their own, as R writes them
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frame = pd.read_csv(
+                io.BytesIO(data),
+                header=None,
+                skiprows=told.skip,
+                dtype=None if position is None else {position: str},
+                na_values={i: MISSING for i in range(told.width) if i != position},
+                keep_default_na=False,
+                skipinitialspace=True,
+                skip_blank_lines=True,
+                low_memory=False,
+                encoding_errors="replace",
+                **options,
+            )
+    except (ValueError, OverflowError, csv.Error) as error:  # pandas' own errors are ValueErrors
+        raise dialect.ragged(error, name) from None
+    return _table(frame, told.header, found.packed + str(told), task, found.path.name, findings)
+
+
+def read_excel(found: Found, task: str, findings: Findings) -> Table:
+    """The first sheet of an .xlsx file. Raises DataError, also where openpyxl is missing."""
+    import pandas as pd
+
+    name = shown(found.path.name)
+    try:
+        import openpyxl  # noqa: F401
+    except ImportError:
+        raise DataError(
+            f"{name} is an Excel file, and reading those needs openpyxl: pip install openpyxl. Or save the sheet as"
+            " .csv."
+        ) from None
+    try:
+        with warnings.catch_warnings(), pd.ExcelFile(io.BytesIO(found.data), engine="openpyxl") as book:
+            warnings.simplefilter("ignore")
+            sheets = [str(sheet) for sheet in book.sheet_names]
+            cells: Any = book.parse(sheets[0], header=None, dtype=object, na_filter=False)
+    except Exception as error:  # a damaged file makes openpyxl raise nearly anything
+        raise DataError(f"{name} cannot be read as an Excel file ({' '.join(str(error).split())[:100]}).") from None
+    if cells.shape[1] > MOST_COLUMNS or cells.size > MOST_CELLS:
+        raise DataError(f"{name} has {cells.shape[1]:,} columns, and a table may have {MOST_COLUMNS:,}.")
+    if len(sheets) > 1:
+        findings.leave_out(task, f"sheets {listed(sheets[1:])}", f"only the first sheet, {shown(sheets[0])}, is read")
+    text = cells.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL).encode(errors="replace")
+    if not text.strip(b', \r\n"'):
+        raise DataError(f"{name}: its first sheet, {shown(sheets[0])}, is empty.")
+    table = read_text(Found(found.path, "text", text), task, findings)
+    table.read_as = f"{found.packed}sheet {shown(sheets[0])} of an Excel file"
+    return table
+
+
+def label_column(header: Sequence[str], name: str) -> int:
+    """Where the labels stand. Raises DataError that names the columns."""
+    names = [cell.strip().lower() for cell in header]
+    for wanted in LABELS:
+        places = [i for i, found in enumerate(names) if found == wanted]
+        if len(places) > 1:
+            raise DataError(f"{name} has {len(places)} columns named {shown(wanted)}; rename all but the classes.")
+        if places and len(names) > 1:
+            return places[0]
+    raise DataError(
+        f"{name} needs a column 'label' and at least one more; its columns are {listed(header)}. Name the column of the"
+        " classes 'label'."
+    )
+
+
+def _table(
+    frame: Any, header: Sequence[str] | None, read_as: str, task: str, filename: str, findings: Findings
+) -> Table:
+    name, width = shown(filename), frame.shape[1]
+    if header is None:
+        place = _nameless_labels(frame, name, findings, task)
+        names = [f"column {i + 1}" for i in range(width)]
+    else:
+        extra = width - len(header)
+        if extra > 1 and not frame.iloc[:, len(header) :].isna().all().all():
+            raise DataError(
+                f"{name}: its rows have {width} cells and its header {len(header)} names. Give every column a name."
+            )
+        front = extra == 1 and not frame.iloc[:, -1].isna().all()
+        names = [""] * front + [cell.strip() for cell in header] + [""] * max(0, extra - front)
+        place = label_column(header, name) + front
+        if names[place].lower() != "label":
+            findings.notes.append(f"{task}: the classes are those of the column {shown(names[place])}.")
+        for i in range(width, len(names)):
+            frame[i] = np.nan
+    texts = frame[place]
+    blank = texts.isna() | (texts.astype(str).str.strip() == "")
+    texts, rows = texts.astype(str).where(~blank, ""), np.ones(len(frame), dtype=bool)
+    if blank.any():
+        empty = frame.drop(columns=place)[blank].isna().all(axis=1)
+        if int(empty.sum()):
+            findings.leave_out(task, counted(int(empty.sum()), "row"), "nothing stands in them")
+        unlabelled = int(blank.sum() - empty.sum())
+        if unlabelled > UNLABELLED * (len(frame) - int(empty.sum())):
+            first = int(np.flatnonzero(blank.to_numpy())[0])
+            raise DataError(
+                f"{name}: the label is missing in {unlabelled:,} rows, the first of them row {first} (from 0). Fill"
+                " them in or leave these rows out."
+            )
+        if unlabelled:
+            findings.leave_out(task, counted(unlabelled, "row"), "without a label")
+        rows = ~blank.to_numpy()
+    labels = identities(texts[rows].tolist(), task, name, findings)
+    columns: dict[str, NDArray[Any]] = {}
+    nameless = 0
+    for i, column in enumerate(names):
+        if i == place:
+            continue
+        if not column or re.fullmatch(r"Unnamed: [0-9]+(_level_[0-9]+)?", column):
+            nameless += 1
+            continue
+        again = 2
+        while column in columns:
+            column, again = f"{names[i]} ({again})", again + 1
+        columns[column] = _values(frame[i][rows], task, column, findings)
+    if nameless:
+        findings.leave_out(
+            task,
+            counted(nameless, "column without a name", "columns without a name") + " (Unnamed)",
+            "a row number that a program wrote, or nothing that can be matched between tables",
+        )
+    if not columns:
+        raise DataError(f"{name} has no column with a name besides the labels. {WANTED}")
+    return Table(task, filename, read_as, labels, columns, header is not None)
+
+
+def _nameless_labels(frame: Any, name: str, findings: Findings, task: str) -> int:
+    """Which column of a table without a header holds the labels: the only text, or else the first or the last column,
+    where one of them alone holds few whole numbers."""
+    texts = [i for i in frame if frame[i].dtype.kind not in "biuf"]
+    places = texts
+    if not texts:
+        ends = dict.fromkeys((frame.shape[1] - 1, 0))
+        few = {i: frame[i].nunique() for i in ends if (frame[i] == frame[i].round()).all()}
+        places = [i for i, count in few.items() if 2 <= count <= max(2, min(100, len(frame) // 10))]
+    if len(places) != 1 or frame.shape[1] < 2:
+        raise DataError(
+            f"{name} has no header, and which of its {frame.shape[1]} columns holds the classes is not clear. Write a"
+            " first line that names the columns, that of the classes 'label'."
+        )
+    findings.notes.append(f"{task}: without a header, column {places[0] + 1} was taken for the classes.")
+    return places[0]
+
+
+def _values(column: Any, task: str, name: str, findings: Findings) -> NDArray[Any]:
+    """A column as float64, or as text where it does not hold numbers or times."""
+    import pandas as pd
+
+    if column.dtype.kind in "biuf":
+        return column.to_numpy(np.float64)
+    missing = column.isna().to_numpy()
+    text = column.astype(str).str.strip()
+    some = text[~missing].iloc[:1000].tolist()
+    if some and sum(bool(_DATE.fullmatch(cell)) for cell in some) >= NUMERIC * len(some):
+        return _times(text, missing, task, name, findings)
+    numbers = _numbers(text, missing)
+    present = int((~missing).sum())
+    read = int(np.isfinite(numbers[~missing]).sum())
+    if present and read >= NUMERIC * present and (read == present or read > 1):
+        if read < present:
+            strange = text[~missing][~np.isfinite(numbers[~missing])].iloc[0]
+            findings.convert(
+                task,
+                f"column {shown(name)}",
+                f"{counted(present - read, 'cell')} such as {shown(strange)} taken as missing",
+            )
+        elif not np.isfinite(_as_numbers(text[~missing])).all():
+            findings.convert(task, f"column {shown(name)}", f"from text such as {shown(some[0])} to numbers")
+        return numbers
+    return text.where(~missing, "").to_numpy(dtype=object)
+
+
+def _numbers(text: Any, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The numbers in cells such as 12 %, € 1'234.50, 1 234,5; NaN for anything else."""
+    bare = text.str.replace(r"[%€$£\s'\u00a0\u202f\u2009]", "", regex=True).str.replace("\u2212", "-")
+    ways = [bare, bare.str.replace(".", "").str.replace(",", "."), bare.str.replace(",", "")]
+    best = max(map(_as_numbers, ways), key=lambda one: int(np.isfinite(one[~missing]).sum()))
+    return np.where(missing, np.nan, best)
+
+
+def _as_numbers(text: Any) -> NDArray[np.float64]:
+    import pandas as pd
+
+    numbers: Any = pd.to_numeric(text, errors="coerce")
+    return numbers.to_numpy(np.float64, na_value=np.nan)
+
+
+def _times(text: Any, missing: NDArray[np.bool_], task: str, name: str, findings: Findings) -> NDArray[np.float64]:
+    import pandas as pd
+
+    parts = text[~missing].str.extract(r"^([0-9]+)[./-]([0-9]+)")
+    start = _as_numbers(parts[0])
+    day_first = bool(((start > 12) & (start < 32)).any()) or "." in text[~missing].iloc[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if ":" in (first := text[~missing].iloc[0])[:3]:
+            clock = text.where(text.str.count(":") > 1, text + ":00")
+            seconds = pd.to_timedelta(clock, errors="coerce").dt.total_seconds().to_numpy(np.float64)
+        else:
+            year_first = bool(re.match("[0-9]{4}", first))
+            times = pd.to_datetime(text, errors="coerce", dayfirst=day_first and not year_first, utc=True)
+            since = times - pd.Timestamp("1970-01-01", tz="UTC")
+            seconds = since.dt.total_seconds().to_numpy(np.float64)
+    findings.convert(task, f"column {shown(name)}", f"from times such as {shown(first)} to seconds")
+    return np.where(missing, np.nan, seconds)

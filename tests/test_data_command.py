@@ -1,0 +1,42 @@
+"""`nllab data` says what the lab makes of two paths before anything is trained."""
+
+import json
+
+import numpy as np
+import pandas as pd
+from typer.testing import CliRunner
+
+from nllab.cli import app
+from nllab.errors import DataError, NllabError
+
+
+def table(path, seed):
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=80)
+    frame = pd.DataFrame(
+        {"x": x, "z": draw.normal(size=80), "label": np.where(x + draw.normal(size=80) > 0, "up", "down")}
+    )
+    frame.to_csv(path, sep=";", decimal=",")
+    return str(path)
+
+
+def test_it_prints_the_report_as_text_and_as_json(tmp_path):
+    paths = [table(tmp_path / "a.csv", 0), table(tmp_path / "b.csv", 1)]
+    text = CliRunner().invoke(app, ["data", *paths]).stdout
+    assert "A: a.csv, a table separated by semicolons with decimal commas; 80 samples" in text
+    assert "left out: A: 1 column without a name (Unnamed)" in text and "shared classes: all" in text
+    report = json.loads(CliRunner().invoke(app, ["data", *paths, "--json"]).stdout)
+    assert report["inputs"] == "2 columns: 'x', 'z'" and report["shared"] == ["down", "up"]
+    assert sum(report["paths"][1]["classes"].values()) == 80
+    apart = json.loads(CliRunner().invoke(app, ["data", *paths, "--apart", "--json"]).stdout)
+    assert apart["shared"] == [] and "B: up" in apart["paths"][1]["classes"]
+
+
+def test_what_cannot_be_read_is_an_error_of_the_lab(tmp_path):
+    result = CliRunner().invoke(app, ["data", table(tmp_path / "a.csv", 0), str(tmp_path / "none.csv")])
+    assert isinstance(result.exception, DataError) and "does not exist" in str(result.exception)
+
+
+def test_a_message_is_short_whatever_it_quotes():
+    long = NllabError("x" * 200_000 + "remedy")
+    assert len(str(long)) < 500 and str(long).endswith("remedy")
