@@ -202,7 +202,6 @@ def _nameless_labels(frame: Any, name: str, findings: Findings, task: str) -> in
 
 def _values(column: Any, task: str, name: str, findings: Findings) -> NDArray[Any]:
     """A column as float64, or as text where it does not hold numbers or times."""
-    import pandas as pd
 
     if column.dtype.kind in "biuf":
         return column.to_numpy(np.float64)
