@@ -365,22 +365,68 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 # ----------------------------------------------------------------------------------------------------------
 
 
-def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked: str = "") -> None:
-    """The row of buttons. toggle, teaching: whether those for the deep optimizer and for the tasks are among them.
-    locked: why nothing can be trained yet."""
+def names_writer() -> bool:
+    """Whether the address of this page says who writes, as that of a single network does."""
+    return bool({"optimizer", "frozen", "joint", "method"} & set(st.query_params))
+
+
+def controls(
+    desk: Desk,
+    *,
+    toggle: bool = False,
+    teaching: bool = True,
+    locked: str = "",
+    networks: Mapping[str, str] | None = None,
+) -> None:
+    """The row of buttons, and below it, on request, the others. toggle, teaching: whether those for the deep optimizer
+    and for the tasks are among them. locked: why nothing can be trained yet. networks: how many may stand side by
+    side, by their keys in an address."""
     runs = desk.live
     playing, finished = any(run.playing for run in runs), bool(runs) and all(run.finished for run in runs)
     label, icon = ("Pause", "pause") if playing else ("Play again", "replay") if finished else ("Play", "play_arrow")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="controls"):
         st.button(
             label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=desk.ask, args=(play,),
-            disabled=bool(locked), help=locked or "Train, or stand still. After the end of the plan: start over with the settings as "
-            "they stand.",
+            disabled=bool(locked),
         )  # fmt: skip
         st.button(
             "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=desk.ask, args=(step,),
             disabled=finished or bool(locked), help="Take a single step, on one batch, then stand still.",
         )  # fmt: skip
+        st.selectbox(
+            "Speed, steps per second", SPEEDS, key="speed", label_visibility="collapsed", width=118,
+            format_func=lambda speed: speed_name(speed) + (" / s" if speed < UNLIMITED else ""), filter_mode=None,
+            on_change=desk.ask, args=(set_speed,), persist_state="session",
+        )  # fmt: skip
+        if networks:
+            st.selectbox(
+                "Networks", list(networks.values()), key="networks", label_visibility="collapsed", width=215,
+                filter_mode=None, persist_state="session",
+            )  # fmt: skip
+        if toggle:
+            with st.container(key="toggle", width="content"):
+                st.toggle(
+                    "Deep optimizer",
+                    key="deep",
+                    help=(
+                        "On, it writes in place of the plain optimizer; off, it only watches. Works while the network"
+                        " trains. Shortcut: D"
+                    ),
+                    persist_state="session",
+                )
+        st.button(
+            "Fewer controls" if state.get("more_controls") else "More controls", key="more", type="tertiary",
+            icon=f":material/{'expand_less' if state.get('more_controls') else 'expand_more'}:",
+            on_click=lambda: state.update(more_controls=not state.get("more_controls")),
+            help="Single writes, undo, reset, teaching a task, pins. Their keys work in any case.",
+        )  # fmt: skip
+    # What is not asked for stays on the page, unseen, so that its keys work.
+    with st.container(
+        horizontal=True,
+        vertical_alignment="center",
+        gap="xsmall",
+        key="controls_more" if state.get("more_controls") else "controls_hidden",
+    ):
         levels = list(runs[0].run.levels) if runs else list(START_LEVELS)
         if state.get("level") not in levels:
             state.level = next((level for level in reversed(levels) if level != "head"), levels[-1])
@@ -393,24 +439,13 @@ def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked:
                 "Level", levels, key="level", label_visibility="collapsed", width=112, filter_mode=None, persist_state="session",
             )  # fmt: skip
         st.button(
-            "Back", key="undo", icon=":material/undo:", shortcut="B", on_click=desk.ask, args=(undo,),
+            "Undo", key="undo", icon=":material/undo:", shortcut="B", on_click=desk.ask, args=(undo,),
             help="Return to the checkpoint before this step; what came after it is undone. Below the figures stand all.",
         )  # fmt: skip
         st.button(
             "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=desk.ask, args=(reset,),
             help="Back to the first step, with the settings as they stand.",
         )  # fmt: skip
-        if toggle:
-            with st.container(key="toggle", width="content"):
-                st.toggle(
-                    "**Deep optimizer**",
-                    key="deep",
-                    help=(
-                        "On, it writes in place of the plain optimizer; off, it only watches. Works while the network"
-                        " trains. Shortcut: D"
-                    ),
-                    persist_state="session",
-                )
         tasks = runs[0].run.tasks if runs else ("A", "B")
         for number, task in enumerate(tasks if teaching and len(tasks) <= TASK_BUTTONS else (), start=1):
             st.button(
@@ -420,11 +455,6 @@ def controls(desk: Desk, *, toggle: bool = False, teaching: bool = True, locked:
         st.button(
             "Pin", key="pin", icon=":material/keep:", shortcut="P", on_click=lambda: desk.ask(pin()),
             help="Keep what has been trained so far, to lay it beside up to three others on the page Compare.",
-        )  # fmt: skip
-        st.selectbox(
-            "Speed, steps per second", SPEEDS, key="speed", label_visibility="collapsed", width=118,
-            format_func=lambda speed: speed_name(speed) + (" / s" if speed < UNLIMITED else ""), filter_mode=None,
-            on_change=desk.ask, args=(set_speed,), persist_state="session",
         )  # fmt: skip
 
 
@@ -451,7 +481,7 @@ def settings(*, twin: bool) -> None:
                 help="Before the start, or for a reset.",
             )
             st.button(
-                "Take the slowest",
+                "Remove the slowest level",
                 key="level_drop",
                 icon=":material/remove:",
                 on_click=drop_level,
@@ -570,12 +600,23 @@ def back(step: int) -> Action:
     return action
 
 
-def remember(wanted: Experiment | None, **more: str) -> None:
-    """Write the settings into the address."""
-    if wanted is not None:
-        address = write_address(wanted, state.speed) | more
-        if dict(st.query_params) != address:
-            st.query_params.from_dict(address)
+def remember(wanted: Experiment | None, *, pair: str | None = None, **more: str) -> None:
+    """Write the settings into the address. pair: how many networks stand side by side, of which each has its own
+    writer; None for one, whose writer the address names."""
+    if wanted is None:
+        return
+    address = write_address(wanted, state.speed) | more
+    if pair:
+        for key in ("optimizer", "frozen"):
+            address.pop(key, None)
+        if state.plain != START.optimizer:
+            address["off_optimizer"] = state.plain
+    if pair and pair != "2":
+        address["networks"] = pair
+    if not pair and "optimizer" not in address and not more:
+        address["networks"] = "1"
+    if dict(st.query_params) != address:
+        st.query_params.from_dict(address)
 
 
 def shown() -> tuple[Experiment | None, list[str]]:

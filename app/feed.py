@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nllab import figures
 from nllab.events import Command, Decision, End, Event, Experience, Step, Switch, Untrained, jsonable, measured
 from nllab.runs import periods_asked
+from nllab.scenes import Scenes, changed_levels, stage
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 STEPS_PER_MESSAGE = 60  # more than this in one message is finer than a screen
 STILLS_OF_THE_PAST = 30  # of each picture
+STILLS = {Experience: "matrix"}  # kind of event -> picture; the others are the stage's
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
 LOOK_BACK = 400  # events in which a level that writes seldom was measured at least once
 TURNS = (Untrained, Switch, Command, Experience, End)  # kinds of events after which the whole overlay is drawn anew
@@ -33,6 +35,10 @@ class Feed:
         self._is_new = True
         self._status: dict[str, Any] = {}
         self._told_joint: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._scenes, self._sent, self._portrait = Scenes(), {}, (-1, -1)
 
     @property
     def place(self) -> str:
@@ -45,16 +51,22 @@ class Feed:
         chance = 1 / trainer.stream.classes
         if opened := self.live.generation != self.generation:
             self.generation, self.cursor = self.live.generation, 0
+            self._forget()
             shape = {"steps": trainer.planned_steps, "chance": chance}
             message["open"] = {
                 "figures": {name: figures.empty(name, run.tasks, run.levels, **shape) for name in figures.CURVES},
                 "tasks": run.tasks,
                 "levels": list(run.levels),
+                "stage": _stage(self.live),
             }
+        elif self._is_new:  # a line that was lost resumes: what stands beside its next portraits was told before
+            list(self._scenes.read(run.log[: self.cursor]))
         events = run.log[self.cursor :]
         if stills := self._stills(run, events):
             message["stills"] = stills
         self.cursor += len(events)
+        if portraits := self._portraits(events, bool(opened)):
+            message["scenes"] = portraits
         if events:
             kept = figures.thin(events, STEPS_OF_THE_PAST if opened else STEPS_PER_MESSAGE)
             message["add"] = {name: figures.points(name, kept, run.tasks, run.levels) for name in figures.CURVES}
@@ -86,11 +98,22 @@ class Feed:
         status = self.live.status()
         now = {key: status[key] for key in SHOWN}
         now["step"] = next((event.step for event in reversed(past) if isinstance(event, Step)), now["step"])
+        now["taught"] = list(dict.fromkeys(event.task for event in past if isinstance(event, Switch)))
         now["accuracy"] = next((accuracy for _, accuracy in measured(reversed(past))), {})
         if now != self._status:
             self._status = message["now"] = now
         self._is_new = False
         return message or None
+
+    def _portraits(self, events: Sequence[Event], past: bool) -> list[dict[str, Any]]:
+        """The scenes that are new: those of the past for a newcomer, then the network as it is now."""
+        recorded = list(self._scenes.read(events))
+        found = recorded if past else []
+        now = self.live.portrait()
+        if now and (place := (self.live.generation, now[-1].step)) != self._portrait:
+            self._portrait = place
+            found = [*found, *self._scenes.read(now)]
+        return [changed_levels(scene, self._sent) for scene in found]
 
     def _ends(self, name: str, run: Run, events: Sequence[Event]) -> dict[str, list] | None:
         """The labels where the curves end; slow levels were measured some time ago."""
@@ -102,7 +125,7 @@ class Feed:
     def _stills(self, run: Run, events: Sequence[Event]) -> list[tuple[str, int, figures.Spec]]:
         """The pictures that these events, from the cursor on, bring; of a long past every so many."""
         found = []
-        for kind, name in figures.STILLS.items():
+        for kind, name in STILLS.items():
             places = [i for i, event in enumerate(events) if isinstance(event, kind)]
             stride = -(-len(places) // STILLS_OF_THE_PAST) or 1
             for i in reversed(places[::-1][::stride]):
@@ -127,6 +150,18 @@ def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
     if len(feeds) > 1 and any(news and "hint" in news for news in runs):
         message["together"] = figures.contrast([feed.live.run for feed in feeds])
     return message
+
+
+def _stage(live: LiveRun) -> dict[str, Any]:
+    """What a stage has to know of a run before anything happens."""
+    trainer = live.trainer
+    return stage(
+        trainer.samples(),
+        list(live.run.levels),
+        classes=trainer.stream.class_names,
+        weights=sum(p.numel() for p in trainer.model.parameters()),
+        drawn=trainer.portraitist is not None,
+    )
 
 
 def _periods(run: Run) -> dict[str, int]:

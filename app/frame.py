@@ -6,17 +6,26 @@ import streamlit as st
 
 HERE = Path(__file__).parent
 
-st.set_page_config(page_title="nllab · a live lab for Nested Learning", page_icon=str(HERE / "icon.svg"), layout="wide")
+st.set_page_config(
+    page_title="nllab · a live lab for Nested Learning",
+    page_icon=str(HERE / "icon.svg"),
+    layout="wide",
+    initial_sidebar_state="collapsed",
+)
 st.html(HERE / "frame.css")
 if st.context.is_embedded:
     st.html(HERE / "embed.css")
-PAGES = [
-    st.Page("page_live.py", title="Live", icon=":material/play_circle:", default=True),
-    st.Page("page_compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
-    st.Page("page_lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
-    st.Page("page_tour.py", title="Tour", icon=":material/map:", url_path="tour"),
-    st.Page("page_replay.py", title="Replay", icon=":material/slideshow:", url_path="replay"),
-    st.Page("page_glossary.py", title="Glossary", icon=":material/menu_book:", url_path="glossary"),
-    st.Page("page_mathematics.py", title="Mathematics", icon=":material/function:", url_path="mathematics"),
-]
+PAGES = {
+    "": [st.Page("page_live.py", title="Watch", icon=":material/play_circle:", default=True)],
+    "Learn": [
+        st.Page("page_lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
+        st.Page("page_tour.py", title="Tour", icon=":material/map:", url_path="tour"),
+        st.Page("page_glossary.py", title="Glossary", icon=":material/menu_book:", url_path="glossary"),
+        st.Page("page_mathematics.py", title="Mathematics", icon=":material/function:", url_path="mathematics"),
+    ],
+    "Compare and keep": [
+        st.Page("page_compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
+        st.Page("page_replay.py", title="Replay", icon=":material/slideshow:", url_path="replay"),
+    ],
+}
 st.navigation(PAGES, position="top").run()

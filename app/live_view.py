@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit.components.v2 as components
 
-from nllab import figures
+from nllab import figures, view
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
@@ -19,8 +19,10 @@ PLOTLY = f"assets/plotly.min.js?v={version('plotly')}"
 
 _component = components.component(
     "nllab_live",
-    css=(HERE / "live_view.css").read_text(encoding="utf-8"),
-    js=(HERE / "live_view.js").read_text(encoding="utf-8"),
+    css=view.style() + (HERE / "live_view.css").read_text(encoding="utf-8"),
+    js="\n".join(
+        [view.bundle(), *((HERE / name).read_text(encoding="utf-8") for name in ("panel.js", "live_view.js"))]
+    ),
     isolate_styles=False,
 )
 

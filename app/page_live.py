@@ -1,4 +1,4 @@
-"""The live page: one training, its controls, its figures."""
+"""The page that opens: two small networks side by side, or one with the toggle; its controls, its figures."""
 
 from __future__ import annotations
 
@@ -8,53 +8,48 @@ from desk import Desk, state
 from keep import keep
 from tour import guide
 
+OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
+ONE, PAIR, TRIO = "One, with the toggle", "Two: off and on", "Three: and the frozen twin"
+NETWORKS = {"1": ONE, "2": PAIR, "3": TRIO}
 ABOUT = {
-    "digits-ab": "A network learns the handwritten digits 0–4 (**task A**), then 5–9 (**task B**).",
-    "digits-5x2": "A network learns handwritten digits two at a time, five tasks in a row.",
-    "fashion-ab": (
-        "A network learns T-shirts, trousers, pullovers, dresses and coats (**task A**), then sandals, shirts,"
-        " sneakers, bags and ankle boots (**task B**)."
-    ),
-    "names-ab": (
-        "A network learns to go on with names letter by letter, in German (**task A**), then in Turkish (**task B**)."
-    ),
-    "permuted-digits": (
-        "A network learns ten handwritten digits (**task A**), then the same with their pixels shuffled (**task B**)."
-    ),
+    "digits-ab": "Two networks learn handwritten digits: 0–4 (**A**), then 5–9 (**B**).",
+    "digits-5x2": "Two networks learn handwritten digits two at a time, five tasks in a row.",
+    "fashion-ab": "Two networks learn five kinds of clothing (**A**), then five others (**B**).",
+    "names-ab": "Two networks write names letter by letter: German (**A**), then Turkish (**B**).",
+    "permuted-digits": "Two networks learn digits (**A**), then the same with shuffled pixels (**B**).",
+    "plane-ab": "Two networks learn two crescents on the left (**A**), then two on the right (**B**).",
 }
 
 desk = Desk.of("live")
 desks.follow_preset()
-wanted, unusable = desks.shown()
-waiting = desk.attend(None if wanted is None else {"": wanted}, state.speed)
+base, unusable = desks.shown()
+if "networks" not in state:
+    state.networks = NETWORKS.get(st.query_params.get("networks", ""), ONE if desks.names_writer() else PAIR)
+one = state.networks == ONE
+wanted = None
+if base is not None:
+    off = base.but(optimizer=state.plain, frozen=False)
+    on = off.but(optimizer="deep", off_optimizer=state.plain)
+    wanted = {"": base} if one else {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.networks == TRIO else {})
+titles = [""] if one else [OFF, ON, *([TWIN] if state.networks == TRIO else [])]
+waiting = desk.attend(wanted, state.speed)
 
-st.title("Watch a network forget, and not forget", anchor=False)
-st.markdown(
-    ABOUT.get(
-        state.stream, next((run.trainer.stream.about for run in desk.live), "A network learns one task after another.")
+with st.container(key="opening"):
+    st.title("Watch memory being painted over, or not", anchor=False)
+    plain = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}.get(state.plain, state.plain)
+    about = ABOUT.get(state.stream, "Two networks learn one task after another.")
+    st.markdown(
+        about.replace("Two networks learn", "A network learns").replace("Two networks write", "A network writes")
+        + " Switch the deep optimizer on and off while it trains."
+        if one
+        else f"{about} Same seed, same samples. Each tile is one unit’s weights, in the colour of the task whose answers it"
+        f" keeps. Left, {plain} writes whatever the error asks; right, the deep optimizer holds back what earlier inputs"
+        " use: the walls around each level."
     )
-    + " Press **Play** and watch what becomes of A; then switch on the deep optimizer and play again."
-)
-with st.container(horizontal=True, gap="xsmall", key="ways"):
-    if st.button(
-        "See both at once, side by side", key="aha", icon=":material/compare:",
-        help="The same network twice, on the same samples in the same order: without the deep optimizer and with it. It begins at once.",
-    ):  # fmt: skip
-        state.begin_comparison = True
-        st.switch_page("page_compare.py")
-    if st.button(
-        "Begin with a lesson", key="learn", icon=":material/school:", type="tertiary", help="Predict first, then watch."
-    ):
-        st.switch_page("page_lessons.py")
-    if st.button(
-        "Take the tour", key="begin_tour", icon=":material/map:", type="tertiary", help="What there is on this page."
-    ):
-        state.tour = 0
-        st.rerun()
 spotlight = guide()
-desks.controls(desk, toggle=True)
-desks.settings(twin=True)
+desks.controls(desk, toggle=one, networks=NETWORKS)
+desks.settings(twin=one)
 desks.messages(desk, unusable, waiting)
-desks.view(desk, [""], spotlight)
+desks.view(desk, titles, spotlight)
 keep(desk)
-desks.remember(wanted)
+desks.remember(base, pair=None if one else state.networks == PAIR and "2" or "3")

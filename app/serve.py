@@ -27,7 +27,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 
 HERE = Path(__file__).parent
-NEWS_PER_SECOND = 10.0
+NEWS_PER_SECOND = 16.0
 STILL_ALIVE_SECONDS = 1.0
 SUBPAGES = ("compare", "replay", "lessons", "tour", "glossary", "mathematics", "room")
 MOST_RUNS = 4  # of one page

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
 
 from nllab.errors import SettingError
-from nllab.experiment import PRESETS, Experiment, read_setting
+from nllab.experiment import PRESETS, Experiment, read_setting, spelled
 from nllab.streams import is_known
 
 # What the page shows to somebody who comes without settings: the overwrite problem first. Measured as often
 # as costs under a tenth of the training time.
-START = Experiment.preset("digits-ab", optimizer="adam", evaluate_every=8)
+START = Experiment.preset("digits-ab", optimizer="adam", evaluate_every=4)
 UNLIMITED = 1_000.0  # as a live run understands it
 MOST_SEED = 2**31 - 1
-OTHER_KEYS = ("twin", "lesson", "answer")  # of an address, which pages read for themselves
+OTHER_KEYS = ("twin", "lesson", "answer", "networks", "present")  # of an address, which pages read for themselves
 SPEEDS = (0.5, 1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
 SPEED = 6.0
 MOST_PROBLEMS = 5  # of an address that are all told
@@ -50,9 +49,7 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
         except SettingError as error:
             problems.append(str(error))
     try:
-        experiment = (
-            Experiment.from_query({"optimizer": kept.get("off_optimizer", START.optimizer), **kept}) if kept else START
-        )
+        experiment = _preset_of(kept).but(**_read(kept)) if kept else START
     except SettingError as error:  # each part is fine, together they are not
         experiment = START
         problems.append(str(error))
@@ -61,6 +58,15 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
             f"{len(problems) - MOST_PROBLEMS} more parts of this address could not be used either."
         ]
     return experiment, by_name.get(speed, SPEED), problems
+
+
+def _preset_of(kept: Mapping[str, str]) -> Experiment:
+    """The preset of the stream that an address names, with a plain optimizer."""
+    return Experiment.preset(kept.get("stream", START.stream), optimizer=kept.get("off_optimizer", START.optimizer))
+
+
+def _read(kept: Mapping[str, str]) -> dict[str, object]:
+    return {key: read_setting(key, value) for key, value in kept.items()}
 
 
 def preset_changes(old: str, new: str) -> dict[str, object]:
@@ -76,8 +82,10 @@ def preset_changes(old: str, new: str) -> dict[str, object]:
 
 def write_address(experiment: Experiment, speed: float) -> dict[str, str]:
     """The query whose `read_address` gives these back; empty for what the page starts with."""
-    pairs = dict(parse_qsl(experiment.to_query()))
-    pairs = {} if experiment == START else pairs | {"optimizer": experiment.optimizer}
+    preset = Experiment.preset(experiment.stream).model_dump()
+    pairs = {key: spelled(value) for key, value in experiment.model_dump().items() if value != preset[key]}
+    stream = {} if experiment.stream == START.stream else {"stream": experiment.stream}
+    pairs = {} if experiment == START else stream | pairs | {"optimizer": experiment.optimizer}
     return pairs | ({} if speed == SPEED else {"speed": speed_name(speed)})
 
 

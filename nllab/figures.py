@@ -110,7 +110,9 @@ WRITERS = {  # optimizer -> how a sentence calls it, where not by its name
     "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "dgd": "DGD", "m3": "M3", "muon": "Muon", "deep": "the deep optimizer",
 }  # fmt: skip
 TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B26F00")
-LEVEL_COLOURS = ("#7A7A7A", "#009E73", "#B26F00", "#CC79A7", "#2F8FCB", "#D55E00")
+LEVEL_COLOURS = {  # shades of no task's hue, the slower the darker
+    "input": "#8A86A0", "fast": "#8F80D8", "memory": "#8F80D8", "medium": "#7A63CC", "slow": "#6D50BE", "head": "#75757F",
+}  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
 SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
@@ -118,6 +120,11 @@ MOST_ACROSS = 12  # images of a task in one line
 LONGEST_TEXT = 15  # characters of a name that fit into a column
 MOST_LABELS = 8  # tasks and switches that can all be named
 FALL = 0.05  # a change of accuracy smaller than this is called no change
+
+
+def level_colours(levels: Iterable[str]) -> list[str]:
+    """The shade of each level, the same in every model."""
+    return [LEVEL_COLOURS.get(name.partition("-")[0], INK) for name in levels]
 
 
 def lane(level: str, period: int) -> str:
@@ -133,7 +140,7 @@ def empty(
 
     levels: name -> period. steps: how far the axis reaches at first. chance: accuracy of guessing, drawn as a line.
     """
-    subjects, colours = (tasks, TASK_COLOURS) if name == "accuracy" else (tuple(levels), LEVEL_COLOURS)
+    subjects, colours = (tasks, TASK_COLOURS) if name == "accuracy" else (tuple(levels), level_colours(levels))
     data: list[Spec] = []
     for i, subject in enumerate(subjects):
         line = {"color": colours[i % len(colours)], "width": 2.5, "dash": DASHES[i % len(DASHES)]}

@@ -90,14 +90,16 @@ class Portraitist:
         if task in self.samples:
             self.references[task] = self.responses()[task]
 
-    def retained(self) -> dict[str, Tensor]:
-        """Per level, what is left of each unit's responses to tasks that are over, (units,) in [0, 1]; empty before.
-        Leaves the answers to all samples in `answers`."""
+    def retained(self, current: str | None = None) -> dict[str, Tensor]:
+        """Per level, what is left of each unit's responses to tasks that are over, (units,) in [0, 1], but for the
+        `current` one; empty before there is any. Leaves the answers to all samples in `answers`."""
         if not self.samples:
             return {}
         responses = self.responses()
         shares: dict[str, list[Tensor]] = {}
         for task, references in self.references.items():
+            if task == current:
+                continue
             for name, then in references.items():
                 sizes = then.norm(dim=0)
                 change = (responses[task][name] - then).norm(dim=0) / sizes.maximum(sizes.mean()).clamp_min(1e-12)
@@ -105,10 +107,10 @@ class Portraitist:
         return {name: torch.stack(found).mean(0) for name, found in shares.items()}
 
     @torch.no_grad()
-    def take(self, step: int, seen: tuple[Part, Tensor] | None = None) -> Network:
-        """The portrait as an event. seen: a training sample (a part of one) and the scores that the network gave it
+    def take(self, step: int, seen: tuple[Part, Tensor] | None = None, current: str | None = None) -> Network:
+        """The portrait as an event. current: the task being taught, or the last one. seen: a training sample (a part of one) and the scores that the network gave it
         before it learned from it."""
-        retained = self.retained()
+        retained = self.retained(current)
         levels = {}
         for name, drawn in self.layers.items():
             first, weights = drawn[0], [drawn[0].weight]

@@ -436,7 +436,11 @@ class Trainer:
         if self._untrained_told:
             return []
         self._untrained_told = True
-        events: list[Event] = [Untrained(step=0, accuracy=self._accuracies())]
+        return [Untrained(step=0, accuracy=self._accuracies()), *self.samples(), *self._portraits()]
+
+    def samples(self) -> list[Event]:
+        """The test samples that are shown one by one."""
+        events: list[Event] = []
         if self._samples:
             events.append(Samples(step=0, shape=self.stream.image_shape, tasks=self._shown_samples()))
         if self._texts:
@@ -444,7 +448,7 @@ class Trainer:
                 name: TaskSamples(names=[self._spelled(text) for text in texts]) for name, texts in self._texts.items()
             }
             events.append(Samples(step=0, given=GIVEN, tasks=names))
-        return [*events, *self._portraits()]
+        return events
 
     def _open_experience(self) -> list[Event]:
         self._opened, self._experience_steps, self._batches = True, 0, []
@@ -523,17 +527,21 @@ class Trainer:
             told = map(self._spelled, probes.continued(self.model, begun, self.stream.classes, window))
             texts = {name: [next(told) for _ in texts] for name, texts in self._texts.items()}
             events.append(Texts(step=self.steps, texts=texts))
-        if self._plane:
-            inputs = torch.cat([task.test.inputs for task in self.stream.tasks])
-            low, high = inputs.amin(0).floor().tolist(), inputs.amax(0).ceil().tolist()
-            span = (low[0], high[0], low[1], high[1])
-            classes = "".join(f"{c:x}" for c in probes.answers(self.model, probes.plane(*span).to(self.device)))
-            lines = [classes[i : i + probes.SURFACE] for i in range(0, len(classes), probes.SURFACE)]
-            events.append(Surface(step=self.steps, span=span, classes=lines))
-        return [*events, *self._portraits()]
+        return [*events, *self._surface(), *self._portraits()]
+
+    def _surface(self) -> list[Event]:
+        """What the network would answer everywhere in the plane."""
+        if not self._plane:
+            return []
+        inputs = torch.cat([task.test.inputs for task in self.stream.tasks])
+        low, high = inputs.amin(0).floor().tolist(), inputs.amax(0).ceil().tolist()
+        span = (low[0], high[0], low[1], high[1])
+        classes = "".join(f"{c:x}" for c in probes.answers(self.model, probes.plane(*span).to(self.device)))
+        lines = [classes[i : i + probes.SURFACE] for i in range(0, len(classes), probes.SURFACE)]
+        return [Surface(step=self.steps, span=span, classes=lines)]
 
     def _portraits(self) -> list[Event]:
-        return [self.portraitist.take(self.steps, self._seen)] if self.portraitist else []
+        return [self.portraitist.take(self.steps, self._seen, self._task_name)] if self.portraitist else []
 
     def portrait(self) -> list[Event]:
         """The network as it is now, for somebody who watches: its units, and its answers to the samples shown. Empty for
@@ -542,7 +550,8 @@ class Trainer:
             return []
         taken = self._portraits()
         given = {name: answers.tolist() for name, answers in self.portraitist.answers.items()}
-        return [*([Answers(step=self.steps, answers=given)] if given else []), *taken]
+        answers: list[Event] = [Answers(step=self.steps, answers=given)] if given else []
+        return [*answers, *self._surface(), *taken]
 
     def _next_batch(self) -> Part:
         train = self._train_part

@@ -171,7 +171,7 @@ def test_colours_stand_out_on_white_and_on_near_black():
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for colour in (*figures.TASK_COLOURS, *figures.LEVEL_COLOURS, figures.INK):
+    for colour in (*figures.TASK_COLOURS, *figures.LEVEL_COLOURS.values(), figures.INK):
         for ground in ("#FFFFFF", "#14171C"):
             dark, light = sorted((luminance(colour), luminance(ground)))
             assert (light + 0.05) / (dark + 0.05) >= 2.95, (colour, ground)

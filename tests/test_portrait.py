@@ -54,7 +54,7 @@ def test_what_is_retained_is_all_when_a_task_ends_and_less_with_adam_than_with_t
         rows = portraits(Trainer(SMALL.but(optimizer=optimizer)).run())
         switch = next(i for i, row in enumerate(rows) if row.levels["input"].retained)
         assert all(row.levels["head"].retained is None for row in rows[:switch])
-        assert level(rows[switch], "input")[1].mean() > 0.5
+        assert level(rows[switch], "input")[1].mean() > 0.3
         left[optimizer] = {name: level(rows[-1], name)[1].mean() for name in rows[-1].levels}
     assert all(left["deep"][name] > left["adam"][name] for name in left["deep"])
 
@@ -62,7 +62,7 @@ def test_what_is_retained_is_all_when_a_task_ends_and_less_with_adam_than_with_t
 def test_a_task_that_is_just_over_is_retained_whole():
     trainer = Trainer(SMALL)
     trainer.run(steps=trainer.planned_steps)
-    trainer.portraitist.references = {"A": trainer.portraitist.responses()["A"]}
+    trainer.portraitist.learned("A")
     assert all((level(trainer.portrait()[-1], name)[1] == 1).all() for name in ("input", "slow", "head"))
 
 

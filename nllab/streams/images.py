@@ -30,6 +30,7 @@ FILES = {
     "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
 }
 VALIDATION_FRACTION = 0.1
+WORDS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 
 
 def find(name: str) -> Path:
@@ -67,7 +68,7 @@ def fashion(split: int, hold_out: bool) -> Images:
     kept, held = rows, rows[:0]
     if hold_out:
         kept, held = train_test_split(rows, test_size=VALIDATION_FRACTION, random_state=split, stratify=labels["train"])
-    return Images(whole[torch.from_numpy(kept)], whole[torch.from_numpy(held)], test, classes=10, image_shape=(28, 28))
+    return Images(whole[torch.from_numpy(kept)], whole[torch.from_numpy(held)], test, 10, (28, 28), WORDS)
 
 
 def fashion_ab(seed: int, split: int, hold_out: bool) -> Stream:

@@ -79,6 +79,7 @@ class Stream:
     scored by the mean online accuracy and by the accuracy on clean test data at the end (the 1 x 1 accuracy matrix).
     letters: of a stream that asks for the next character, what its classes from 1 on stand for; class 0 ends a text.
     report: of the user's own data, what was understood of it.
+    words: what the classes are called, where that is not their number.
     """
 
     name: str
@@ -89,10 +90,18 @@ class Stream:
     image_shape: tuple[int, int] | None = None
     letters: str = ""
     report: Report | None = None
+    words: tuple[str, ...] = ()
 
     @property
     def features(self) -> int:
         return self.tasks[0].train.inputs.shape[1]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called: their words, their letters (class 0 ends a text), or their numbers."""
+        if self.words:
+            return self.words
+        return ("end", *self.letters) if self.letters else tuple(map(str, range(self.classes)))
 
     def to(self, device: torch.device) -> Stream:
         moved = (
@@ -120,6 +129,7 @@ class Images:
     test: Part
     classes: int
     image_shape: tuple[int, int] = field(default=(8, 8))
+    words: tuple[str, ...] = ()
 
 
 def class_incremental(
@@ -141,7 +151,9 @@ def class_incremental(
         )
         for i, group in enumerate(groups)
     )
-    return Stream(name, about, tasks, plan or tuple(range(len(tasks))), images.classes, images.image_shape)
+    return Stream(
+        name, about, tasks, plan or tuple(range(len(tasks))), images.classes, images.image_shape, words=images.words
+    )
 
 
 def permuted(images: Images, count: int, seed: int, *, name: str, about: str) -> Stream:
@@ -165,7 +177,9 @@ def permuted(images: Images, count: int, seed: int, *, name: str, about: str) ->
                 test,
             )
         )
-    return Stream(name, about, tuple(tasks), tuple(range(count)), images.classes, images.image_shape)
+    return Stream(
+        name, about, tuple(tasks), tuple(range(count)), images.classes, images.image_shape, words=images.words
+    )
 
 
 def rotated(part: Part, degrees: Tensor, shape: tuple[int, int], background: float) -> Part:

@@ -1,0 +1,85 @@
+"""The scenes of a run: each portrait of the network with what stands beside it, for the view modules. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from nllab import figures
+from nllab.events import Answers, Event, LevelStep, Network, Samples, Step, Surface, Switch, Texts, jsonable
+
+
+class Scenes:
+    """Reads events in order and keeps what a portrait taken now would stand beside."""
+
+    def __init__(self) -> None:
+        self.beside: dict[str, Any] = {"written": {}, "held": {}, "task": None, "earlier": None, "acting": ""}
+        self._taught: list[str] = []
+
+    def read(self, events: Iterable[Event]) -> Iterator[dict[str, Any]]:
+        """The scenes of the portraits among these events."""
+        for event in events:
+            match event:
+                case Switch():
+                    earlier = [task for task in self._taught if task != event.task]
+                    self.beside |= {"task": event.task, "earlier": earlier[0] if earlier else None}
+                    self._taught.append(event.task)
+                case Step():
+                    self._step(event)
+                case Answers():
+                    self.beside["answers"] = event.answers
+                case Texts():
+                    self.beside["texts"] = event.texts
+                case Surface():
+                    self.beside["surface"] = {"span": event.span, "classes": event.classes}
+                case Network():
+                    yield self.scene(event)
+
+    def _step(self, event: Step) -> None:
+        deep = event.optimizer == "deep"  # any other writes whatever it has computed: nothing is held back
+        held = {name: share for name, level in event.levels.items() if (share := _held(level)) is not None}
+        before = self.beside["held"] if deep else {}
+        self.beside |= {
+            "written": {name: level.writes for name, level in event.levels.items()},
+            "held": before | {name: round(max(share, 0.0), 3) for name, share in held.items()} if deep else {},
+            "acting": event.optimizer,
+        }
+
+    def scene(self, portrait: Network) -> dict[str, Any]:
+        """This portrait beside what has been read so far."""
+        found = jsonable(portrait)
+        del found["kind"]
+        return {**self.beside, **found}
+
+
+def _held(level: LevelStep) -> float | None:
+    """The share of a write that the memory held back, where it was measured."""
+    protection = getattr(level, "protection", None) or {}
+    return protection.get("held", level.conflict)
+
+
+def changed_levels(scene: dict[str, Any], sent: dict[str, str]) -> dict[str, Any]:
+    """The scene without the weights that are as they were in `sent` (level -> weights), which is brought up to date."""
+    levels = {}
+    for name, level in scene["levels"].items():
+        same = sent.get(name) == level["weights"]
+        sent[name] = level["weights"]
+        levels[name] = {key: value for key, value in level.items() if key == "retained"} if same else level
+    return {**scene, "levels": levels}
+
+
+def stage(
+    samples: Sequence[Event], levels: Sequence[str], *, classes: Sequence[str], weights: int | None, drawn: bool
+) -> dict[str, Any]:
+    """What a stage has to know of a run before anything happens. classes: what they are called. weights: how many the
+    network has. drawn: whether portraits of it come."""
+    shown = next((event for event in samples if isinstance(event, Samples)), None)
+    told = jsonable(shown) if shown else {}
+    return {
+        "classes": list(classes),
+        "samples": {"tasks": told["tasks"], "shape": told.get("shape")} if shown else None,
+        "given": told.get("given"),
+        "drawn": drawn,
+        "weights": weights,
+        "shades": figures.level_colours(levels),
+    }

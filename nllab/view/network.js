@@ -1,0 +1,297 @@
+// The network itself: the image of this step in the middle, each level a frame of tiles around what it surrounds, the answers below.
+
+import { css, mix, taskColour, weightColour } from "./colours.js";
+
+export const PULSE_MS = 450;
+const ANSWERS = 0.115; // of the height
+
+// The rectangle of cells, as square as can be, that holds this many numbers: [wide, high].
+export function grid(count) {
+  const wide = Math.ceil(Math.sqrt(count));
+  return [wide, Math.ceil(count / wide)];
+}
+
+// The numbers of a unit as it is drawn: incoming weights in reading order, then outgoing ones; a bias only where there is a plane.
+export function pictureOf(level, unit) {
+  const start = unit * level.stride;
+  const incoming = Array.from(level.weights.subarray(start, start + level.incoming));
+  const outgoing = Array.from(level.weights.subarray(start + level.incoming + 1, start + level.stride));
+  return incoming.concat(outgoing);
+}
+
+// Where `count` tiles lie along a rectangular frame about (x, y), clockwise from the top left: their middles.
+export function along(x, y, halfWidth, halfHeight, count) {
+  const [w, h] = [2 * halfWidth, 2 * halfHeight];
+  const places = [];
+  for (let i = 0; i < count; i++) {
+    let way = ((i + 0.5) / count) * 2 * (w + h);
+    if (way < w) places.push([x - halfWidth + way, y - halfHeight]);
+    else if ((way -= w) < h) places.push([x + halfWidth, y - halfHeight + way]);
+    else if ((way -= h) < w) places.push([x + halfWidth - way, y + halfHeight]);
+    else places.push([x - halfWidth, y + halfHeight - (way - w)]);
+  }
+  return places;
+}
+
+// Places and sizes of everything on a canvas: {centre, frames: one a level, fastest innermost, answers}. Frames go inwards from the
+// edge, tiles as large as leaves a middle for the image.
+export function arrangement(width, height, levels) {
+  const foot = Math.max(30, height * ANSWERS);
+  const [x, y] = [width / 2, (height - foot) / 2];
+  const rings = levels.slice(0, -1);
+  const least = (height - foot) * 0.17;
+  let frames = [];
+  for (let fill = 0.94; fill > 0.1; fill -= 0.02) {
+    frames = [];
+    let [w, h] = [width / 2 - 3, y - 3]; // to the edge of the next frame
+    for (const { name, units } of [...rings].reverse()) {
+      const tile = Math.max(3, Math.min((fill * 4 * (w + h)) / (units + 8 * fill), h * 0.5));
+      const [halfWidth, halfHeight] = [w - tile / 2 - 1, h - tile / 2 - 1];
+      frames.unshift({ name, x, y, halfWidth, halfHeight, tile, tiles: along(x, y, halfWidth, halfHeight, units) });
+      [w, h] = [w - tile - 7, h - tile - 7];
+    }
+    if (!frames.length || frames[0].halfHeight - frames[0].tile / 2 >= least) break;
+  }
+  const first = frames[0] ?? { halfWidth: width / 2, halfHeight: y, tile: 0 };
+  const centre = { x, y, w: 2 * first.halfWidth - first.tile * 1.6, h: 2 * first.halfHeight - first.tile * 1.6 };
+  return { centre, frames, answers: { y: height - foot, h: foot, w: width } };
+}
+
+// What a unit's colour says: grey while its level has never been written, the hue of what it was taught, and the newer
+// task's hue by as much as its response to earlier tasks is lost.
+export function hueOf({ written, retained, earlier, current, theme }) {
+  if (!written) return theme.untouched;
+  const now = taskColour(current, theme);
+  return retained === undefined || earlier === null ? now : mix(now, taskColour(earlier, theme), decided(retained / 255));
+}
+
+// A share with its middle drawn apart, so that more than half looks like all and less like none.
+function decided(share) {
+  return share * share * (3 - 2 * share);
+}
+
+const sheets = new Map(); // canvas of a size, used again and again
+
+function sheet(wide, high, name) {
+  const key = `${name}:${wide}x${high}`;
+  if (!sheets.has(key)) {
+    const canvas = Object.assign(document.createElement("canvas"), { width: wide, height: high });
+    const brush = canvas.getContext("2d");
+    sheets.set(key, { canvas, brush, image: brush.createImageData(wide, high) });
+  }
+  return sheets.get(key);
+}
+
+// Paints numbers in [-127, 127] as a picture of cells into a square of this size.
+export function paintCells(brush, numbers, wide, x, y, size, hue, theme) {
+  const high = Math.ceil(numbers.length / wide);
+  const { canvas, brush: small, image } = sheet(wide, high, "cells");
+  for (let i = 0; i < wide * high; i++) {
+    const [r, g, b] = i < numbers.length ? weightColour(numbers[i] / 127, hue, theme) : theme.ground;
+    image.data.set([r, g, b, 255], 4 * i);
+  }
+  small.putImageData(image, 0, 0);
+  brush.imageSmoothingEnabled = false;
+  brush.drawImage(canvas, Math.round(x - size / 2), Math.round(y - size / 2), Math.round(size), Math.round(size));
+}
+
+// The half of the plane on which a unit of two inputs is active.
+function paintHalfPlane(brush, [a, b, c], x, y, size, hue, theme) {
+  const half = size / 2;
+  brush.save();
+  brush.beginPath();
+  brush.rect(x - half, y - half, size, size);
+  brush.clip();
+  brush.fillStyle = css(theme.ground);
+  brush.fillRect(x - half, y - half, size, size);
+  const length = Math.hypot(a, b) || 1;
+  const off = (-c / length / 4) * size; // the tile shows the plane from -2 to 2
+  brush.translate(x, y);
+  brush.rotate(-Math.atan2(b, a));
+  brush.fillStyle = css(hue);
+  brush.fillRect(off, -size, 2 * size, 2 * size);
+  brush.restore();
+}
+
+// An image of hexadecimal shades in the text's colour on paper.
+export function paintImage(brush, image, [high, wide], x, y, size, theme, colour = theme.contrast) {
+  const { canvas, brush: small, image: cells } = sheet(wide, high, "image");
+  for (let i = 0; i < wide * high; i++) {
+    const [r, g, b] = mix(theme.paper, colour, parseInt(image[i] ?? "0", 16) / 15);
+    cells.data.set([r, g, b, 255], 4 * i);
+  }
+  small.putImageData(cells, 0, 0);
+  brush.imageSmoothingEnabled = false;
+  const scale = size / Math.max(wide, high);
+  brush.drawImage(canvas, Math.round(x - (wide * scale) / 2), Math.round(y - (high * scale) / 2), Math.round(wide * scale), Math.round(high * scale));
+}
+
+export class NetworkView {
+  constructor() {
+    this.pulses = {}; // level -> {at, changes}
+    this.cache = null;
+  }
+
+  // A level has written: its frame lights up, and its tiles by how much they have changed.
+  pulse(name, changed, now) {
+    this.pulses[name] = { at: now, changed };
+  }
+
+  get moving() {
+    const now = performance.now();
+    return Object.values(this.pulses).some(({ at }) => now - at < PULSE_MS);
+  }
+
+  // state: {portrait, shape, levels: names in the order of the flow, written: level -> writes so far, held: level -> share held back or
+  // null, earlier, current: indices of tasks or null, classes: words, theme, still}. Tiles are painted once per portrait, then copied.
+  draw(canvas, state) {
+    const { theme, portrait } = state;
+    const ratio = canvas.width / canvas.clientWidth || 1;
+    const [width, height] = [canvas.width / ratio, canvas.height / ratio];
+    const levels = state.levels.filter((name) => portrait.levels[name]).map((name) => ({ name, ...portrait.levels[name] }));
+    const places = arrangement(width, height, levels);
+    const brush = canvas.getContext("2d");
+    const key = [portrait.step, width, height, theme.ink, state.current, state.earlier, Object.values(state.written).map(Boolean)].join();
+    if (this.cache?.key !== key || this.cache.portrait !== portrait) {
+      const drawn = this.cache?.canvas ?? document.createElement("canvas");
+      Object.assign(drawn, { width: canvas.width, height: canvas.height });
+      const under = drawn.getContext("2d");
+      under.setTransform(ratio, 0, 0, ratio, 0, 0);
+      this.paintTiles(under, levels, places, state);
+      this.cache = { key, portrait, canvas: drawn };
+      this.places = places;
+    }
+    brush.setTransform(1, 0, 0, 1, 0, 0);
+    brush.clearRect(0, 0, canvas.width, canvas.height);
+    brush.drawImage(this.cache.canvas, 0, 0);
+    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.paintPulses(brush, places, state);
+  }
+
+  paintTiles(brush, levels, places, state) {
+    const { theme, written } = state;
+    places.frames.forEach((frame, i) => {
+      const level = levels[i];
+      this.paintFrame(brush, frame, state, level.name);
+      frame.tiles.forEach(([x, y], unit) => {
+        const hue = hueOf({ written: written[level.name], retained: level.retained?.[unit], earlier: state.earlier, current: state.current, theme });
+        this.paintUnit(brush, level, unit, x, y, frame.tile, hue, theme);
+      });
+    });
+    this.paintSeen(brush, places.centre, state);
+    this.paintAnswers(brush, places.answers, levels.at(-1), state);
+  }
+
+  paintUnit(brush, level, unit, x, y, size, hue, theme) {
+    const start = unit * level.stride;
+    if (level.incoming === 2) return paintHalfPlane(brush, level.weights.subarray(start, start + 3), x, y, size, hue, theme);
+    const numbers = pictureOf(level, unit);
+    paintCells(brush, numbers, grid(numbers.length)[0], x, y, size, hue, theme);
+  }
+
+  // The frame of a level; as much of its way round as it holds back of a write is a wall.
+  paintFrame(brush, frame, state, name) {
+    const { theme } = state;
+    const [w, h, margin] = [frame.halfWidth, frame.halfHeight, frame.tile / 2 + 2];
+    brush.lineWidth = 1;
+    brush.strokeStyle = theme.faint;
+    brush.strokeRect(frame.x - w - margin, frame.y - h - margin, 2 * (w + margin), 2 * (h + margin));
+    const held = state.held[name] ?? 0;
+    if (held <= 0) return;
+    const [wide, high] = [2 * (w + margin), 2 * (h + margin)];
+    const around = 2 * (wide + high);
+    brush.lineWidth = 3;
+    brush.strokeStyle = css(theme.contrast);
+    brush.setLineDash([around * Math.min(1, held), around]);
+    brush.strokeRect(frame.x - w - margin, frame.y - h - margin, wide, high);
+    brush.setLineDash([]);
+  }
+
+  paintSeen(brush, centre, state) {
+    const { theme, portrait, shape } = state;
+    const { seen } = portrait;
+    brush.textAlign = "center";
+    brush.textBaseline = "middle";
+    brush.fillStyle = theme.ink;
+    const small = Math.max(8, Math.min(13, centre.h * 0.16));
+    brush.font = `${small}px ${state.font}`;
+    if (!seen) {
+      brush.globalAlpha = 0.7;
+      brush.fillText("no sample yet", centre.x, centre.y);
+      brush.globalAlpha = 1;
+      return;
+    }
+    const answer = seen.scores.indexOf(Math.max(...seen.scores));
+    const side = Math.min(centre.h, centre.w * 0.48);
+    const left = centre.x - centre.w / 2;
+    if (seen.image && shape) paintImage(brush, seen.image, shape, left + side / 2, centre.y, side, theme);
+    else if (seen.point) {
+      brush.fillText(seen.point.map((value) => value.toFixed(1)).join(", "), left + side / 2, centre.y);
+    }
+    const right = left + side + (centre.w - side) / 2;
+    const word = state.classes[answer] ?? String(answer);
+    const large = Math.max(11, Math.min(34, centre.h * 0.42, (1.7 * (centre.w - side)) / Math.max(2, word.length)));
+    brush.font = `600 ${large}px ${state.font}`;
+    brush.fillText(word, right, centre.y - small * 0.5);
+    brush.font = `${small}px ${state.font}`;
+    brush.fillText(answer === seen.label ? "right" : `is ${state.classes[seen.label] ?? seen.label}`, right, centre.y + large * 0.55);
+  }
+
+  paintAnswers(brush, place, head, state) {
+    if (!head) return;
+    const { theme, portrait } = state;
+    const scores = portrait.seen?.scores;
+    const pitch = place.w / head.units;
+    const size = Math.min(pitch * 0.62, place.h * 0.55);
+    const most = scores ? Math.max(...scores.map(Math.abs), 1e-9) : 1;
+    for (let unit = 0; unit < head.units; unit++) {
+      const x = pitch * (unit + 0.5);
+      const y = place.y + 4 + size / 2;
+      const hue = hueOf({ written: state.written[head.name], retained: head.retained?.[unit], earlier: state.earlier, current: state.current, theme });
+      this.paintUnit(brush, head, unit, x, y, size, hue, theme);
+      if (scores) {
+        brush.fillStyle = css(theme.contrast);
+        const share = Math.max(0, scores[unit] / most);
+        brush.fillRect(x - size / 2, y + size / 2 + 1.5, size * share, 2.5);
+      }
+      const room = place.h - size - 9;
+      const word = state.classes[unit] ?? String(unit);
+      brush.font = `${scores && unit === scores.indexOf(Math.max(...scores)) ? "700 " : ""}${Math.max(7, Math.min(12, room, (1.9 * pitch) / word.length))}px ${state.font}`;
+      brush.textAlign = "center";
+      brush.textBaseline = "top";
+      brush.fillStyle = theme.ink;
+      brush.fillText(word, x, y + size / 2 + 5);
+    }
+  }
+
+  paintPulses(brush, places, state) {
+    const now = performance.now();
+    for (const frame of places.frames) {
+      const pulse = this.pulses[frame.name];
+      const age = pulse ? (now - pulse.at) / PULSE_MS : 1;
+      if (age >= 1 || state.still) continue;
+      const fade = 1 - age;
+      const margin = frame.tile / 2 + 2 + 3 * age;
+      brush.strokeStyle = css(taskColour(state.current, state.theme), 0.8 * fade);
+      brush.lineWidth = 1 + 3 * fade;
+      brush.strokeRect(frame.x - frame.halfWidth - margin, frame.y - frame.halfHeight - margin, 2 * (frame.halfWidth + margin), 2 * (frame.halfHeight + margin));
+      const most = Math.max(...pulse.changed, 1e-9);
+      frame.tiles.forEach(([x, y], unit) => {
+        const share = (pulse.changed[unit] ?? 0) / most;
+        if (share < 0.25) return;
+        brush.lineWidth = 1 + 1.5 * share;
+        brush.strokeStyle = css(taskColour(state.current, state.theme), fade * share);
+        brush.strokeRect(x - frame.tile / 2 - 1, y - frame.tile / 2 - 1, frame.tile + 2, frame.tile + 2);
+      });
+    }
+  }
+
+  // The unit under a point of the canvas: {level, unit}, or null.
+  unitAt(x, y) {
+    for (const frame of this.places?.frames ?? []) {
+      const unit = frame.tiles.findIndex(([tx, ty]) => Math.abs(x - tx) <= frame.tile / 2 + 1 && Math.abs(y - ty) <= frame.tile / 2 + 1);
+      if (unit >= 0) return { level: frame.name, unit };
+    }
+    return null;
+  }
+}

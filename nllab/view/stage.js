@@ -1,0 +1,202 @@
+// One run to look at: the network in the middle, beside it what it answers and what each level does. It shows any moment of its reel.
+
+import { themeOf } from "./colours.js";
+import { changes, Reel } from "./reel.js";
+import { grid, hueOf, NetworkView, paintCells, pictureOf } from "./network.js";
+import { SurfaceView, WallView } from "./wall.js";
+
+function made(tag, className, text) {
+  const found = document.createElement(tag);
+  if (className) found.className = className;
+  if (text !== undefined) found.textContent = text;
+  return found;
+}
+
+export function often(period) {
+  return period === 1 ? "every step" : `every ${period} steps`;
+}
+
+// A canvas as large as its place on the page, in the pixels of the screen; false while it has none.
+export function fit(canvas) {
+  const ratio = window.devicePixelRatio || 1;
+  const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  return width > 0 && height > 0;
+}
+
+export class Stage {
+  // rings: {root} to show in place of a network that is too large to be drawn. point: told the step that is pointed at, or null.
+  constructor({ rings = null, reduced = false } = {}) {
+    this.reduced = reduced;
+    this.rings = rings;
+    this.root = made("div", "nl-stage");
+    this.picture = made("div", "nl-network");
+    this.canvas = made("canvas", "nl-network-canvas");
+    this.loupe = made("div", "nl-loupe");
+    this.loupe.hidden = true;
+    this.picture.append(this.canvas, this.loupe);
+    if (rings) this.picture.append(rings.root);
+    this.side = made("div", "nl-side");
+    this.wall = made("canvas", "nl-wall");
+    this.words = made("div", "nl-words");
+    this.list = made("ul", "nl-levels");
+    this.side.append(this.wall, this.words, this.list);
+    this.root.append(this.picture, this.side);
+    for (const canvas of [this.canvas, this.wall]) canvas.setAttribute("role", "img");
+    this.canvas.addEventListener("pointermove", (event) => this.look(event));
+    this.canvas.addEventListener("pointerleave", () => (this.loupe.hidden = true));
+    this.wall.addEventListener("pointermove", (event) => this.name(event));
+    this.open({ tasks: [], levels: [], classes: [], periods: {} });
+  }
+
+  // opened: {tasks, levels, classes, samples, given, drawn: whether portraits come, weights: how many the network has, shades}
+  open(opened) {
+    Object.assign(this, { told: opened, reel: new Reel(), step: null, dirty: true, shown: null });
+    this.network = new NetworkView();
+    this.reel.samples = opened.samples ?? null;
+    this.answers = opened.samples?.shape ? new WallView() : opened.samples && !opened.given ? new SurfaceView() : null;
+    const drawn = opened.drawn ?? false;
+    this.canvas.hidden = !drawn;
+    if (this.rings) this.rings.root.style.display = drawn ? "none" : "";
+    this.wall.hidden = !this.answers;
+    this.words.hidden = !opened.given;
+    this.root.classList.toggle("nl-plane", this.answers instanceof SurfaceView);
+    this.arrange(opened.periods ?? {});
+  }
+
+  arrange(periods) {
+    this.periods = periods;
+    this.list.replaceChildren(
+      ...this.told.levels.map((name, i) => {
+        const row = made("li");
+        row.style.setProperty("--shade", this.told.shades?.[i] ?? "currentColor");
+        row.append(made("b", "", name), made("span", "nl-often", often(periods[name] ?? 1)), made("span", "nl-writes"), made("span", "nl-held"));
+        return row;
+      }),
+    );
+    this.dirty = true;
+  }
+
+  // A scene (scenes.py): a portrait and what stands beside it.
+  add(scene) {
+    const before = this.reel.last;
+    const next = this.reel.add(scene);
+    next.scene = { written: scene.written ?? {}, held: scene.held ?? {}, task: scene.task ?? null, earlier: scene.earlier ?? null, acting: scene.acting ?? "" };
+    const now = performance.now();
+    if (before && this.step === null) {
+      for (const [name, level] of Object.entries(next.levels)) {
+        const earlier = before.levels[name];
+        if (earlier && earlier.weights !== level.weights) this.network.pulse(name, changes(earlier, level), now);
+      }
+    }
+    this.dirty = true;
+  }
+
+  // Shows the moment of a step; null: the newest.
+  show(step) {
+    if (step === this.step) return;
+    this.step = step;
+    this.dirty = true;
+  }
+
+  get moving() {
+    return !this.reduced && (this.network.moving || Boolean(this.answers?.moving));
+  }
+
+  // Draws what has changed; true while something still moves. font: of the page.
+  frame(theme, font) {
+    const portrait = this.reel.at(this.step);
+    const theNew = portrait !== this.shown || theme.ink !== this.ink;
+    if (!this.dirty && !theNew && !this.moving) return false;
+    this.dirty = false;
+    if (portrait) {
+      const state = this.state(portrait, theme, font);
+      if (!this.canvas.hidden && fit(this.canvas)) this.network.draw(this.canvas, state);
+      if (this.answers instanceof WallView && fit(this.wall)) this.answers.draw(this.wall, state);
+      if (this.answers instanceof SurfaceView && portrait.surface && fit(this.wall)) this.answers.draw(this.wall, { ...state, surface: portrait.surface });
+      if (theNew) this.say(portrait, state);
+    }
+    this.shown = portrait;
+    this.ink = theme.ink;
+    return this.moving;
+  }
+
+  state(portrait, theme, font) {
+    const { tasks, classes, levels } = this.told;
+    const { written, held, task, earlier } = portrait.scene;
+    const index = (name) => (name === null || !tasks.includes(name) ? null : tasks.indexOf(name));
+    return {
+      portrait, theme, font, tasks, classes, levels, written, held, samples: this.reel.samples, answers: portrait.answers,
+      shape: this.reel.samples?.shape, current: index(task) ?? 0, earlier: index(earlier), still: this.reduced || this.step !== null,
+    };
+  }
+
+  // The same in words and numbers: the list of levels, and what the pictures show for those who do not see them.
+  say(portrait, state) {
+    this.told.levels.forEach((name, i) => {
+      const [, , writes, held] = this.list.children[i].children;
+      const count = state.written[name] ?? 0;
+      const share = state.held[name];
+      writes.textContent = `${count} ${count === 1 ? "write" : "writes"}`;
+      held.style.setProperty("--held", share ?? 0);
+      const deep = portrait.scene.acting === "deep";
+      held.textContent = share > 0 ? `${Math.round(100 * share)} % held back` : deep ? "not measured yet" : "nothing held back";
+      this.list.children[i].classList.toggle("nl-none", !(share > 0));
+    });
+    const rights = Object.entries(state.samples?.tasks ?? {}).map(([task, { labels }]) => {
+      const given = portrait.answers?.[task];
+      return given ? `${labels.filter((label, i) => label === given[i]).length} of ${labels.length} shown samples of ${task} are right` : "";
+    });
+    this.wall.setAttribute("aria-label", rights.filter(Boolean).join("; ") || "Test samples");
+    const left = Object.entries(portrait.levels).flatMap(([name, level]) => {
+      const shares = level.retained;
+      return shares ? [`${name} ${Math.round((100 * shares.reduce((sum, one) => sum + one, 0)) / (255 * shares.length))} %`] : [];
+    });
+    this.canvas.setAttribute("aria-label", `The network at step ${portrait.step}. ${left.length ? `Left of its responses to earlier tasks: ${left.join(", ")}.` : ""}`);
+    if (portrait.texts) this.write(portrait.texts);
+  }
+
+  // Names as the network writes them on: the given letters bold, a tick where the name is right.
+  write(texts) {
+    const { samples, given, tasks } = this.told;
+    this.words.replaceChildren(
+      ...Object.entries(samples.tasks).map(([task, { names }]) => {
+        const list = made("ul");
+        list.dataset.task = tasks.indexOf(task) % 5;
+        names.forEach((whole, i) => {
+          const item = made("li");
+          const now = texts[task]?.[i] ?? "";
+          item.append(made("b", "", now.slice(0, given)), now.slice(given), made("small", "", now === whole ? " ✓" : ` (${whole})`));
+          list.append(item);
+        });
+        return list;
+      }),
+    );
+  }
+
+  // A unit under the pointer, enlarged.
+  look(event) {
+    const { left, top } = this.canvas.getBoundingClientRect();
+    const found = this.network.unitAt(event.clientX - left, event.clientY - top);
+    this.loupe.hidden = !found;
+    if (!found || !this.shown) return;
+    const level = this.shown.levels[found.level];
+    const state = this.state(this.shown, themeOf(getComputedStyle(this.root).color), "");
+    const canvas = this.loupe.querySelector("canvas") ?? this.loupe.appendChild(Object.assign(made("canvas"), { width: 96, height: 96 }));
+    const text = this.loupe.querySelector("span") ?? this.loupe.appendChild(made("span"));
+    const hue = hueOf({ ...state, written: state.written[found.level], retained: level.retained?.[found.unit] });
+    const numbers = pictureOf(level, found.unit);
+    paintCells(canvas.getContext("2d"), numbers, grid(numbers.length)[0], 48, 48, 96, hue, state.theme);
+    const kept = level.retained ? ` ${Math.round((100 * level.retained[found.unit]) / 255)} % of its response to earlier tasks is left.` : "";
+    text.textContent = `${found.level}, unit ${found.unit + 1}: its ${numbers.length} weights.${kept}`;
+    this.loupe.style.left = `${Math.min(event.clientX - left + 14, this.canvas.clientWidth - 120)}px`;
+    this.loupe.style.top = `${Math.min(event.clientY - top + 14, this.canvas.clientHeight - 150)}px`;
+  }
+
+  name(event) {
+    if (!(this.answers instanceof WallView) || !this.shown) return;
+    const { left, top } = this.wall.getBoundingClientRect();
+    const state = this.state(this.shown, themeOf(getComputedStyle(this.root).color), "");
+    this.wall.title = this.answers.cardAt(event.clientX - left, event.clientY - top, state) ?? "";
+  }
+}
