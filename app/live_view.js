@@ -118,9 +118,7 @@ class View {
       return;
     }
     if (wanted !== this.runs || this.closed) return;
-    const source = (this.source = new EventSource(`live/${encodeURIComponent(wanted)}${reduced ? "?per_second=1" : ""}`));
-=======
-    const source = (this.source = new EventSource(`/live/${encodeURIComponent(this.runs)}${this.reduced ? "?per_second=1" : ""}`));
+    const source = (this.source = new EventSource(`live/${encodeURIComponent(this.runs)}${this.reduced ? "?per_second=1" : ""}`));
 >>>>>>> aaaae2b (The page opens on two networks drawn unit by unit: tiles in the colour of the task they answer, a wall of digits, walls of the memory; curves on canvas; an address of a stream is its preset)
     source.onopen = () => this.complain("");
     source.onmessage = (event) => this.hear(JSON.parse(event.data));
