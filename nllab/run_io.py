@@ -5,8 +5,8 @@ number and every event as one table).
 Back: `load_run` (a folder or zip of one's own), `unpack` (an upload). Nothing in a file is trusted, executed, unpickled
 or written anywhere; what is not a run raises RunFormatError with one sentence that says what is wrong and what to do.
 
-A run is experiment.json, events.jsonl (a head, then one event a line) and summary.json. Format 1, written up to
-2026-11-27, calls the second rows.jsonl.
+A run is events.jsonl (a head, then one event a line, every line with its checksum: store.py) with experiment.json and
+summary.json beside it. Format 1, written up to 2026-11-27, is experiment.json and rows.jsonl, without checksums.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nllab import __version__
+from nllab import __version__, store
 from nllab.errors import NllabError, RunFormatError
 from nllab.events import Context, Event, Step, jsonable, read, task_of
 from nllab.experiment import Experiment
@@ -42,34 +42,38 @@ AGAIN = "Download the run once more from the lab and upload that file as it is."
 
 def head(run: Run) -> dict[str, Any]:
     """The first line of a file of events."""
-    told = {"tasks": list(run.tasks), "levels": run.levels, "bytes_kept": run.bytes_kept}
+    told = {"tasks": list(run.tasks), "levels": run.levels, "experiment": run.experiment.model_dump(mode="json")}
     return {"format": FORMAT, "nllab": __version__, **told}
 
 
-def files(run: Run) -> dict[str, str]:
-    """The run as texts by the names of their files."""
-    lines = [json.dumps(jsonable(line), separators=(",", ":"), allow_nan=False) for line in (head(run), *run.log)]
-    return {
-        "experiment.json": run.experiment.to_json() + "\n",
-        EVENT_FILES[FORMAT]: "\n".join(lines) + "\n",
-        "summary.json": json.dumps(jsonable(run.summary), indent=2) + "\n",
+def copies(run: Run) -> dict[str, bytes]:
+    """What lies beside the file of events, for people."""
+    texts = {
+        "experiment.json": run.experiment.to_json(),
+        "summary.json": json.dumps(jsonable(run.summary), indent=2),
     }
+    return {name: f"{text}\n".encode() for name, text in texts.items()}
+
+
+def files(run: Run) -> dict[str, bytes]:
+    """The run as the contents of its files, by their names."""
+    records, beside = [head(run), *map(jsonable, run.log)], copies(run)
+    closing = store.closing_line(len(records), beside, bytes_kept=run.bytes_kept)
+    return {store.LOG: b"".join(store.encode([*records, closing])), **beside}
 
 
 def save(run: Run, path: str | Path) -> Path:
-    """Write the run's files into the folder `path`, which is made if need be."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files(run).items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return folder
+    """Write the run into the folder `path`, which is made if need be; a run that lies there is there until this one is.
+    Raises StoreError where the folder does not take it."""
+    return store.save(path, head(run), [*map(jsonable, run.log)], copies(run), bytes_kept=run.bytes_kept)
 
 
 def pack(run: Run) -> bytes:
     """The run as a zip, the same bytes for the same run."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in (files(run) | {"repeat.py": f"# or: {command_line(run)}\n\n{snippet(run)}"}).items():
+        code = f"# or: {command_line(run)}\n\n{snippet(run)}".encode()
+        for name, text in (files(run) | {"repeat.py": code}).items():
             archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
@@ -77,7 +81,7 @@ def pack(run: Run) -> bytes:
 def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None, str]]:
     """The lines of the run's table, in the order of COLUMNS: one for each number and, for what is no number, one with
     `text` in JSON. Line 0 is the run's own. Numbers that are not finite are left out."""
-    told = head(run) | {"experiment": run.experiment.model_dump(mode="json")}
+    told = head(run) | {"bytes_kept": run.bytes_kept}
     yield (0, "run", 0, "", "", "", None, json.dumps(told))
     for i, event in enumerate(run.log, start=1):
         place = (i, event.kind, event.step, task_of(event))
@@ -121,24 +125,31 @@ def to_parquet(run: Run) -> bytes:
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in a folder that `Run.save` wrote, or in a zip. A half-written last line of a folder is left out, since
-    training may have been cut off there. Raises RunFormatError for anything else that is off."""
+    """The run in a folder that `Run.save` or `nllab run --out` wrote, or in a zip. One that was interrupted, whose
+    `interrupted` is true then, ends with its last whole event. Raises RunFormatError that names what was changed, cut or
+    is missing."""
     path = Path(path)
     try:
         if not path.is_dir():
             if path.stat().st_size > MOST_FILE_BYTES:
                 raise RunFormatError(_too_large(path.name))
             return unpack(path.name, path.read_bytes())
+        if not (path / EVENT_FILES[1]).exists() or (path / store.LOG).exists():
+            with (path / store.LOG).open("rb") as file:
+                first = file.readline(MOST_LINE)
+            _check_head(first, store.LOG)
+            return _of_log(store.read(path))
         settings = (path / "experiment.json").read_bytes()
-        name = next((name for name in EVENT_FILES.values() if (path / name).exists()), EVENT_FILES[FORMAT])
-        log = (path / name).read_bytes()
+        log = (path / EVENT_FILES[1]).read_bytes()
     except OSError as error:
         raise RunFormatError(
             f"{path} is not a run: {error.strerror} ({Path(error.filename or path).name}). A run is a folder with"
             f" experiment.json and {EVENT_FILES[FORMAT]}, or a zip of those."
         ) from None
+    except RunFormatError as error:
+        raise RunFormatError(f"{path}: {error}") from None
     try:
-        return _run(settings, log[: log.rfind(b"\n") + 1] if b"\n" in log else log, name)
+        return _of_format_1(settings, log[: log.rfind(b"\n") + 1] if b"\n" in log else log)
     except RunFormatError as error:
         raise RunFormatError(f"{path}: {error}") from None
 
@@ -150,7 +161,7 @@ def unpack(name: str, data: bytes) -> Run:
     try:
         if data[:2] != b"PK":
             raise RunFormatError(_not_a_zip(data))
-        return _run(*_members(data))
+        return _of_members(_members(data))
     except RunFormatError as error:
         raise RunFormatError(f"{name}: {error}") from None
 
@@ -175,8 +186,8 @@ def _not_a_zip(data: bytes) -> str:
     return f"this is not a run: a run is a zip as the lab writes it. {upload}"
 
 
-def _members(data: bytes) -> tuple[bytes, bytes, str]:
-    """(experiment.json, the file of events, its name) of a zip."""
+def _members(data: bytes) -> dict[str, bytes]:
+    """The contents of a zip's experiment.json, file of events and, where it has one, summary.json."""
     end = data.rfind(b"PK\x05\x06")
     if end < 0 or len(data) < end + 22:
         raise RunFormatError(
@@ -196,15 +207,17 @@ def _members(data: bytes) -> tuple[bytes, bytes, str]:
                     raise RunFormatError(
                         f"this zip names the path {name[:60]!r}, which no run of the lab does. {AGAIN}"
                     )
-            settings, _ = _member(archive, members, ("experiment.json",))
-            return settings, *_member(archive, members, tuple(EVENT_FILES.values()))
+            wanted = [("experiment.json",), tuple(EVENT_FILES.values())]
+            if any(member.filename.split("/")[-1] == "summary.json" for member in members):
+                wanted.append(("summary.json",))
+            return dict(_member(archive, members, names) for names in wanted)
     except RunFormatError:
         raise
     except Exception:  # a damaged archive makes its reader raise nearly anything
         raise RunFormatError(f"this zip is damaged or was cut off. {AGAIN}") from None
 
 
-def _member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], names: Sequence[str]) -> tuple[bytes, str]:
+def _member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], names: Sequence[str]) -> tuple[str, bytes]:
     found = [m for m in members if m.filename.split("/")[-1] in names and not m.filename.startswith("__MACOSX/")]
     if len(found) != 1:
         raise RunFormatError(f"this zip has {len(found) or 'no'} {names[-1]}, and a run has one. {AGAIN}")
@@ -217,7 +230,7 @@ def _member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], names: Seq
         raise RunFormatError(
             f"{name} unpacks to more than {MOST_BYTES // 2**20} MB, and no run of the lab does. {AGAIN}"
         )
-    return content, name
+    return name, content
 
 
 def _json(data: bytes, where: str) -> Any:
@@ -232,12 +245,38 @@ def _json(data: bytes, where: str) -> Any:
         raise RunFormatError(f"{where} is damaged or was cut off. {AGAIN}") from None
 
 
-def _run(settings: bytes, log: bytes, name: str) -> Run:
-    """The run of these two files, once all of it is known to be what the lab itself could have written."""
-    if log.count(b"\n") > MOST_EVENTS + 1:
+def _of_members(members: dict[str, bytes]) -> Run:
+    if EVENT_FILES[1] in members:
+        return _of_format_1(members["experiment.json"], members[EVENT_FILES[1]])
+    data = members[store.LOG]
+    _check_head(data.partition(b"\n")[0], store.LOG)
+    log = store.decode(data)
+    if not log.is_closed:
+        raise RunFormatError(f"{store.LOG} was cut off: the line that closes the run is missing. {AGAIN}")
+    for name in store.COPIES:
+        if name in members and (wrong := store.wrong_copy(log, name, members[name])):
+            raise RunFormatError(f"{name} {wrong}")
+    return _of_log(log)
+
+
+def _of_format_1(settings: bytes, data: bytes) -> Run:
+    name = EVENT_FILES[1]
+    first, *lines = data.removesuffix(b"\n").split(b"\n")
+    told = _check_head(first, name)
+    return _with_events(_begun(told, _json(settings, "experiment.json"), told.get("bytes_kept")), lines, name)
+
+
+def _of_log(log: store.Log) -> Run:
+    kept = (log.closing or {}).get("bytes_kept")
+    run = _with_events(_begun(log.head, log.head.get("experiment"), kept), log.events, store.LOG)
+    run.interrupted = not log.is_closed
+    return run
+
+
+def _with_events(run: Run, lines: Sequence[bytes], name: str) -> Run:
+    """The run with these events, once all of it is known to be what the lab itself could have written."""
+    if len(lines) > MOST_EVENTS:
         raise RunFormatError(f"it has more than {MOST_EVENTS} events, as many as can be shown. Replay a shorter run.")
-    first, *lines = log.removesuffix(b"\n").split(b"\n")
-    run = _begun(_json(first, f"the first line of {name}") if first else {}, _json(settings, "experiment.json"))
     context, before = Context(run.tasks, tuple(run.levels)), 0
     for number, line in enumerate(lines, start=2):
         try:
@@ -253,13 +292,19 @@ def _run(settings: bytes, log: bytes, name: str) -> Run:
     return run
 
 
-def _begun(told: Any, settings: Any) -> Run:
-    """The run of this head, before its first event."""
+def _check_head(line: bytes, name: str) -> dict[str, Any]:
+    """The first line of a file of events, whose format is one that this version reads."""
+    told = _json(line, f"the first line of {name}") if line.strip() else {}
     if not isinstance(told, dict) or "format" not in told:
         raise RunFormatError(f"the line that says what run this is, its first, is missing. {AGAIN}")
     if told["format"] not in EVENT_FILES:
         what = f"it has format {str(told['format'])[:20]}, and this version of nllab reads formats 1 to {FORMAT}"
         raise RunFormatError(f"{what}. Open it with the version that wrote it, or run the experiment again.")
+    return told
+
+
+def _begun(told: Any, settings: Any, bytes_kept: Any) -> Run:
+    """The run of this head, before its first event."""
     try:
         experiment = Experiment(**settings)
     except (NllabError, TypeError) as error:
@@ -272,5 +317,4 @@ def _begun(told: Any, settings: Any) -> Run:
             raise RunFormatError(f"the names of its {kind} are not those of a run. {AGAIN}")
     if not all(type(period) is int and period >= 1 for period in levels.values()):
         raise RunFormatError(f"the periods of its levels are not whole numbers. {AGAIN}")
-    kept = told.get("bytes_kept")
-    return Run(experiment, tuple(tasks), levels, [], kept if type(kept) is int else None)
+    return Run(experiment, tuple(tasks), levels, [], bytes_kept if type(bytes_kept) is int else None)

@@ -101,6 +101,7 @@ class Run:
     levels: dict[str, int]  # name -> period at the start, in the order of the data flow
     log: list[Event] = field(default_factory=list)
     bytes_kept: int | None = None
+    interrupted: bool = field(default=False, compare=False)  # read from a file that nobody closed
 
     @classmethod
     def begin(cls, experiment: Experiment, tasks: Iterable[str], levels: Mapping[str, int]) -> Run:

@@ -21,7 +21,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ from filelock import FileLock, Timeout
 from nllab.errors import RunFormatError, SettingError
 
 Record = dict[str, Any]
+COPIES = ("experiment.json", "summary.json")
 LOG, CHECKPOINT, LOCK = "events.jsonl", "checkpoint.safetensors", ".lock"
 NEXT = "next."  # in front of the names of a run that is to replace the one that lies there
 CLOSED = "closed"  # kind of the last line
+_CLOSING = b'{"kind":"closed"'
 SUM = re.compile(rb',"sum":"([0-9a-f]{16})"}')
 SUM_BYTES = len(',"sum":"0123456789abcdef"}')
 PROBE_BYTES = 2**16  # written, and taken away again, to see whether a folder takes files
@@ -66,17 +68,23 @@ def encode(records: Iterable[Record], before: str = "") -> Iterator[bytes]:
 
 @dataclass
 class Log:
-    """What a log holds. closing: its last line, None for an interrupted run; sums: of every line, the head's first."""
+    """What a log holds. events: the text of each, in JSON, sums taken away; closing: its last line, None for an
+    interrupted run; sums: of every line, the head's first; size: bytes up to the end of the last whole line."""
 
     head: Record
-    records: list[Record]
+    events: list[bytes]
     closing: Record | None
-    sums: list[str] = field(default_factory=list)
-    size: int = 0  # bytes up to the end of the last whole line
+    sums: list[str]
+    size: int
+    name: str = LOG
 
     @property
     def is_closed(self) -> bool:
         return self.closing is not None
+
+    @property
+    def records(self) -> list[Record]:
+        return [_object(text, f"{self.name}: line {number}") for number, text in enumerate(self.events, start=2)]
 
 
 def decode(data: bytes, name: str = LOG) -> Log:
@@ -84,9 +92,8 @@ def decode(data: bytes, name: str = LOG) -> Log:
 
     Raises RunFormatError that names the line which was changed or is missing.
     """
-    lines = data.split(b"\n")
-    torn = lines.pop()
-    records: list[Record] = []
+    *lines, torn = data.split(b"\n")
+    texts: list[bytes] = []
     sums: list[str] = []
     size = 0
     for number, line in enumerate(lines, start=1):
@@ -99,18 +106,17 @@ def decode(data: bytes, name: str = LOG) -> Log:
             raise RunFormatError(f"{name}: {_misfit(number, found[1].decode(), sums)} {_AGAIN}")
         sums.append(own)
         size += len(line) + 1
-        records.append(_object(text, f"{name}: line {number}"))
-    if not records:
-        raise RunFormatError(f"{name}: its first line, which says what run this is, is missing. {_AGAIN}")
-    closing = records.pop() if records[-1].get("kind") == CLOSED else None
-    if closing is None and any(record.get("kind") == CLOSED for record in records):
-        raise RunFormatError(f"{name}: there are lines behind the one that closes the run. {_AGAIN}")
-    if closing is not None and (torn or closing.get("lines") != len(records)):
+        texts.append(text)
+    if not texts:
+        raise RunFormatError(f"{name}: the line that says what run this is, its first, is missing. {_AGAIN}")
+    closed = [number for number, text in enumerate(texts) if text.startswith(_CLOSING)]
+    closing = _object(texts.pop(), f"{name}: the last line") if closed and closed[-1] == len(texts) - 1 else None
+    if len(closed) > (closing is not None) or closing is not None and (torn or closing.get("lines") != len(texts)):
         raise RunFormatError(f"{name}: there is something behind the line that closes the run. {_AGAIN}")
-    return Log(records[0], records[1:], closing, sums, size)
+    return Log(_object(texts[0], f"{name}: line 1"), texts[1:], closing, sums, size, name)
 
 
-_AGAIN = "Take the run from a copy, or run the experiment again."
+_AGAIN = "Take the run from a copy, download it once more, or run the experiment again."
 
 
 def _misfit(number: int, stated: str, sums: Sequence[str]) -> str:
@@ -168,22 +174,26 @@ def _closed(path: Path) -> Log | None:
 
 def _wrong_file(folder: Path, prefix: str, log: Log) -> str | None:
     """What is wrong with the files beside a log, or None."""
-    files = (log.closing or {}).get("files", {})
     if log.closing is None and not prefix and (folder / "summary.json").exists():
-        last = len(log.records) + 1
+        last = len(log.events) + 1
         return (
             f"{folder / LOG} was cut after line {last}: summary.json is there, and the line that closes the run is"
             f" missing. {_AGAIN}"
         )
-    for name, expected in files.items() if isinstance(files, dict) else ():
-        path = folder / (prefix + os.path.basename(str(name)))
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            continue
-        if hash_of(content) != expected:
-            return f"{path} was changed: it is not what {LOG} says of it. {_AGAIN}"
+    for name in COPIES:
+        with contextlib.suppress(FileNotFoundError):
+            if wrong := wrong_copy(log, name, (folder / name).read_bytes()):
+                return f"{folder / name} {wrong}"
     return None
+
+
+def wrong_copy(log: Log, name: str, content: bytes) -> str | None:
+    """What is wrong with a file beside a closed log, or None."""
+    files = (log.closing or {}).get("files")
+    expected = files.get(name) if isinstance(files, dict) else None
+    if expected is None or hash_of(content) == expected:
+        return None
+    return f"was changed: it is not what {LOG} says of it. {_AGAIN}"
 
 
 def closing_line(lines: int, files: Mapping[str, bytes], **more: Any) -> Record:
@@ -217,7 +227,7 @@ def _take_place(folder: Path, files: Mapping[str, bytes]) -> None:
 
     The files beside the log go first and come last, so that none ever lies beside a log which is not its own."""
     new = folder / (NEXT + CHECKPOINT)
-    for name in ("experiment.json", "summary.json", "rows.jsonl", *(() if new.exists() else (CHECKPOINT,)), *files):
+    for name in (*COPIES, "rows.jsonl", *(() if new.exists() else (CHECKPOINT,)), *files):
         (folder / name).unlink(missing_ok=True)
     os.replace(folder / (NEXT + LOG), folder / LOG)
     if new.exists():

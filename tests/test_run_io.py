@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nllab import run_io
+from nllab import run_io, store
 from nllab.errors import RunFormatError
 from nllab.events import Decision, End, Step, Texts, Where, jsonable
 from nllab.experiment import Experiment
@@ -124,14 +124,22 @@ def zipped(files, **settings):
 
 
 def lines_of(run, change):
-    """The run's zip with its events changed."""
-    lines = files(run)["events.jsonl"].splitlines()
+    """The run's zip with the lines of its events changed."""
+    lines = files(run)["events.jsonl"].decode().splitlines()
     return zipped({**files(run), "events.jsonl": "\n".join(change(lines))})
 
 
+def summed(run, *texts, **changes):
+    """The zip of a run of these lines in JSON, every one with its sum; changes: of its head."""
+    lines, before = [], ""
+    for text in (json.dumps({**head(run), **changes}), *texts, f'{{"kind":"closed","lines":{len(texts) + 1}}}'):
+        before = store.chained(before, text.encode())
+        lines.append(f'{text[:-1]},"sum":"{before}"}}\n')
+    return zipped({**files(run), "events.jsonl": "".join(lines)})
+
+
 def with_event(run, **changes):
-    row = {**jsonable(run.of(Step)[2]), **changes}
-    return zipped({**files(run), "events.jsonl": "\n".join([json.dumps(head(run)), json.dumps(row)])})
+    return summed(run, json.dumps({**jsonable(run.of(Step)[2]), **changes}))
 
 
 def with_signal(run, value):
@@ -140,8 +148,8 @@ def with_signal(run, value):
 
 
 def bad_files(run):
-    jsonl = files(run)["events.jsonl"]
-    nan = jsonl.replace('"loss":', '"loss":NaN,"was":', 1)
+    texts = [json.dumps(jsonable(event)) for event in run.log]
+    nan = [text.replace('"loss":', '"loss":NaN,"was":', 1) for text in texts]
     hide = zipped({"experiment.json": "{}", "events.jsonl": "x"}).replace(b"\x00\x00\x08\x00", b"\x01\x00\x08\x00")
     return {
         "nothing": (b"", "a run is a zip"),
@@ -166,14 +174,19 @@ def bad_files(run):
         "another packing": (zipped(files(run), compress_type=zipfile.ZIP_LZMA), "packed in a way"),
         "an encrypted zip": (hide, "encrypted|damaged"),
         "another version": (zipped({**files(run), "events.jsonl": '{"format": 3}'}), "format 3.*Open it with the version"),
-        "a strange setting": (zipped({**files(run), "experiment.json": '{"sede": 1}'}), "Did you mean 'seed'"),
-        "a setting out of bounds": (zipped({**files(run), "experiment.json": '{"dim": 1e9}'}), "dim is"),
-        "settings that are a list": (zipped({**files(run), "experiment.json": "[]"}), "experiment cannot be used"),
+        "a strange setting": (summed(run, experiment={"sede": 1}), "Did you mean 'seed'"),
+        "a setting out of bounds": (summed(run, experiment={"dim": 1e9}), "dim is"),
+        "settings that are a list": (summed(run, experiment=[]), "experiment cannot be used"),
         "no events": (zipped({**files(run), "events.jsonl": ""}), "its first, is missing"),
-        "NaN": (zipped({**files(run), "events.jsonl": nan}), "finite"),
+        "NaN": (summed(run, *nan), "finite"),
         "too large a number": (with_event(run, loss=10**400), "finite"),
-        "half a line": (lines_of(run, lambda lines: [*lines[:-1], lines[-1][:9]]), "damaged"),
-        "steps backwards": (lines_of(run, lambda lines: [*lines[:3], *lines[:2:-1]]), "step is"),
+        "half a line": (lines_of(run, lambda lines: [*lines[:-1], lines[-1][:9]]), "cut off"),
+        "a line of its middle cut": (lines_of(run, lambda lines: [*lines[:5], lines[5][:9], *lines[6:]]), "line 6 is damaged"),
+        "a line less": (lines_of(run, lambda lines: [*lines[:5], *lines[6:]]), "line 6 does not follow"),
+        "a line twice": (lines_of(run, lambda lines: [*lines[:5], *lines[4:]]), "line 6 is line 5 once more"),
+        "other settings beside": (zipped({**files(run), "experiment.json": "{}"}), "experiment.json was changed"),
+        "another summary": (zipped({**files(run), "summary.json": "{}"}), "summary.json was changed"),
+        "steps backwards": (summed(run, *texts[:3], *texts[:2:-1]), "step is"),
         "another kind": (with_event(run, kind="hack"), "kind is 'hack'"),
         "another task": (with_event(run, task="<img src=x>"), "no task of that name"),
         "an accuracy of 7": (with_event(run, accuracy={"A": 7, "B": 0}), "less than or equal to 1"),
@@ -188,9 +201,7 @@ def bad_files(run):
         "names that are no names": (with_event(run, kind="samples", given=3, tasks={"A": {"names": [3]}}), "valid string"),
         "texts of no names": (with_event(run, kind="texts", texts={"A": ["x"]}), "no samples were shown"),
         "answers to nothing": (with_event(run, kind="answers", answers={"A": [1]}), "no samples were shown"),
-        "a name with a link": (
-            zipped({**files(run), "events.jsonl": json.dumps({**head(run), "tasks": ["<a href=x>"]})}), "names of its tasks",
-        ),
+        "a name with a link": (summed(run, tasks=["<a href=x>"]), "names of its tasks"),
     }  # fmt: skip
 
 
@@ -200,7 +211,7 @@ def test_what_is_not_a_run_is_one_sentence_that_says_what_and_what_to_do(run):
             unpack("upload", data)
         text = str(told.value)
         assert len(text) < 500 and "\n" not in text.replace("\\n", ""), name
-        assert any(word in text for word in ("Download", "Upload", "Open it", "Replay")), name
+        assert any(word in text for word in ("Download", "Upload", "Open it", "Replay", "Take")), name
 
 
 def test_too_large_a_file_is_refused_before_it_is_looked_at():

@@ -59,11 +59,16 @@ def test_over_seeds_what_is_undefined_is_none_and_never_nan():
     json.dumps(result, allow_nan=False)
 
 
-def test_a_half_written_last_line_is_left_out(tmp_path):
-    folder = by_hand().save(tmp_path)
-    file = folder / "events.jsonl"
-    file.write_text(file.read_text() + '{"kind": "ste')
-    assert load_run(folder).log == by_hand().log
+def test_a_run_that_was_not_closed_ends_with_its_last_whole_event(tmp_path):
+    run = by_hand()
+    file = run.save(tmp_path) / "events.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-2]) + lines[-2][:9])
+    with pytest.raises(RunFormatError, match="was cut after line"):  # its summary says that there was more
+        load_run(tmp_path)
+    (tmp_path / "summary.json").unlink()
+    found = load_run(tmp_path)
+    assert found.log == run.log[:-1] and found.interrupted and not run.interrupted
 
 
 @pytest.mark.parametrize(
@@ -73,7 +78,7 @@ def test_a_half_written_last_line_is_left_out(tmp_path):
         ("events.jsonl", '{"format": 99}\n', "format 99"),
         ("events.jsonl", "", "its first, is missing"),
         ("events.jsonl", "[1]\n", "its first, is missing"),
-        ("events.jsonl", '{"format": 2}\n', "names of its tasks"),
+        ("events.jsonl", '{"format": 2}\n', "line 1 is damaged"),
         ("events.jsonl", "\udcff", "damaged"),
     ],
 )
