@@ -46,6 +46,9 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "names-5": {"batch_size": 64, "evaluate_every": 250, "loss": "cross_entropy", "rate": 2.0, **WIDE},
 }
 
+# Settings that files and addresses of before call otherwise.
+FORMER_NAMES = {"attention": "error_weight", "carry_every": "realign_every"}
+
 Period = Annotated[int, Field(ge=1, le=100_000)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
@@ -112,13 +115,16 @@ class Experiment(BaseModel):
     ridge: float = Field(
         0.1, gt=0, le=1e6, allow_inf_nan=False, description="resistance of what the deep optimizer has never seen"
     )
-    carry_every: int = Field(
-        16, ge=0, le=100_000, description="steps between two times that the head is told what its features mean now"
+    realign_every: int = Field(
+        16,
+        ge=0,
+        le=100_000,
+        description="steps between realignments of the head to its drifted features; 0 disables",
     )
     retention: float = Field(
         1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write"
     )
-    attention: float = Field(
+    error_weight: float = Field(
         0.0, ge=0, le=1000, allow_inf_nan=False, description="further weight of samples that the model got wrong"
     )
     manager: bool = Field(True, description="whether a manager balances stability and plasticity as it sees fit")
@@ -130,6 +136,11 @@ class Experiment(BaseModel):
     )
 
     def __init__(self, **settings: Any) -> None:
+        for former, name in FORMER_NAMES.items():
+            if former in settings:
+                if name in settings:
+                    raise SettingError(f"{name} is given twice, once under its former name {former}; leave one out.")
+                settings[name] = settings.pop(former)
         strange = [key for key in settings if key not in type(self).model_fields]
         if strange:
             raise unknown("setting", strange[0], type(self).model_fields)
@@ -217,7 +228,7 @@ def spelled(value: Any) -> str:
 def read_setting(key: str, text: str) -> Any:
     """The value that a person means by `key=text`: lists by commas, pairs by colons, nothing for None. The experiment
     itself checks it."""
-    if key not in Experiment.model_fields:
+    if FORMER_NAMES.get(key, key) not in Experiment.model_fields:
         raise unknown("setting", key, Experiment.model_fields)
     if key == "periods":
         return tuple(part.strip() for part in text.split(","))

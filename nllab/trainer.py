@@ -186,7 +186,8 @@ class Trainer:
         members = members_of(self.model, self.levels)
         schedule = Schedule.of(self.levels)
         settings = {
-            name: getattr(experiment, name) for name in ("retention", "ridge", "attention", "manager", "carry_every")
+            name: getattr(experiment, name)
+            for name in ("retention", "ridge", "error_weight", "manager", "realign_every")
         }
         self.deep = DeepOptimizer(self.model, levels=self.levels, **settings)
         self._set_rate(experiment.rate)
@@ -358,7 +359,6 @@ class Trainer:
         if not math.isfinite(value):
             return [*events, self._give_up(value)]
         self.deep.acting = self.acting == "deep"
-        self.deep.measure = self._measures(self.steps + 1)
         loss.backward()
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
@@ -567,9 +567,9 @@ class Trainer:
 
     def _tell(self, loss: float, online_accuracy: float, gradient_norms: dict[str, float]) -> Step:
         levels = {}
+        measured = self.deep.report.levels if self._measures(self.steps) else {}
         for name, movement in self.movements.items():
             wrote, update_norm = movement.observe()
-            signals = self.deep.signals.get(name, ())
             levels[name] = LevelStep(
                 wrote=wrote,
                 writes=movement.writes,
@@ -577,9 +577,8 @@ class Trainer:
                 drift=movement.drift,
                 drift_since_switch=movement.drift_since_mark,
                 gradient_norm=gradient_norms[name],
-                **{key: sum(s[key] for s in signals) / len(signals) for key in (signals[0] if signals else ())},
+                **(measured[name]._asdict() if name in measured else {}),
             )
-        self.deep.signals.clear()
         return Step(
             step=self.steps,
             task=self._task_name,
@@ -594,12 +593,10 @@ class Trainer:
         return step % self.experiment.evaluate_every == 0 or step == 1
 
     def _decisions(self) -> list[Event]:
-        """What the deep optimizer's manager decided in the last step."""
-        events: list[Event] = [
-            Decision(step=self.steps, level="all", saw=d.saw, did=d.did, text=d.text) for d in self.deep.decisions
-        ]
-        self.deep.decisions.clear()
-        return events
+        """What the deep optimizer's policy decided in the last step."""
+        if (decision := self.deep.report.decision) is None:
+            return []
+        return [Decision(step=self.steps, level="all", **decision._asdict())]
 
     def _give_up(self, loss: float) -> End:
         """End the run, and say which setting to change."""

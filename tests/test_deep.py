@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from nllab.errors import DivergedError, SettingError
 from nllab.levels import Level
-from nllab.optim.deep import REFRESH, DeepOptimizer, context_write, low_rank_gain
+from nllab.optim.context import REFRESH, Context, context_write, low_rank_gain
+from nllab.optim.deep import DeepOptimizer
 
 EXACT = 1e-9  # relative, float64: two orders of the same sums
 
 
-# The plain formula of the tests: ridge 1, and a reader that is never carried over (test_reader.py has that).
-Plain = partial(DeepOptimizer, ridge=1.0, carry_every=0)
+# The plain formula of the tests: ridge 1, and a head that is never realigned (test_realign.py has that).
+Plain = partial(DeepOptimizer, ridge=1.0, realign_every=0)
 
 
 def stream_of_batches(steps, batch=3, fan_in=5, out=2, seed=0):
@@ -62,16 +63,16 @@ def test_rate_one_is_recursive_least_squares(bias, steps):
     gram = rows.T @ rows + ridge * torch.eye(rows.shape[1], dtype=rows.dtype)
     closed_form = torch.linalg.solve(gram, rows.T @ targets + ridge * start.T).T
     assert (as_features(layer) - closed_form).norm() <= EXACT * closed_form.norm()
-    assert (optimizer.state[layer.weight]["context"] - gram).norm() <= EXACT * gram.norm()
+    assert (optimizer.state[layer.weight]["context"].matrix - gram).norm() <= EXACT * gram.norm()
 
 
 def test_one_write_minimizes_its_objective():
     generator = torch.Generator().manual_seed(0)
     weight, gradient = (torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     rows = torch.randn(9, 4, generator=generator, dtype=torch.float64)
-    context, rate = rows.T @ rows + 0.1 * torch.eye(4), 0.7
-    found = context_write(weight, gradient, context, rate).requires_grad_()
-    step = found - weight
+    context, rate, found = rows.T @ rows + 0.1 * torch.eye(4), 0.7, weight.clone()
+    context_write(found, gradient, Context(context), rate)
+    step = found.requires_grad_() - weight
     (rate * (step * gradient).sum() + 0.5 * torch.trace(step @ context @ step.T)).backward()
     assert found.grad is not None and found.grad.norm() < 1e-12
 
@@ -85,8 +86,30 @@ def test_the_rank_n_form_equals_the_plain_one():
     gain, inverse = low_rank_gain(rows, torch.linalg.inv(before))
     after = before + rows.T @ rows
     assert (inverse @ after - torch.eye(30)).norm() < 1e-10
-    plain = context_write(torch.zeros(6, 30, dtype=torch.float64), deltas.T @ rows, after, 1.0)
-    assert (-deltas.T @ gain - plain).norm() <= 1e-10 * plain.norm()
+    plain = deltas.T @ rows @ torch.linalg.inv(after)
+    assert (deltas.T @ gain - plain).norm() <= 1e-10 * plain.norm()
+
+
+@pytest.mark.parametrize("periods", [1, 3])
+def test_a_write_through_its_rows_is_the_write_through_the_context(periods):
+    """Same weights, same context, same inverse as the plain formula, write after write, where a period has several
+    passes."""
+    ridge, draw = 0.5, torch.Generator().manual_seed(2)
+    fast, plain = (torch.zeros(4, 20, dtype=torch.float64) for _ in range(2))
+    context = Context.empty(20, ridge, dtype=torch.float64)
+    matrix = ridge * torch.eye(20, dtype=torch.float64)
+    for _ in range(8):
+        gradient = torch.zeros_like(fast)
+        for _ in range(periods):
+            rows, deltas = (torch.randn(2, d, generator=draw, dtype=torch.float64) for d in (20, 4))
+            context.absorb(rows, deltas)
+            matrix += rows.T @ rows
+            gradient += deltas.T @ rows
+        context.close()
+        context_write(fast, gradient, context, 0.7)
+        plain -= 0.7 * gradient @ torch.linalg.inv(matrix)
+        assert (fast - plain).norm() < 1e-10 * plain.norm() and torch.allclose(context.matrix, matrix)
+        assert context.inverse is not None and (context.inverse @ matrix - torch.eye(20)).norm() < 1e-9
 
 
 def train(model, optimizer, batches, loss=half_squared_sum, touch=None):
@@ -116,7 +139,7 @@ def test_fast_and_slow_paths_give_the_same_weights(monkeypatch):
     fast = wide()
     slow = copy.deepcopy(fast)
     found = train(fast, Plain(fast), wide_batches(30))
-    monkeypatch.setattr("nllab.optim.deep.REFRESH", 1)  # the inverse is dropped at once, so every write factorizes
+    monkeypatch.setattr("nllab.optim.context.REFRESH", 1)  # the inverse is dropped at once, so every write factorizes
     assert same(train(slow, Plain(slow), wide_batches(30)), found)
 
 
@@ -155,7 +178,7 @@ def by_hand(model, batches, touch, samples=None):
             for i, (layer, rows) in enumerate(zip(layers, map(features, inputs), strict=True)):
                 contexts[i] += rows.T @ rows
                 gradient = torch.cat([layer.weight.grad / layer.in_features**0.5, layer.bias.grad[:, None]], 1)
-                moved = context_write(as_features(layer), len(x) * gradient, contexts[i], 1.0)
+                moved = as_features(layer) - len(x) * gradient @ torch.linalg.inv(contexts[i])
                 layer.weight.copy_(moved[:, :-1] / layer.in_features**0.5), layer.bias.copy_(moved[:, -1])
     return [p.detach().clone() for p in model.parameters()]
 
@@ -202,19 +225,21 @@ def test_while_it_only_observes_weights_stay_and_the_memory_grows():
     after = train(model, watching, wide_batches(3))
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     train(twin, acting, wide_batches(3))
-    assert torch.allclose(watching.state[model[0].weight]["context"], acting.state[twin[0].weight]["context"])
+    assert torch.allclose(
+        watching.state[model[0].weight]["context"].matrix, acting.state[twin[0].weight]["context"].matrix
+    )
 
 
-def test_what_another_optimizer_taught_makes_hidden_levels_careful():
+def test_what_another_optimizer_taught_constrains_hidden_layers():
     model = wide()
     optimizer = DeepOptimizer(model)
     train(model, optimizer, wide_batches(1))
-    assert optimizer.manager is not None and optimizer.manager.loose and optimizer.manager.hidden
+    assert optimizer.policy is not None and optimizer.policy.unconstrained and optimizer.policy.hidden
     optimizer.acting = False
     train(model, optimizer, wide_batches(1))
     optimizer.acting = True
     train(model, optimizer, wide_batches(1))
-    assert not optimizer.manager.loose
+    assert not optimizer.policy.unconstrained
 
 
 def test_what_it_watched_is_protected_once_it_acts():
@@ -244,7 +269,7 @@ def test_retention_keeps_the_ridge():
     silent = torch.zeros(4, 5, dtype=torch.float64)
     silent[:, 0] = 1
     train(layer, optimizer, [(silent, torch.zeros(4, 2, dtype=torch.float64))] * 60)
-    context = optimizer.state[layer.weight]["context"]
+    context = optimizer.state[layer.weight]["context"].matrix
     assert torch.linalg.eigvalsh(context).min() == pytest.approx(0.2)
     # Geometric sum of what each write leaves: 0.5 + 0.25 + ... of 4 rows of squared length 1/5.
     assert context[0, 0] == pytest.approx(0.2 + 0.8)
@@ -288,7 +313,7 @@ def test_forward_passes_without_a_loss_leave_no_trace():
     train(model, optimizer, [(x, y)])
     rows = features(x)
     assert torch.allclose(
-        optimizer.state[model[0].weight]["context"], rows.T @ rows + torch.eye(41, dtype=torch.float64)
+        optimizer.state[model[0].weight]["context"].matrix, rows.T @ rows + torch.eye(41, dtype=torch.float64)
     )
 
 
@@ -316,7 +341,7 @@ def test_gradients_that_are_not_finite_change_nothing():
         optimizer.step()
     now = (model.state_dict(), optimizer.state_dict()["state"])
     assert all(torch.equal(a, b) for a, b in zip(before[0].values(), now[0].values(), strict=True))
-    assert all(torch.equal(before[1][i]["context"], now[1][i]["context"]) for i in before[1])
+    assert all(torch.equal(before[1][i]["context"]["matrix"], now[1][i]["context"]["matrix"]) for i in before[1])
 
 
 @pytest.mark.parametrize(

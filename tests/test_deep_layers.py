@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 
 from nllab.errors import SettingError
 from nllab.levels import Level
 from nllab.optim import layers
+from nllab.optim.context import observe
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.output import Loss, recognise, targets
 from nllab.streams import build
@@ -38,11 +38,11 @@ def test_a_convolution_is_its_patches_times_its_matrix(name):
     layer = CONVOLUTIONS[name]().double()
     x = normal(4, 2, 9, 8) if isinstance(layer, nn.Conv2d) else normal(4, 2, 9)
     out = layer(x)
-    by_rows = layers.rows_of(layer, x) @ layers.as_memory(layer).T
+    by_rows = layers.rows_of(layer, x) @ layers.Matrix.of(layer).tensor().T
     assert torch.allclose(by_rows, layers.deltas_of(layer, out), atol=1e-12)
     out.backward(delta := normal(*out.shape, seed=1))
     outer = layers.deltas_of(layer, delta).T @ layers.rows_of(layer, x)
-    found = layers.gradient_of(layer)
+    found = layers.Matrix.of(layer).gradient()
     assert found is not None and torch.allclose(found, outer, atol=1e-10)
 
 
@@ -52,7 +52,7 @@ def test_a_convolution_is_its_patches_times_its_matrix(name):
 def test_one_layer_of_any_kind_is_recursive_least_squares_on_its_rows(make):
     torch.manual_seed(0)
     layer, ridge = make().double(), 0.3
-    start = layers.as_memory(layer).clone()
+    start = layers.Matrix.of(layer).tensor().clone()
     optimizer = DeepOptimizer(layer, ridge=ridge, loss_reduction="sum")
     rows, wanted = [], []
     for step in range(6):
@@ -66,7 +66,7 @@ def test_one_layer_of_any_kind_is_recursive_least_squares_on_its_rows(make):
     x, y = torch.cat(rows), torch.cat(wanted)
     gram = x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype)
     solution = torch.linalg.solve(gram, x.T @ y + ridge * start.T).T
-    assert (layers.as_memory(layer) - solution).norm() <= 1e-9 * solution.norm()
+    assert (layers.Matrix.of(layer).tensor() - solution).norm() <= 1e-9 * solution.norm()
 
 
 def test_an_embedding_is_the_same_as_a_linear_layer_on_one_hot_rows():
@@ -91,11 +91,11 @@ def test_an_embedding_is_the_same_as_a_linear_layer_on_one_hot_rows():
 def test_blocks_are_a_safe_bound_and_one_block_is_the_whole(monkeypatch):
     """In blocks a memory resists at least as much as the whole: A_blocks - A is positive semi-definite. Learning still
     converges."""
-    monkeypatch.setattr(layers, "WIDE", 4)
+    monkeypatch.setattr("nllab.optim.context.WIDE", 4)
     torch.manual_seed(0)
     layer = nn.Linear(10, 2).double()
     optimizer = DeepOptimizer(layer, ridge=0.1, loss_reduction="sum")
-    context = optimizer.state[layer.weight]["context"]
+    context = optimizer.state[layer.weight]["context"].matrix
     assert context.shape == (3, 4, 4)
     x, y = normal(40, 10), normal(40, 2, seed=1)
     losses = []
@@ -107,8 +107,8 @@ def test_blocks_are_a_safe_bound_and_one_block_is_the_whole(monkeypatch):
         losses.append(float(loss.detach()))
     assert all(b <= a + 1e-9 for a, b in zip(losses, losses[1:], strict=False)) and losses[-1] < 0.8 * losses[0]
     rows = layers.rows_of(layer, x)
-    fresh = layers.new_context(layer, 0.1)
-    layers.observe(fresh, rows)
+    fresh = layers.Matrix.of(layer).new_context(0.1).matrix
+    observe(fresh, rows)
     whole = rows.T @ rows + 0.1 * torch.eye(11, dtype=torch.float64)
     slack = torch.linalg.eigvalsh(torch.block_diag(*fresh)[:11, :11] - whole)
     assert slack.min() > -1e-9
@@ -169,13 +169,13 @@ def test_padding_rows_do_not_count_and_a_zero_gradient_says_nothing():
     assert recognise(scores, normal(6, 4, seed=3)) == Loss("unknown", 0.0)
 
 
-def test_all_patches_of_an_image_are_one_sample_to_the_manager():
+def test_all_patches_of_an_image_are_one_sample_to_the_policy():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double()
     optimizer = DeepOptimizer(model)
     for i in range(2):  # gradients of two batches of five, added up
         F.cross_entropy(model(normal(5, 1, 6, 6, seed=i)), torch.tensor([0, 1, 2, 0, 1])).backward()
     optimizer.step()
-    assert optimizer.state[model[0].weight]["seen"] == optimizer.state[model[3].weight]["seen"] == 10
+    assert optimizer.state[model[0].weight]["context"].seen == optimizer.state[model[3].weight]["context"].seen == 10
 
 
 def test_padding_is_no_error():
@@ -185,7 +185,7 @@ def test_padding_is_no_error():
     right = model(x).argmax(1)
     F.cross_entropy(model(x), torch.where(torch.arange(8) < 4, right, -100)).backward()
     optimizer.step()
-    assert optimizer.manager is not None and optimizer.manager.wrong_now == 0
+    assert optimizer.policy is not None and optimizer.policy.wrong_now == 0
 
 
 def classifier(seed=0):
@@ -238,7 +238,7 @@ def test_loss_scaling_makes_no_difference():
 
 
 def test_weighing_a_sample_is_showing_it_more_often():
-    """attention = 1 on a wrong sample equals a batch that holds it twice: same weights, same memory."""
+    """error_weight = 1 on a wrong sample equals a batch that holds it twice: same weights, same memory."""
     torch.manual_seed(0)
     one = nn.Linear(5, 3).double()
     two = copy.deepcopy(one)
@@ -249,11 +249,11 @@ def test_weighing_a_sample_is_showing_it_more_often():
     def loss(scores, labels):
         return 0.5 * (scores - F.one_hot(labels, 3)).square().sum()
 
-    weighted, doubled = DeepOptimizer(one, attention=1.0, manager=False), DeepOptimizer(two, manager=False)
+    weighted, doubled = DeepOptimizer(one, error_weight=1.0, manager=False), DeepOptimizer(two, manager=False)
     fit(one, weighted, [(x, y)], loss)
     fit(two, doubled, [(torch.cat([x, x[wrong]]), torch.cat([y, y[wrong]]))], loss)
     assert equal(one.parameters(), two.parameters(), 1e-9)
-    assert torch.allclose(weighted.state[one.weight]["context"], doubled.state[two.weight]["context"])
+    assert torch.allclose(weighted.state[one.weight]["context"].matrix, doubled.state[two.weight]["context"].matrix)
 
 
 def test_a_copied_pair_goes_on_alike_and_apart():
@@ -274,7 +274,7 @@ def test_a_copied_model_alone_is_watched_by_nobody():
     x, y = batches(1)[0]
     F.cross_entropy(lonely(x), y).backward()
     assert all(
-        torch.equal(s["context"], 0.1 * torch.eye(len(s["context"]), dtype=torch.float64))
+        torch.equal(s["context"].matrix, 0.1 * torch.eye(len(s["context"].matrix), dtype=torch.float64))
         for s in optimizer.state.values()
     )
 
@@ -316,7 +316,7 @@ def test_state_comes_back_exactly_and_a_foreign_state_is_refused():
     with pytest.raises(SettingError, match="lacks"):
         other.load_state_dict({"state": {}, "param_groups": []})
     assert all(
-        torch.equal(a["context"], b["context"])
+        torch.equal(a["context"]["matrix"], b["context"].matrix)
         for a, b in zip(held["state"].values(), other.state.values(), strict=False)
         if a
     )
@@ -329,9 +329,10 @@ def test_loaded_state_lies_where_the_parameters_lie():
     fit(model, optimizer, batches(1, size=3))
     other = DeepOptimizer(copy.deepcopy(model).to("meta"), levels=levels)
     other.load_state_dict(optimizer.state_dict())
-    found = [value for state in other.state.values() for value in state.values()]
-    tensors = [t for value in found for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
-    assert any(isinstance(value, list) and value for value in found) and {t.device.type for t in tensors} == {"meta"}
+    kept = [room for state in other.state.values() for room in state.values()]
+    tensors = [t for room in kept for t in room.tensors()]
+    assert other.state[other.param_groups[0]["params"][0]]["context"].rows
+    assert {t.device.type for t in tensors} == {"meta"}
 
 
 def test_a_weight_that_is_used_without_its_layer_is_named():
@@ -403,4 +404,4 @@ def test_in_half_precision_with_a_scaled_loss_the_first_task_is_kept(dtype, loss
     assert (scaler.get_scale() < 2.0**24) == (dtype is torch.float16)
     with torch.no_grad():
         kept = [float((model(task.test.inputs).argmax(1) == task.test.labels).float().mean()) for task in tasks]
-    assert min(kept) > 0.9 and optimizer.state[model[0].weight]["context"].dtype == torch.float32
+    assert min(kept) > 0.9 and optimizer.state[model[0].weight]["context"].matrix.dtype == torch.float32

@@ -60,3 +60,14 @@ def test_an_experiment_cannot_be_changed_only_varied():
     assert experiment.but(seed=3).seed == 3 and experiment.seed == 0
     with pytest.raises(SettingError, match="dim is 0"):
         experiment.but(dim=0)
+
+
+def test_settings_are_read_by_their_former_names_in_files_and_addresses():
+    now = Experiment(error_weight=2.0, realign_every=5)
+    assert Experiment.from_query("attention=2&carry_every=5") == now
+    assert Experiment.from_json('{"attention": 2, "carry_every": 5}') == now
+    assert "error_weight=2.0" in now.to_query() and "attention" not in now.to_json()
+    with pytest.raises(SettingError, match="error_weight is given twice"):
+        Experiment(error_weight=1.0, attention=1.0)
+    with pytest.raises(SettingError, match="attention|error_weight"):
+        Experiment.from_query("attention=-1")

@@ -197,7 +197,7 @@ def test_without_observation_the_memory_starts_at_the_toggle():
     for trainer in (watched, blind):
         for _ in range(3):
             trainer.step()
-    head = {trainer: trainer.deep.state[trainer.model.head.weight]["context"] for trainer in (watched, blind)}
+    head = {trainer: trainer.deep.state[trainer.model.head.weight]["context"].matrix for trainer in (watched, blind)}
     assert torch.equal(head[blind], 0.1 * torch.eye(33)) and not torch.equal(head[watched], 0.1 * torch.eye(33))
 
 

@@ -156,7 +156,7 @@ class Writer:
                 levels=levels,
                 rate=setting.rate,
                 ridge=setting.ridge,
-                carry_every=0,
+                realign_every=0,
                 manager=False,
                 loss="cross_entropy",
                 loss_reduction="sum",

@@ -1,23 +1,21 @@
-"""How a context memory sees a layer: its inputs as rows, its weights as one matrix, whatever the layer is.
+"""How a context sees a layer: its inputs as rows, its weight and bias as one matrix, whatever the layer is.
 
 Every supported layer is W x for some rows x: a convolution reads the patches of its input, an embedding reads one-hot
-    rows. `N` rows,
-`D` inputs a row (with a last 1 for the bias), `out` outputs. Rows are scaled to unit mean square of their inputs, the
-weights so that the product stays; one-hot rows have norm 1 as they are.
+rows. `N` rows, `D` inputs a row (with a last 1 for the bias), `out` outputs. Rows are scaled to unit mean square of
+their inputs, the weights so that the product stays; one-hot rows have norm 1 as they are.
 """
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import DivergedError
+from nllab.optim.context import Context
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding
-WIDE = 2048  # inputs past which a memory is cut into blocks
 
 
 def is_supported(module: nn.Module) -> bool:
@@ -46,20 +44,70 @@ def supported_layers(model: nn.Module) -> list[Layer]:
     return [m for m in found if len(kinds[m.weight]) == 1]  # type: ignore[index,misc]
 
 
-def fan_in(layer: Layer) -> int:
-    return layer.num_embeddings if isinstance(layer, nn.Embedding) else layer.weight[0].numel()
+@dataclass(frozen=True, eq=False, slots=True)
+class Matrix:
+    """A layer's weight and bias in the coordinates of its context: the matrix W, (out, D).
 
+    table: the weight of an embedding, (D, out), whose rows are picked by index.
+    """
 
-def bias_of(layer: Layer) -> Tensor | None:
-    return None if isinstance(layer, nn.Embedding) else layer.bias
+    weight: Tensor
+    bias: Tensor | None = None
+    table: bool = False
 
+    @classmethod
+    def of(cls, layer: Layer) -> Matrix:
+        if isinstance(layer, nn.Embedding):
+            return cls(layer.weight, table=True)
+        return cls(layer.weight, layer.bias)
 
-def _unit(layer: Layer) -> float:
-    return 1.0 if isinstance(layer, nn.Embedding) else fan_in(layer) ** -0.5
+    @property
+    def fan_in(self) -> int:
+        return len(self.weight) if self.table else self.weight[0].numel()
 
+    @property
+    def width(self) -> int:
+        """D, the inputs and the constant 1 of the bias."""
+        return self.fan_in + (self.bias is not None)
 
-def memory_dtype(layer: Layer) -> torch.dtype:
-    return torch.promote_types(layer.weight.dtype, torch.float32)
+    @property
+    def unit(self) -> float:
+        """What rows are multiplied by, and the weights divided."""
+        return 1.0 if self.table else self.fan_in**-0.5
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its context: at least single precision."""
+        return torch.promote_types(self.weight.dtype, torch.float32)
+
+    def tensor(self) -> Tensor:
+        """W as it stands, (out, D)."""
+        weight = self.weight.detach()
+        weight = weight.T if self.table else weight.flatten(1) / self.unit
+        return weight if self.bias is None else torch.cat([weight, self.bias.detach()[:, None]], 1)
+
+    def gradient(self, scale: float = 1.0) -> Tensor | None:
+        """The gradient of W times `scale`, (out, D), a new tensor; None if nothing arrived."""
+        if self.weight.grad is None:
+            return None
+        gradient = self.weight.grad.T if self.table else self.weight.grad.flatten(1)
+        gradient = gradient.to(self.dtype) * (scale * self.unit)
+        if self.bias is None:
+            return gradient
+        last = torch.zeros_like(self.bias) if self.bias.grad is None else self.bias.grad
+        return torch.cat([gradient, last[:, None].to(self.dtype) * scale], 1)
+
+    def add_(self, other: Tensor, *, alpha: float = 1.0) -> None:
+        """W <- W + alpha * other, (out, D)."""
+        if self.table:
+            self.weight.add_(other.T, alpha=alpha)
+            return
+        self.weight.add_(other[:, : self.fan_in].reshape(self.weight.shape), alpha=alpha * self.unit)
+        if self.bias is not None:
+            self.bias.add_(other[:, -1], alpha=alpha)
+
+    def new_context(self, ridge: float) -> Context:
+        return Context.empty(self.width, ridge, one_hot=self.table, dtype=self.dtype, device=self.weight.device)
 
 
 def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Tensor:
@@ -81,13 +129,14 @@ def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Tensor:
 
 
 def rows_of(layer: Layer, given: Tensor) -> Tensor:
-    """A layer's inputs as its memory keeps them: (N, D) with a last 1 for the bias; the indices themselves (N,) for an
+    """A layer's inputs as its context keeps them: (N, D) with a last 1 for the bias; the indices themselves (N,) for an
     embedding."""
     given = given.detach()
     if isinstance(layer, nn.Embedding):
         return given.reshape(-1)
+    matrix = Matrix.of(layer)
     rows = patches(layer, given) if isinstance(layer, nn.Conv1d | nn.Conv2d) else given.reshape(-1, layer.in_features)
-    rows = rows.to(memory_dtype(layer)) * _unit(layer)
+    rows = rows.to(matrix.dtype) * matrix.unit
     return torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if layer.bias is not None else rows
 
 
@@ -95,107 +144,4 @@ def deltas_of(layer: Layer, gradient: Tensor) -> Tensor:
     """The gradient at a layer's output, a row for each of `rows_of`: (N, out)."""
     if isinstance(layer, nn.Conv1d | nn.Conv2d):
         gradient = gradient.movedim(-2 if isinstance(layer, nn.Conv1d) else -3, -1)
-    return gradient.detach().reshape(-1, gradient.shape[-1]).to(memory_dtype(layer))
-
-
-def as_memory(layer: Layer) -> Tensor:
-    """A layer's weight and bias in the coordinates of its memory, (out, D)."""
-    weight = layer.weight.detach()
-    weight = weight.T if isinstance(layer, nn.Embedding) else weight.flatten(1) / _unit(layer)
-    bias = bias_of(layer)
-    return weight if bias is None else torch.cat([weight, bias.detach()[:, None]], 1)
-
-
-def gradient_of(layer: Layer, scale: float = 1.0) -> Tensor | None:
-    """A layer's gradient in the coordinates of its memory, times `scale`, (out, D); None if nothing arrived. A new
-    tensor."""
-    if layer.weight.grad is None:
-        return None
-    dtype = memory_dtype(layer)
-    gradient = layer.weight.grad.T if isinstance(layer, nn.Embedding) else layer.weight.grad.flatten(1)
-    gradient = gradient.to(dtype) * (scale * _unit(layer))
-    bias = bias_of(layer)
-    if bias is None:
-        return gradient
-    last = torch.zeros_like(bias) if bias.grad is None else bias.grad
-    return torch.cat([gradient, last[:, None].to(dtype) * scale], 1)
-
-
-def add(layer: Layer, change: Tensor, factor: float = 1.0) -> None:
-    """Add factor * change, in the memory's coordinates, (out, D), to a layer's weight and bias."""
-    if isinstance(layer, nn.Embedding):
-        layer.weight.add_(change.T, alpha=factor)
-        return
-    layer.weight.add_(change[:, : fan_in(layer)].reshape(layer.weight.shape), alpha=factor * _unit(layer))
-    if layer.bias is not None:
-        layer.bias.add_(change[:, -1], alpha=factor)
-
-
-def new_context(layer: Layer, ridge: float) -> Tensor:
-    """An empty memory: ridge * I as a matrix (D, D); in blocks (K, D / K, D / K) past WIDE inputs; the diagonal (D,) of
-    an embedding.
-
-    One-hot rows have a diagonal gram matrix, so an embedding's memory is exact. Blocks are not: they forget what inputs
-    of different blocks do together, and count each block K times to stay on the safe side, since X^T X <= K
-    blockdiag(X^T X).
-    """
-    width = fan_in(layer) + (bias_of(layer) is not None)
-    like = {"dtype": memory_dtype(layer), "device": layer.weight.device}
-    if isinstance(layer, nn.Embedding):
-        return torch.full((width,), ridge, **like)
-    if width <= WIDE + 1:
-        return ridge * torch.eye(width, **like)
-    blocks = ceil(width / WIDE)
-    return (ridge * torch.eye(ceil(width / blocks), **like)).repeat(blocks, 1, 1)
-
-
-def in_blocks(matrix: Tensor, context: Tensor) -> Tensor:
-    """(N, D) -> (K, N, D / K) for a memory in blocks, padded with zeros; as it is for any other."""
-    if context.ndim < 3:
-        return matrix
-    blocks, width, _ = context.shape
-    return F.pad(matrix, (0, blocks * width - matrix.shape[1])).view(-1, blocks, width).transpose(0, 1)
-
-
-def from_blocks(matrix: Tensor, width: int) -> Tensor:
-    """The inverse of `in_blocks`: (K, N, D / K) -> (N, width)."""
-    return matrix if matrix.ndim < 3 else matrix.transpose(0, 1).flatten(1)[:, :width]
-
-
-def observe(context: Tensor, rows: Tensor, weights: Tensor | None = None) -> None:
-    """C <- C + X^T X, in place. rows (N, D); for a diagonal memory indices (N,), each of which may have a weight
-    (N,)."""
-    if context.ndim == 1:
-        ones = torch.ones(len(rows), dtype=context.dtype, device=context.device)
-        context.index_add_(0, rows, ones if weights is None else weights.to(context.dtype))
-    elif context.ndim == 2:
-        context.addmm_(rows.T, rows)
-    else:
-        cut = in_blocks(rows, context)
-        context.baddbmm_(cut.mT, cut, alpha=len(context))
-
-
-def fade(context: Tensor, retention: float, ridge: float) -> None:
-    """C <- retention * C in place while the ridge stays, so that the memory cannot wind up in directions that fall
-    silent."""
-    context.mul_(retention)
-    (context if context.ndim == 1 else context.diagonal(dim1=-2, dim2=-1)).add_((1 - retention) * ridge)
-
-
-def cholesky_factor(context: Tensor) -> Tensor:
-    """The Cholesky factor of a memory (.., D, D). After very many samples rounding may eat the ridge: then what is lost
-    is put back.
-
-    Raises DivergedError if that does not help, as it is when the features themselves have grown out of all bounds.
-    """
-    factorized, failed = torch.linalg.cholesky_ex(context)
-    if failed.any():
-        diagonal = context.diagonal(dim1=-2, dim2=-1)
-        diagonal.add_(4 * torch.finfo(context.dtype).eps * diagonal.sum())
-        factorized, failed = torch.linalg.cholesky_ex(context)
-        if failed.any():
-            raise DivergedError(
-                "A layer's memory holds inputs beyond the reach of its number type; training has diverged. Lower the"
-                " rate."
-            )
-    return factorized
+    return gradient.detach().reshape(-1, gradient.shape[-1]).to(Matrix.of(layer).dtype)

@@ -1,4 +1,4 @@
-"""The reader's memory, carried over into features that have moved."""
+"""The head, realigned to features that have drifted."""
 
 import copy
 
@@ -9,8 +9,8 @@ from torch import nn
 from nllab.errors import SettingError
 from nllab.levels import Level
 from nllab.optim.deep import DeepOptimizer
-from nllab.optim.layers import as_memory
-from nllab.optim.reader import PULL, Moments, carry, dream, translation
+from nllab.optim.layers import Matrix
+from nllab.optim.realign import PULL, Moments, fit_feature_map, pseudo_inputs, realign
 
 
 def normal(*shape, seed=0):
@@ -22,31 +22,31 @@ def memory_of(inputs, ridge):
     return ridge * torch.eye(rows.shape[1], dtype=rows.dtype) + rows.T @ rows
 
 
-def test_dreams_have_the_mean_and_covariance_of_what_was_seen():
+def test_pseudo_inputs_have_the_mean_and_covariance_of_what_was_seen():
     inputs = normal(4000, 6) @ normal(6, 6, seed=1) + 3 * normal(6, seed=2)
     inputs[:, 4] = 1.5  # a pixel that never changes
-    dreams = dream(memory_of(inputs, 0.2), 0.2, 200_000, seed=0)
-    assert (dreams.mean(0) - inputs.mean(0)).abs().max() < 0.05
-    assert (torch.cov(dreams.T) - torch.cov(inputs.T)).abs().max() < 0.05 * torch.cov(inputs.T).abs().max()
-    assert dreams[:, 4].std() < 0.05
+    drawn = pseudo_inputs(memory_of(inputs, 0.2), 0.2, 200_000, seed=0)
+    assert (drawn.mean(0) - inputs.mean(0)).abs().max() < 0.05
+    assert (torch.cov(drawn.T) - torch.cov(inputs.T)).abs().max() < 0.05 * torch.cov(inputs.T).abs().max()
+    assert drawn[:, 4].std() < 0.05
 
 
-def test_dreams_depend_on_the_seed_alone_and_survive_a_single_sample():
+def test_pseudo_inputs_depend_on_the_seed_alone_and_survive_a_single_sample():
     memory = memory_of(normal(50, 6), 0.1)
-    assert torch.equal(dream(memory, 0.1, 5, seed=3), dream(memory, 0.1, 5, seed=3))
-    assert not torch.equal(dream(memory, 0.1, 5, seed=3), dream(memory, 0.1, 5, seed=4))
-    assert dream(memory_of(normal(1, 6), 0.1), 0.1, 5, seed=0).isfinite().all()
+    assert torch.equal(pseudo_inputs(memory, 0.1, 5, seed=3), pseudo_inputs(memory, 0.1, 5, seed=3))
+    assert not torch.equal(pseudo_inputs(memory, 0.1, 5, seed=3), pseudo_inputs(memory, 0.1, 5, seed=4))
+    assert pseudo_inputs(memory_of(normal(1, 6), 0.1), 0.1, 5, seed=0).isfinite().all()
 
 
 def test_a_linear_move_of_the_features_is_found_and_none_leaves_the_identity():
     before, turn = normal(500, 5), torch.eye(5, dtype=torch.float64) + 0.1 * normal(5, 5, seed=1)
     trust = torch.ones(500, dtype=torch.float64)
-    assert (translation(before, before @ turn, trust) - turn).norm() < 2 * PULL
-    assert torch.equal(translation(before, before, trust), torch.eye(5, dtype=torch.float64))
+    assert (fit_feature_map(before, before @ turn, trust) - turn).norm() < 2 * PULL
+    assert torch.equal(fit_feature_map(before, before, trust), torch.eye(5, dtype=torch.float64))
 
 
-def test_after_a_linear_move_the_carried_reader_is_the_ridge_solution_in_the_new_features():
-    """Old samples seen through z T, new ones as they came: carrying needs no old sample and gives what all samples
+def test_after_a_linear_move_the_realigned_head_is_the_ridge_solution_in_the_new_features():
+    """Old samples seen through z T, new ones as they came: realigning needs no old sample and gives what all samples
     would give."""
     turn, ridge = torch.eye(5, dtype=torch.float64) + 0.2 * normal(5, 5, seed=1), 0.3
     old, new, old_y, new_y = normal(80, 5), normal(30, 5, seed=2), normal(80, 3, seed=3), normal(30, 3, seed=4)
@@ -58,9 +58,9 @@ def test_after_a_linear_move_the_carried_reader_is_the_ridge_solution_in_the_new
     gram, weight = solved(old, old_y)
     moments = Moments(gram, (gram + ridge * torch.eye(5)) @ weight.T, old[:0], old[:0])
     both, weight_of_both = solved(torch.cat([old, new]), torch.cat([old_y, new_y]))
-    context, carried = carry(both + ridge * torch.eye(5), weight_of_both, moments, turn, ridge)
+    context, turned = realign(both + ridge * torch.eye(5), weight_of_both, moments, turn, ridge)
     expected_gram, expected = solved(torch.cat([old @ turn, new]), torch.cat([old_y, new_y]))
-    assert torch.allclose(context, expected_gram + ridge * torch.eye(5)) and torch.allclose(carried, expected)
+    assert torch.allclose(context, expected_gram + ridge * torch.eye(5)) and torch.allclose(turned, expected)
 
 
 def network(seed=0):
@@ -76,24 +76,26 @@ def train(model, optimizer, steps, first=0):
         optimizer.step()
 
 
-def test_where_nothing_below_moves_carrying_changes_nothing():
-    """Rate 0 below the reader: T is the identity, so memory and weights are those of a run that never carries."""
+def test_where_nothing_below_moves_realigning_changes_nothing():
+    """Rate 0 below the head: T is the identity, so memory and weights are those of a run that never realigns."""
     found = []
     for every in (0, 5):
         model = network()
-        optimizer = DeepOptimizer(model, levels=[Level("below", "1", rate=0.0), Level("head", "4")], carry_every=every)
+        optimizer = DeepOptimizer(
+            model, levels=[Level("below", "1", rate=0.0), Level("head", "4")], realign_every=every
+        )
         train(model, optimizer, 23)
-        found.append((as_memory(model[4]), optimizer.state[model[4].weight]["context"]))
+        found.append((Matrix.of(model[4]).tensor(), optimizer.state[model[4].weight]["context"].matrix))
     assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(*found, strict=True))
 
 
-def test_carrying_keeps_old_answers_while_the_features_move():
-    """Nothing is asked of the reader any more, the level below walks away: the answers to the first inputs must
+def test_realigning_keeps_old_answers_while_the_features_move():
+    """Nothing is asked of the head any more, the level below walks away: the answers to the first inputs must
     stay."""
     drift = {}
     for every in (0, 4):
         model = network()
-        optimizer = DeepOptimizer(model, carry_every=every, manager=False)
+        optimizer = DeepOptimizer(model, realign_every=every, manager=False)
         train(model, optimizer, 40)
         probe = normal(200, 3, 4, seed=99)
         before = model(probe).detach()
@@ -109,9 +111,9 @@ def test_carrying_keeps_old_answers_while_the_features_move():
     assert drift[4] < 0.75 * drift[0]
 
 
-def test_while_it_only_observes_the_memory_is_carried_and_no_weight_moves():
+def test_while_it_only_observes_the_context_is_realigned_and_no_weight_moves():
     model = network()
-    optimizer = DeepOptimizer(model, carry_every=4)
+    optimizer = DeepOptimizer(model, realign_every=4)
     optimizer.acting = False
     adam, held = torch.optim.Adam(model.parameters(), 0.05), []
     for i in range(12):
@@ -119,22 +121,22 @@ def test_while_it_only_observes_the_memory_is_carried_and_no_weight_moves():
         held.append(model[4].weight.detach().clone())
         adam.step()
     assert not torch.equal(held[0], held[-1])  # Adam moved the features
-    plain = DeepOptimizer(copy_of := network(), carry_every=0)
+    plain = DeepOptimizer(copy_of := network(), realign_every=0)
     plain.acting = False
     adam = torch.optim.Adam(copy_of.parameters(), 0.05)
     for i in range(12):
         train(copy_of, plain, 1, first=i)
         adam.step()
     assert torch.equal(copy_of[4].weight, model[4].weight)
-    contexts = [o.state[m[4].weight]["context"] for o, m in ((optimizer, model), (plain, copy_of))]
+    contexts = [o.state[m[4].weight]["context"].matrix for o, m in ((optimizer, model), (plain, copy_of))]
     assert not torch.allclose(*contexts)
 
 
 def test_what_another_optimizer_wrote_within_a_window_is_not_taken_for_least_squares():
-    """Switched on in the middle of a window in which Adam moved features and reader, it begins with the weights that
+    """Switched on in the middle of a window in which Adam moved features and head, it begins with the weights that
     Adam left."""
     model = network()
-    optimizer = DeepOptimizer(model, carry_every=8, manager=False)
+    optimizer = DeepOptimizer(model, realign_every=8, manager=False)
     optimizer.acting = False
     adam = torch.optim.Adam(model.parameters(), 0.05)
     for i in range(12):
@@ -148,9 +150,11 @@ def test_what_another_optimizer_wrote_within_a_window_is_not_taken_for_least_squ
     assert torch.equal(model[4].weight, left)
 
 
-def test_a_window_ends_only_when_the_readers_level_is_due():
+def test_a_window_ends_only_when_the_heads_level_is_due():
     model = network()
-    optimizer = DeepOptimizer(model, levels=[Level("below", "1"), Level("head", "4", 6)], carry_every=4, manager=False)
+    optimizer = DeepOptimizer(
+        model, levels=[Level("below", "1"), Level("head", "4", 6)], realign_every=4, manager=False
+    )
     wrote = []
     for i in range(18):
         before = model[4].weight.detach().clone()
@@ -162,46 +166,46 @@ def test_a_window_ends_only_when_the_readers_level_is_due():
 
 def test_state_round_trips_in_the_middle_of_a_window():
     model = network()
-    optimizer = DeepOptimizer(model, carry_every=5, manager=False)
+    optimizer = DeepOptimizer(model, realign_every=5, manager=False)
     train(model, optimizer, 13)
     twin = network(seed=1)
     twin.load_state_dict(model.state_dict())
-    restored = DeepOptimizer(twin, carry_every=5, manager=False)
+    restored = DeepOptimizer(twin, realign_every=5, manager=False)
     restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train(model, optimizer, 9, first=13), train(twin, restored, 9, first=13)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_dreaming_leaves_modes_and_torchs_generator_alone():
+def test_realigning_leaves_modes_and_torchs_generator_alone():
     model = network()
     model[3].eval()
-    optimizer = DeepOptimizer(model, carry_every=2, manager=False)
+    optimizer = DeepOptimizer(model, realign_every=2, manager=False)
     before = torch.get_rng_state()
     train(model, optimizer, 8)
     assert model.training and not model[3].training and torch.equal(before, torch.get_rng_state())
 
 
-def test_a_model_that_reads_tokens_is_trained_without_carrying():
+def test_a_model_that_reads_tokens_is_trained_without_realigning():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(12, 20), nn.Flatten(), nn.Linear(60, 20), nn.ReLU(), nn.Linear(20, 3)).double()
-    optimizer = DeepOptimizer(model, carry_every=2, manager=False)
+    optimizer = DeepOptimizer(model, realign_every=2, manager=False)
     for i in range(6):
         optimizer.zero_grad()
         tokens = torch.randint(12, (6, 3), generator=torch.Generator().manual_seed(i))
         model(tokens).square().sum(1).mean().backward()
         optimizer.step()
-    assert "gram" not in optimizer.state[model[4].weight]
+    assert "realignment" not in optimizer.state[model[4].weight]
 
 
-def test_a_convolutional_model_is_carried_over_as_well():
-    """Old answers survive a change of the filters better with the carrying than without."""
+def test_a_convolutional_model_is_realigned_as_well():
+    """Old answers survive a change of the filters better with realigning than without."""
     images, targets = normal(60, 1, 6, 6, seed=1), normal(60, 2, seed=2)
     other, moved = normal(60, 1, 6, 6, seed=3), normal(60, 2, seed=4)
     errors = {}
     for every in (0, 2):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).double()
-        optimizer = DeepOptimizer(model, carry_every=every, rate=1.0, manager=False)
+        optimizer = DeepOptimizer(model, realign_every=every, rate=1.0, manager=False)
         for x, y in ((images, targets), (other, moved)):
             for rows in torch.arange(60).split(5):
                 optimizer.zero_grad()
@@ -213,5 +217,5 @@ def test_a_convolutional_model_is_carried_over_as_well():
 
 @pytest.mark.parametrize("every", [-1, 1.5, True, "16"])
 def test_an_impossible_window_is_named(every):
-    with pytest.raises(SettingError, match="carry_every is"):
-        DeepOptimizer(network(), carry_every=every)
+    with pytest.raises(SettingError, match="realign_every is"):
+        DeepOptimizer(network(), realign_every=every)

@@ -1,0 +1,251 @@
+"""The policy: watches how learning goes and balances stability and plasticity, each decision with its reason.
+
+It sees what an optimizer can see by itself: which share of a batch the model got wrong, how new the inputs are to the
+head's context, and whether errors repeat each other. One table of situations is all it knows:
+
+    the first task                        nothing is there to be forgotten: hidden layers are unconstrained
+    few errors, familiar inputs           nothing to do
+    more errors than usual,               new classes: wrong samples weigh more, nothing is forgotten. Hidden layers
+        right answers never seen before       stay constrained, since old answers read what they would change
+    more errors, new inputs,              new inputs: as for new classes, but hidden layers are unconstrained, since
+        right answers seen before             what these inputs use is free; they stay so until new classes come
+    more errors, familiar inputs,         labels have shifted: the head forgets what it learned, hidden layers keep
+        errors that repeat each other         theirs, since the inputs are the same
+    more errors, familiar inputs,         noise: learn slowly until it is over
+        errors that contradict
+    inputs grow newer all the time        drift: every context fades slowly
+
+It sets rates, retention and the weight of errors. It leaves periods alone: no trial found a stream where changing them
+in mid-run helped (LOG.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+NOW, RECENT, USUAL = 3, 15, 50  # steps that a mean looks back
+UNSETTLED = 500  # the same, for what is usual while something else goes on
+WARM = 20  # steps before the first decision
+UNUSUAL = 0.15  # share of errors above the usual one that calls for a decision
+MOST = 0.3  # the same that a shift of labels brings: alike classes are confused repeatedly, too, but seldom
+OVER = 0.05  # and that ends it
+NEW = 1.4  # novelty, in terms of the usual one, that tells new inputs from familiar ones
+KNOWN = 0.2  # if at most this fraction of errors fall on classes first seen just now, assume no new classes
+REPEATS = 0.4  # share of errors that repeat the last one made with the same answer
+ENOUGH = 30  # errors to look at before their agreement is trusted
+GROWN = 1.05  # usual novelty above which inputs may be drifting; 1 is what the context holds on average
+PATIENCE = 30  # steps that novelty has to stay above that and rise before it is called a drift
+STUCK = (
+    10  # steps that new inputs may take until their errors are usual, before old contexts are taken to be in the way
+)
+
+ERROR_WEIGHT = 1.0  # further weight of wrong samples
+FORGET = 0.9  # what the head's context keeps at each write while labels shift
+FOLLOW = 0.99  # what every context keeps at each write under drift, or when it is saturated
+DOUBT = 0.1  # factor on all rates under noise
+
+STEADY, UNSURE, NEW_CLASSES, NEW_INPUTS, LABEL_SHIFT, NOISE, DRIFT, SATURATED = (
+    "steady",
+    "unsure",
+    "new classes",
+    "new inputs",
+    "label shift",
+    "noise",
+    "drift",
+    "saturated context",
+)
+
+
+class Decision(NamedTuple):
+    """What was seen (numbers), what was done (settings in force from the next step on) and why, in one sentence."""
+
+    saw: dict[str, float]
+    did: dict[str, float]
+    text: str
+
+
+class Settings(NamedTuple):
+    """What is in force.
+
+    error_weight: further weight of wrong samples. · rate: factor on the rates of all levels.
+    head_retention, hidden_retention: factors on the retention of the head and of all other layers.
+    unconstrained: whether hidden layers may learn at full speed.
+    """
+
+    error_weight: float = 0.0
+    rate: float = 1.0
+    head_retention: float = 1.0
+    hidden_retention: float = 1.0
+    unconstrained: bool = False
+
+
+CALM = (STEADY, DRIFT)
+FIXED = Settings()  # without a policy
+
+# What each situation calls for; unconstrained is decided apart, when a task arrives.
+SETTINGS = {
+    STEADY: FIXED,
+    UNSURE: FIXED,
+    NEW_CLASSES: Settings(error_weight=ERROR_WEIGHT),
+    NEW_INPUTS: Settings(error_weight=ERROR_WEIGHT),
+    LABEL_SHIFT: Settings(error_weight=ERROR_WEIGHT, head_retention=FORGET),
+    NOISE: Settings(rate=DOUBT),
+    DRIFT: Settings(head_retention=FOLLOW, hidden_retention=FOLLOW),
+    SATURATED: Settings(error_weight=ERROR_WEIGHT, head_retention=FOLLOW, hidden_retention=FOLLOW),
+}
+
+
+@dataclass
+class Policy:
+    """Means of what was seen, and the situation they stand for; `settings` follow from it.
+
+    Source: the paper's talk ("a manager that observes the learning process"); nothing of it is an equation.
+    Differs from paper: a readable table in place of a learned controller.
+    """
+
+    hidden: bool = True  # whether there are hidden levels that learn; forgetting makes room for nothing else
+    situation: str = STEADY
+    steps: int = 0
+    wrong_now: float = 0.0
+    wrong_usual: float = 0.0
+    novelties: int = 0
+    novelty_now: float = 0.0
+    novelty_recent: float = 0.0
+    novelty_usual: float = 0.0
+    fresh: float = 0.0  # share of errors on classes seen for the first time a few steps ago
+    first_seen: dict[int, int] = field(default_factory=dict)  # right answer -> step
+    agreement: float = 0.0
+    since: int = 0  # step at which the situation began
+    unconstrained: bool = True  # whether this is the first task, or came with new inputs
+    errors: int = 0  # seen since the situation began
+    rising: int = 0  # steps that novelty has been rising above GROWN, less twice those that it has not
+    last_error: dict[int, int] = field(default_factory=dict)  # answer -> what was right the last time that it was wrong
+
+    @property
+    def settings(self) -> Settings:
+        """What the situation calls for."""
+        return SETTINGS[self.situation]._replace(unconstrained=self.unconstrained)
+
+    def observe(self, wrong: float, novelty: float | None, errors: Sequence[tuple[int, int]]) -> None:
+        """Take in one step.
+
+        wrong: share of the batch that the model got wrong. novelty: of the head's inputs, 1 for what its context
+        holds on average; None if it was not measured. errors: (answer, right answer) of every wrong sample.
+        """
+        usual = USUAL if self.situation in (STEADY, DRIFT) else UNSETTLED
+        self.steps += 1
+        self.wrong_now += (wrong - self.wrong_now) / min(self.steps, NOW)
+        self.wrong_usual += (wrong - self.wrong_usual) / min(self.steps, usual)
+        if novelty is not None:
+            self.novelties += 1
+            self.novelty_now += (novelty - self.novelty_now) / min(self.novelties, NOW)
+            self.novelty_recent += (novelty - self.novelty_recent) / min(self.novelties, RECENT)
+            self.novelty_usual += (novelty - self.novelty_usual) / min(self.novelties, USUAL)
+            rising = self.novelty_recent > self.novelty_usual > GROWN and self.situation in (STEADY, DRIFT)
+            self.rising = self.rising + 1 if rising else max(0, self.rising - 2)
+        for answer, right in errors:
+            self.first_seen.setdefault(right, self.steps)
+            self.errors += 1
+            self.agreement += ((self.last_error.get(answer) == right) - self.agreement) / ENOUGH
+            self.last_error[answer] = right
+        if errors:
+            fresh = sum(self.first_seen[right] > self.steps - RECENT for _, right in errors) / len(errors)
+            self.fresh += (fresh - self.fresh) / NOW
+
+    def decide(self) -> Decision | None:
+        """Move to the situation that fits what was seen; None if that is the one that was."""
+        situation, text = judge(self)
+        if situation == self.situation:
+            return None
+        self._enter(situation)
+        saw = {
+            "surprise": self.wrong_now,
+            "usual": self.wrong_usual,
+            "novelty": self.novelty_now,
+            "agreement": self.agreement,
+        }
+        saw["new classes"] = self.fresh
+        settings = self.settings
+        did = {
+            "error weight": settings.error_weight,
+            "rate": settings.rate,
+            "retention of the head": settings.head_retention,
+            "retention of the others": settings.hidden_retention,
+            "hidden layers unconstrained": float(settings.unconstrained),
+        }
+        return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
+
+    def _enter(self, situation: str) -> None:
+        if situation in (NEW_CLASSES, NEW_INPUTS):
+            self.unconstrained = situation == NEW_INPUTS
+        if self.situation in CALM and situation not in CALM:
+            self.errors, self.agreement, self.last_error, self.rising = 0, 0.0, {}, 0
+        if situation == STEADY:
+            self.rising = 0
+            # What fades after a jump must not look like a rise.
+            self.novelty_usual = max(self.novelty_usual, self.novelty_recent)
+        self.situation, self.since = situation, self.steps
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Policy:
+        return cls(**{**state, "last_error": dict(state["last_error"]), "first_seen": dict(state["first_seen"])})
+
+
+def judge(seen: Policy) -> tuple[str, str]:
+    """The situation that fits what was seen, and why it is not what it was."""
+    if seen.steps < WARM:
+        return seen.situation, ""
+    percent = f"{seen.wrong_now:.0%} of the answers are wrong, {seen.wrong_usual:.0%} are usual"
+    arrived = _arrived(seen)
+    if seen.situation in CALM:
+        if seen.wrong_now > seen.wrong_usual + UNUSUAL:
+            if arrived:
+                return arrived, f"{percent}. {_reason(seen, arrived)}"
+            wait = f"and the inputs are familiar: other answers, or noise? It waits for {ENOUGH} errors."
+            return UNSURE, f"{percent}, {wait}"
+        if seen.situation == STEADY and seen.rising >= PATIENCE:
+            newer = f"Inputs are {seen.novelty_usual:.1f} times as new as what is remembered, and getting newer: drift."
+            return DRIFT, f"{newer} Every context keeps {FOLLOW} at each write."
+        return seen.situation, ""
+    if seen.wrong_now < seen.wrong_usual + OVER:
+        return STEADY, f"{percent}: the end of what was taken for {seen.situation}. All settings as before."
+    if seen.situation in (UNSURE, NOISE) and arrived:
+        return arrived, _reason(seen, arrived)
+    many, enough = seen.wrong_now > seen.wrong_usual + MOST, seen.errors >= ENOUGH
+    if seen.situation in (UNSURE, NOISE) and enough and many and seen.agreement > REPEATS:
+        return LABEL_SHIFT, (
+            f"{seen.agreement:.0%} of the errors repeat each other on familiar inputs: the labels have shifted. The"
+            f" head keeps {FORGET} of its context at each write, hidden layers keep all."
+        )
+    if seen.situation == UNSURE and enough and seen.agreement <= REPEATS:
+        return NOISE, (
+            f"The errors contradict each other ({seen.agreement:.0%} repeat) on familiar inputs: noise. Rates fall to"
+            f" {DOUBT:.0%}."
+        )
+    if seen.situation == NEW_INPUTS and seen.hidden and seen.steps - seen.since >= STUCK:
+        stuck = f"{percent}, {STUCK} steps after the task changed: old contexts stand in its way."
+        return SATURATED, f"{stuck} Every context keeps {FOLLOW} at each write."
+    return seen.situation, ""
+
+
+def _arrived(seen: Policy) -> str | None:
+    """Which kind of task has begun, if any."""
+    if seen.fresh > KNOWN:
+        return NEW_CLASSES if seen.fresh > 0.5 else None
+    return NEW_INPUTS if seen.novelty_now > NEW * seen.novelty_usual else None
+
+
+def _reason(seen: Policy, task: str) -> str:
+    """Why a task is taken to be new, and what follows."""
+    weighed = f"Wrong samples count {1 + ERROR_WEIGHT:.0f} times; nothing is forgotten."
+    if task == NEW_CLASSES:
+        fresh = f"{seen.fresh:.0%} of the right answers have just been seen for the first time: a new task"
+        return f"{fresh} among old ones, so hidden layers stay constrained. {weighed}"
+    newer = f"the inputs are {seen.novelty_now / max(seen.novelty_usual, 1e-9):.1f} times as new as usual"
+    known = f"Answers are known, {newer}: a new task in new directions, so hidden layers are unconstrained there."
+    return f"{known} {weighed}"

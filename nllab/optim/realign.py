@@ -1,0 +1,207 @@
+"""Realigning the head to its drifted features: feature-drift compensation from moments alone.
+
+The head's context and weights speak of features as they were when they were seen. Once hidden layers have moved, old
+features z mean what z T means now. T is fitted on pseudo-inputs, drawn from the Gaussian with the mean and covariance of
+all inputs so far (no sample is kept), whose features are read before and after, and on the inputs that came in between.
+Then
+
+    C <- T^T C T,    W <- argmin_W sum over old features of ||W (z T) - W_old z||^2 + ridge ||W||^2
+
+so that old answers stay the same in the new features. What was observed in between is added as it was observed.
+
+N samples, D inputs of the head with a last 1 for the bias, out outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from nllab.optim import layers
+from nllab.optim.context import Context, cholesky_factor, fade, observe
+
+NEW_WEIGHT = 0.3  # of an input that came in between, beside a pseudo-input's 1
+JITTERS = (1e-6, 1e-4, 1e-2)  # of the mean variance
+PULL = 1e-3  # towards T = identity, in units of the features' mean square
+WIDEST = 4096  # numbers in an input past which no Gaussian of it is kept, and the head is not realigned
+
+
+class Moments(NamedTuple):
+    """What a head knew when a window opened: the gram matrix of its features and what its weights answer to them.
+
+    gram C (D, D) · answers C W^T + ridge W^T (D, out) · pseudo_inputs (N, features) as the model takes them ·
+    features_before (N, D): what the head saw of them.
+    """
+
+    gram: Tensor
+    answers: Tensor
+    pseudo_inputs: Tensor
+    features_before: Tensor
+
+
+def pseudo_inputs(matrix: Tensor, ridge: float, count: int, seed: int) -> Tensor:
+    """Inputs drawn from the Gaussian with the mean and covariance that a context of inputs holds, (count, features).
+
+    matrix: ridge * I + sum of x x^T for inputs x scaled by features^-1/2 with a last 1 (features + 1, features + 1).
+    """
+    width = len(matrix) - 1
+    exact = matrix.double()  # the covariance is a small difference of large numbers
+    total = exact[-1, -1] - ridge
+    mean = exact[-1, :-1] / total
+    eye = torch.eye(width, dtype=exact.dtype, device=exact.device)
+    covariance = (exact[:-1, :-1] - ridge * eye) / total - torch.outer(mean, mean)
+    noise = torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=exact.dtype).to(exact.device)
+    return ((mean + noise @ _root(covariance).T) * width**0.5).to(matrix.dtype)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """L with L L^T = covariance + the least jitter at which there is one: directions that no input used have no
+    variance at all."""
+    unit = covariance.diagonal().mean().clamp_min(torch.finfo(covariance.dtype).tiny)
+    for jitter in JITTERS:
+        root, failed = torch.linalg.cholesky_ex(
+            covariance + jitter * unit * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        )
+        if not failed:
+            return root
+    return torch.diag(covariance.diagonal().clamp_min(0).sqrt())
+
+
+def fit_feature_map(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
+    """T with after ~ before T, (D, D): weighted least squares, pulled towards the identity. before, after (N, D);
+    weight (N,)."""
+    weighted = before * weight[:, None] / len(before)
+    gram = weighted.T @ before
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return eye + torch.linalg.solve(gram + PULL * gram.diagonal().mean() * eye, weighted.T @ (after - before))
+
+
+def realign(matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """The head's context matrix (D, D) and weight (out, D), with everything older than the window seen through
+    T = turn (D, D)."""
+    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    since = matrix - ridge * eye - old.gram
+    moved = turn.T @ old.gram @ turn
+    turned = ridge * eye + (moved + moved.T) / 2 + since
+    answers = turn.T @ old.answers + (matrix @ weight.T - old.answers)
+    return turned, torch.cholesky_solve(answers, cholesky_factor(turned)).T
+
+
+def features_of(model: nn.Module, head: layers.Layer, inputs: Tensor) -> Tensor:
+    """What the head sees of these inputs now, (N, D), with dropout and running statistics at rest."""
+    caught: list[Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        model(inputs)
+    finally:
+        handle.remove()
+        for module in training:
+            module.training = True
+    return layers.rows_of(head, caught[0])
+
+
+@dataclass
+class Realignment:
+    """The window between two realignments of a head.
+
+    inputs: ridge * I + sum of x x^T over all inputs of the model (features + 1, features + 1). · steps: in this window.
+    exclusive: whether nobody else has written the head since the window opened; else its weights are no least squares
+    that could be realigned. · moments: of its opening. · came, rows: inputs since then, and what the head saw of them.
+    """
+
+    inputs: Tensor
+    steps: int = 0
+    exclusive: bool = True
+    moments: Moments | None = None
+    came: Tensor | None = None
+    rows: Tensor | None = None
+
+    @classmethod
+    def begin(cls, inputs: Tensor, ridge: float, dtype: torch.dtype) -> Self:
+        """Before any input like these (N, ...)."""
+        width = inputs[0].numel() + 1
+        return cls(ridge * torch.eye(width, dtype=dtype, device=inputs.device))
+
+    def discard(self) -> None:
+        """Give the window up: the next one opens anew."""
+        self.steps = 0
+        self.moments = self.came = self.rows = None
+
+    def absorb(self, inputs: Tensor) -> None:
+        """Take in the inputs (N, ...) of a step."""
+        flat = inputs.flatten(1)
+        scaled = flat.to(self.inputs.dtype) * flat.shape[1] ** -0.5
+        observe(self.inputs, torch.cat([scaled, scaled.new_ones(len(scaled), 1)], 1))
+
+    def collect(self, inputs: Tensor, rows: Tensor, acting: bool) -> None:
+        """Count a step of the window, with its inputs (N, ...) and what the head saw of them (N, D)."""
+        self.steps += 1
+        self.exclusive &= acting
+        if self.moments is not None:
+            self.came = inputs if self.came is None else torch.cat([self.came, inputs])
+            self.rows = rows if self.rows is None else torch.cat([self.rows, rows])
+
+    def close(
+        self,
+        head: layers.Matrix,
+        context: Context,
+        features: Callable[[Tensor], Tensor],
+        like: Tensor,
+        *,
+        ridge: float,
+        seed: int,
+    ) -> None:
+        """Realign context and, where nobody else wrote them, weights; open the next window.
+
+        features: what the head sees of inputs now. · like: an input batch, for the shape of pseudo-inputs.
+        """
+        weight = head.tensor()
+        if self.moments is not None and self.came is not None and self.rows is not None:
+            old = self.moments
+            now = features(torch.cat([old.pseudo_inputs, self.came]))
+            before = torch.cat([old.features_before, self.rows])
+            trust = torch.ones(len(before), dtype=before.dtype, device=before.device)
+            trust[len(old.pseudo_inputs) :] = NEW_WEIGHT
+            context.matrix, turned = realign(context.matrix, weight, old, fit_feature_map(before, now, trust), ridge)
+            context.forget_inverse()
+            if self.exclusive:
+                head.add_(turned - weight)
+                weight = turned
+        self.discard()
+        self.exclusive = True
+        matrix = context.matrix
+        eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        drawn = pseudo_inputs(self.inputs, ridge, 2 * len(matrix), seed).to(like.dtype).reshape(-1, *like.shape[1:])
+        self.moments = Moments(matrix - ridge * eye, matrix @ weight.T, drawn, features(drawn))
+
+    def fade(self, retention: float, ridge: float) -> None:
+        """The head's context has faded: so does what is known of its past."""
+        fade(self.inputs, retention, ridge)
+        if self.moments is not None:
+            self.moments.gram.mul_(retention)
+            self.moments.answers.mul_(retention)
+
+    def tensors(self) -> Sequence[Tensor]:
+        """All tensors that it holds."""
+        return [t for t in (self.inputs, self.came, self.rows, *(self.moments or ())) if t is not None]
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
+        self.inputs = self.inputs.to(device)
+        self.moments = self.moments and Moments(*(t.to(device) for t in self.moments))
+        self.came = None if self.came is None else self.came.to(device)
+        self.rows = None if self.rows is None else self.rows.to(device)
+
+    def state(self) -> dict[str, Any]:
+        """As plain values, for `state_dict`."""
+        return {**vars(self), "moments": self.moments and self.moments._asdict()}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Self:
+        return cls(**{**state, "moments": state["moments"] and Moments(**state["moments"])})

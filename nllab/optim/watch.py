@@ -1,0 +1,176 @@
+"""What hooks see of a batch on its way through a model: inputs and error signals of each layer, the loss, the errors.
+
+One forward hook for all modules of the process looks up who watches the weight of the module that has just run. So
+nothing is written on the model: it is saved, copied, scripted and exported as if nobody watched.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nllab.optim import layers
+from nllab.optim.output import LOSSES, Loss, recognise, targets
+
+
+class Pass(NamedTuple):
+    """One backward pass through one layer: inputs (N, D), error signals (N, out) and weights (N,) of its rows."""
+
+    rows: Tensor
+    deltas: Tensor
+    weights: Tensor | None
+
+
+@dataclass
+class Batch:
+    """What was seen since the last step.
+
+    passes: of each weight. · scales: of each backward pass, what turns its gradient into that of the summed loss.
+    inputs: of the model, where it took one tensor of floats. · asked: rows that the loss asked about.
+    errors: (answer, right answer) of every row that the model got wrong.
+    """
+
+    passes: dict[Tensor, list[Pass]] = field(default_factory=dict)
+    scales: list[float] = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    asked: int = 0
+    errors: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def scale(self) -> float:
+        return sum(self.scales) / len(self.scales) if self.scales else 1.0
+
+    def of(self, weight: Tensor) -> list[Pass]:
+        return self.passes.get(weight, [])
+
+
+class Watcher:
+    """Gathers the `batch` of one model.
+
+    error_weight: asked in the backward pass for the further weight of samples that the model got wrong; their
+    gradient is multiplied on the way. · loss, reduction: see DeepOptimizer.
+    """
+
+    def __init__(
+        self, model: nn.Module, weights: Sequence[Tensor], error_weight: Callable[[], float], loss: str, reduction: str
+    ) -> None:
+        self.model = weakref.ref(model)
+        self.error_weight, self.reduction = error_weight, reduction
+        self.loss = None if loss == "auto" else Loss(loss, 0.0)
+        self.weights = set(weights)
+        self.batch = Batch()
+        self._sample_weights: Tensor | None = None
+        _watch(self)
+
+    def clear(self) -> Batch:
+        """Begin a new batch; returns the one that was seen."""
+        seen, self.batch, self._sample_weights = self.batch, Batch(), None
+        return seen
+
+    def ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """A module has run: if it is one of ours, look at what comes back to it."""
+        if getattr(module, "weight", None) in self.weights and layers.is_supported(module):
+            self._watch_layer(module, inputs, output)  # type: ignore[arg-type]
+        if module is self.model():
+            self._watch_output(inputs, output)
+
+    def _watch_layer(self, layer: layers.Layer, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if not inputs or not output.requires_grad:
+            return
+        assert output.grad_fn is not None
+        rows, place = layers.rows_of(layer, inputs[0]), output.output_nr
+
+        def keep(gradients: Sequence[Tensor]) -> None:
+            deltas = layers.deltas_of(layer, gradients[place])
+            self.batch.passes.setdefault(layer.weight, []).append(Pass(rows, deltas, self._weights_for(len(rows))))
+
+        # When the gradient arrives, so that a forward pass that no loss uses leaves no trace; and at the node, not at
+        # the tensor, so that `_watch_output`, which may weigh the samples, comes first even where the layer's output is
+        # the model's.
+        output.grad_fn.register_prehook(keep)
+
+    def _weights_for(self, count: int) -> Tensor | None:
+        """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their
+        sample."""
+        weights = self._sample_weights
+        if weights is None or len(weights) == count:
+            return weights
+        return weights.repeat_interleave(count // len(weights)) if count % len(weights) == 0 else None
+
+    def _watch_output(self, inputs: tuple[Any, ...], output: Any) -> None:
+        found = first_tensor(output)
+        if found is None:
+            return
+        scores = found.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive
+        alone = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point()
+        given = inputs[0].detach() if alone else None
+        found.register_hook(lambda gradient: self._look(scores, given, gradient))
+
+    def _look(self, scores: Tensor, given: Tensor | None, gradient: Tensor) -> Tensor | None:
+        """Read loss and errors from the gradient at the model's output; returns it with its samples weighted."""
+        self.loss = self.loss or recognise(scores, gradient)
+        if self.loss is None:
+            return None
+        asked = (gradient != 0).any(-1).flatten()  # rows without a gradient are padding
+        count = int(asked.sum())
+        unrecognised = float(len(asked)) if self.reduction == "mean" else 1.0
+        scale = self.loss.per_row * count if self.loss.per_row else unrecognised
+        self.batch.scales.append(scale)
+        if given is not None:
+            self.batch.inputs.append(given)
+        self._sample_weights = None
+        if self.loss.kind not in LOSSES:
+            return None
+        answers = scores.argmax(-1).flatten()
+        rights = targets(self.loss.kind, scores, gradient, scale).flatten()
+        wrong = (answers != rights) & asked
+        self.batch.errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
+        self.batch.asked += count
+        if not (error_weight := self.error_weight()):
+            return None
+        weights = self._sample_weights = 1 + error_weight * wrong
+        return gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """A model's scores: its output, or the first tensor of a tuple or dict that carries a gradient."""
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
+    return next((part for part in parts if isinstance(part, Tensor) and part.requires_grad), None)
+
+
+_watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
+_hook: Any = None
+
+
+def _watch(watcher: Watcher) -> None:
+    """Let a watcher see every module that runs, as long as it lives; with the last of them the hook goes."""
+    global _hook
+    if _hook is None:
+        _hook = nn.modules.module.register_module_forward_hook(_ran)
+    _watchers.add(watcher)
+    weakref.finalize(watcher, _unwatch)
+
+
+def _unwatch() -> None:
+    global _hook
+    if _hook is not None and not _watchers:
+        _hook.remove()
+        _hook = None
+
+
+def _ran(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    if torch.is_grad_enabled() and not (torch._C._get_tracing_state() or torch.compiler.is_exporting()):
+        _apart_from_graphs(module, inputs, output)
+
+
+def _show(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    for watcher in list(_watchers):
+        watcher.ran(module, inputs, output)
+
+
+_apart_from_graphs: Callable[..., None] = torch.compiler.disable(_show)
