@@ -12,7 +12,6 @@ TERMS = {
         "The share of recent errors in which the same wrong answer had the same right one as the last time: high where"
         " the world has changed its answers, low where there is noise."
     ),
-    "attention": "Further weight of samples that the network got wrong, in the loss and in the memory alike.",
     "average, joint and chance": (
         "Three lines to hold a run against: its mean over the tasks; the ceiling, a network taught all tasks "
         "at once, "
@@ -33,6 +32,7 @@ TERMS = {
         "An optimizer with a memory of everything each layer has seen. It always watches; the toggle decides whether it"
         " writes."
     ),
+    "error weight": "Further weight of samples that the network got wrong, in the loss and in the memory alike.",
     "experience": "One visit of a task: the stretch of steps in which its batches arrive.",
     "frozen twin": (
         "The same network on the same seed with all but the output layer kept at its initial values. What hidden levels"
@@ -47,7 +47,7 @@ TERMS = {
     ),
     "level": "A group of weights with its own update period. Faster and slower are the only words of order.",
     "manager": (
-        "Watches errors and novelty and sets attention, retention and rate of the deep optimizer, each decision with"
+        "Watches errors and novelty and sets error weight, retention and rate of the deep optimizer, each decision with"
         " its reason."
     ),
     "nested learning": (
