@@ -110,16 +110,7 @@ class View {
     this.source?.close();
     this.together.textContent = ""; // a single run sends none
     this.together.hidden = true;
-<<<<<<< HEAD
-    try {
-      this.Plotly = await loadPlotly(this.component.data.plotly);
-    } catch (error) {
-      this.complain(error.message);
-      return;
-    }
-    if (wanted !== this.runs || this.closed) return;
     const source = (this.source = new EventSource(`live/${encodeURIComponent(this.runs)}${this.reduced ? "?per_second=1" : ""}`));
->>>>>>> aaaae2b (The page opens on two networks drawn unit by unit: tiles in the colour of the task they answer, a wall of digits, walls of the memory; curves on canvas; an address of a stream is its preset)
     source.onopen = () => this.complain("");
     source.onmessage = (event) => this.hear(JSON.parse(event.data));
     source.onerror = () => {
