@@ -6,12 +6,9 @@ Results go to stdout (with --json one JSON object and nothing else), progress ba
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nllab.doctor import examine, free
 from nllab.errors import DataWarning, NllabError, SettingError, unknown
 from nllab.events import Step
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
@@ -491,21 +489,11 @@ def shipped(folder: str) -> Path:
     raise NllabError(f"The folder {folder!r} is missing from this installation; install nllab again.")
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def check_port(port: int) -> int:
     if not 1 <= port <= 65535:
         raise SettingError(f"--port is {port}; a port is a number from 1 to 65535.")
-    if not _free(port):
-        near = next((p for p in range(port + 1, min(port + 100, 65536)) if _free(p)), None)
+    if not free(port):
+        near = next((p for p in range(port + 1, min(port + 100, 65536)) if free(p)), None)
         raise SettingError(f"Port {port} is in use." + (f" Try --port {near}, which is free." if near else ""))
     return port
 
@@ -584,47 +572,37 @@ def _call(command: list[str]) -> int:
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what is installed and whether the lab can run here."""
-    packages = {}
-    for name in (
-        "nllab",
-        "torch",
-        "numpy",
-        "pandas",
-        "scikit-learn",
-        "babel",
-        "plotly",
-        "streamlit",
-        "jupyterlab",
-        "ipywidgets",
-        "anywidget",
-    ):
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            packages[name] = None
-    import torch
-
-    report = {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "packages": packages,
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "dashboard": (shipped("app") / "serve.py").is_file(),
-        "notebooks": len(list(shipped("notebooks").glob("*.ipynb"))),
-        "ports_free": {str(port): _free(port) for port in (8501, 8888)},
-        "problems": [f"{name} is not installed" for name, version in packages.items() if version is None],
-    }
+def doctor(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Saved runs, to say which version wrote them.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say in plain words what keeps the lab from running here; status 2 where something does."""
+    report = examine(runs or ())
+    try:
+        report["dashboard"] = (shipped("app") / "serve.py").is_file()
+        report["notebooks"] = len(list(shipped("notebooks").glob("*.ipynb")))
+    except NllabError as error:
+        report["problems"].append(str(error))
     if as_json:
         print(json.dumps(report))
     else:
         table = Table(show_header=False)
-        for key, value in report.items():
-            for name, item in value.items() if isinstance(value, dict) else [("", value)]:
-                table.add_row(f"{key} {name}".strip(), str(item))
+        for key in ("python", "system", "cores", "packages", "cuda"):
+            for name, item in report[key].items() if isinstance(report[key], dict) else [(key, report[key])]:
+                table.add_row(name, "none" if item is None else str(item))
+        for saved in report["runs"]:
+            by = saved["written_by"] or "a version before 2026-11-28"
+            table.add_row(saved["path"], f"run of format {saved['format']}, written by nllab {by}")
         Console().print(table)
+        for note in report["notes"]:
+            print(f"Note: {note}")
+        for problem in report["problems"]:
+            print(f"Problem: {problem}")
+        print(
+            f"{len(report['problems'])} problems." if report["problems"] else "Everything that the lab needs is here."
+        )
     raise typer.Exit(PROBLEM if report["problems"] else 0)
 
 

@@ -52,6 +52,12 @@ def _every_task(values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     return values
 
 
+def _report(value: dict[str, Any]) -> dict[str, Any]:
+    from nllab.data.report import Report
+
+    return Report.model_validate(value, strict=False).to_dict()
+
+
 def _some_tasks(values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     _must(info.context is None or set(values) <= set(info.context.tasks), "the run has no task of that name")
     return values
@@ -163,7 +169,7 @@ Labels = Annotated[list[Annotated[int, Field(ge=0, lt=1000)]], Field(max_length=
 Names = Annotated[list[Name], Field(max_length=MOST_SAMPLES)]
 Bytes = Annotated[str, Field(max_length=500_000), AfterValidator(_base64)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
-Side = Annotated[int, Field(ge=1, le=64)]
+Side = Annotated[int, Field(ge=1, le=128)]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -341,6 +347,15 @@ class Network:
 
 
 @dataclass(slots=True, kw_only=True)
+class Data:
+    """What was understood of the user's own data, before the first step: a `nllab.data.Report` as a dict."""
+
+    kind: Literal["data"] = "data"
+    step: Literal[0] = 0
+    report: Annotated[dict[str, Any], AfterValidator(_report)]
+
+
+@dataclass(slots=True, kw_only=True)
 class End:
     """The run is over."""
 
@@ -352,7 +367,7 @@ class End:
 
 Event = (
     Untrained | Switch | Command | Step | Decision | Experience | Samples | Answers | Texts | Surface | Where | Network
-    | End
+    | Data | End
 )  # fmt: skip
 KINDS: dict[str, type] = {fields(kind)[0].default: kind for kind in Event.__args__}  # type: ignore[misc]
 E = TypeVar("E")

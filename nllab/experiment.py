@@ -193,8 +193,8 @@ class Experiment(BaseModel):
     def from_json(cls, text: str) -> Experiment:
         try:
             settings = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SettingError(f"This is not an experiment in JSON: {error}.") from None
+        except (ValueError, RecursionError) as error:  # also for integers of thousands of digits
+            raise SettingError(f"This is not an experiment in JSON: {str(error)[:150]}.") from None
         if not isinstance(settings, dict):
             raise SettingError(f"An experiment in JSON is an object of settings, not {type(settings).__name__}.")
         return cls(**settings)

@@ -21,6 +21,7 @@ from nllab.events import (
     COMMANDS,
     Answers,
     Command,
+    Data,
     Decision,
     End,
     Event,
@@ -436,7 +437,8 @@ class Trainer:
         if self._untrained_told:
             return []
         self._untrained_told = True
-        return [Untrained(step=0, accuracy=self._accuracies()), *self.samples(), *self._portraits()]
+        events: list[Event] = [Data(report=self.stream.report.to_dict())] if self.stream.report else []
+        return [*events, Untrained(step=0, accuracy=self._accuracies()), *self.samples(), *self._portraits()]
 
     def samples(self) -> list[Event]:
         """The test samples that are shown one by one."""

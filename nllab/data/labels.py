@@ -56,6 +56,8 @@ def identities(texts: Iterable[str], task: str, name: str, findings: Findings) -
                 )
             spellings[text] = identity(text)
             merged[spellings[text]].add(text)
+            if len(merged) > MOST_CLASSES + 1:  # before the work of reading a million of them; an empty one is none
+                check_few(list(merged), name)
         found.append(spellings[text])
     for label, texts_of_it in merged.items():
         if len(texts_of_it) > 1 and label:
@@ -66,16 +68,7 @@ def identities(texts: Iterable[str], task: str, name: str, findings: Findings) -
 def check_classes(labels: NDArray[np.str_], name: str) -> None:
     """Raises DataError unless these are at least two classes of at least FEWEST samples each."""
     names, counts = np.unique(labels, return_counts=True)
-    if len(names) > 2 and sum(bool(_FRACTION.fullmatch(label)) for label in names.tolist()) > len(names) / 2:
-        raise DataError(
-            f"{name}: the labels are fractional numbers ({listed(names.tolist(), 3)}), so they are amounts and not"
-            " classes; expected whole numbers or text. Cut them into classes first, such as low and high."
-        )
-    if len(names) > MOST_CLASSES:
-        raise DataError(
-            f"{name} has {len(names):,} different labels among {counted(len(labels), 'sample')}, and at most"
-            f" {MOST_CLASSES:,} classes can be learned. Is 'label' the right column?"
-        )
+    check_few(names.tolist(), name)
     if len(names) < 2:
         what = "one class only" if len(names) else "no samples"
         raise DataError(f"{name} holds {what}; a task needs at least two classes.")
@@ -83,6 +76,20 @@ def check_classes(labels: NDArray[np.str_], name: str) -> None:
         raise DataError(
             f"{name}: class {shown(names[counts.argmin()])} has {counted(int(counts.min()), 'sample')}; every class"
             f" needs at least {FEWEST}. Add samples or leave this class out."
+        )
+
+
+def check_few(names: list[str], name: str) -> None:
+    """Raises DataError for labels that are amounts, or too many to be classes."""
+    if len(names) > 2 and sum(bool(_FRACTION.fullmatch(label)) for label in names) > len(names) / 2:
+        raise DataError(
+            f"{name}: the labels are fractional numbers ({listed(names, 3)}), so they are amounts and not"
+            " classes; expected whole numbers or text. Cut them into classes first, such as low and high."
+        )
+    if len(names) > MOST_CLASSES:
+        raise DataError(
+            f"{name} has more than {MOST_CLASSES:,} different labels, such as {listed(names, 3)}, and at most so many"
+            " classes can be learned. Is 'label' the right column?"
         )
 
 

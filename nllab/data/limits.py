@@ -15,6 +15,9 @@ MOST_PIXEL_VALUES = 100_000_000
 MOST_IMAGE_INPUTS = 3_072
 """Of one image: 32 x 32 in three colours. With the deep optimizer a step on it takes about a second of one core."""
 
+MOST_SIDE = 128
+"""Pixels on a side, those of three colours side by side counted together: what the page can show."""
+
 COSTLY_INPUTS = 1_024
 """From here on the report says what a step costs."""
 

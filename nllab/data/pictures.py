@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 
 from nllab.data.files import SUFFIXES, Found, is_hidden, member_bytes, members_of, open_zip, read_file
 from nllab.data.labels import identities
-from nllab.data.limits import MOST_DECODED_PIXELS, MOST_FILES, MOST_IMAGE_BYTES, MOST_IMAGE_INPUTS, MOST_PIXEL_VALUES
+from nllab.data.limits import (
+    MOST_DECODED_PIXELS,
+    MOST_FILES,
+    MOST_IMAGE_BYTES,
+    MOST_IMAGE_INPUTS,
+    MOST_PIXEL_VALUES,
+    MOST_SIDE,
+)
 from nllab.data.report import Findings, counted, listed, shown
 from nllab.errors import DataError
 
@@ -297,7 +304,7 @@ def common_size(held: Sequence[Pictures], findings: Findings) -> Size:
     channels = 3 if any(h.coloured for h in held) else 1
     most = max(len(h.sizes) for h in held) * channels
     budget = min(MOST_IMAGE_INPUTS // channels, max(1, MOST_PIXEL_VALUES // most))
-    shrink = min(1.0, (budget / (height * width)) ** 0.5)
+    shrink = min(1.0, (budget / (height * width)) ** 0.5, MOST_SIDE / height, MOST_SIDE // channels / width)
     size = (max(1, int(height * shrink + 1e-9)), max(1, int(width * shrink + 1e-9)))
     while size[0] * size[1] > budget:  # a side of 1 does not become smaller
         size = (max(1, size[0] - (size[0] >= size[1])), max(1, size[1] - (size[1] > size[0])))
@@ -307,7 +314,9 @@ def common_size(held: Sequence[Pictures], findings: Findings) -> Size:
         if others:
             was = ", ".join(f"{a} x {b}" for (a, b), _ in counts.most_common(3)) + (", …" if len(counts) > 3 else "")
             why = f"to {size[0]} x {size[1]} pixels from {was}"
-            over = f"; at most {MOST_IMAGE_INPUTS:,} numbers an image are learned from" if shrink < 1 else ""
+            over = (
+                f"; at most {MOST_IMAGE_INPUTS:,} numbers and {MOST_SIDE} a side are learned from" if shrink < 1 else ""
+            )
             findings.convert(h.task, counted(others, "image"), why + over)
         if any(abs(a * size[1] / (b * size[0]) - 1) > 0.1 for a, b in counts):
             findings.notes.append(f"{h.task}: some images have other proportions and were stretched.")
