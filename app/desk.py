@@ -17,7 +17,7 @@ from settings import SPEEDS, START, UNLIMITED, commands, preset_changes, read_ad
 from nllab import figures
 from nllab.errors import NllabError, SettingError
 from nllab.events import End
-from nllab.experiment import LEARNING_RATES, PRESETS, Experiment, read_setting
+from nllab.experiment import LEARNING_RATES, MODELS, PRESETS, Experiment, read_setting
 from nllab.runs import Run
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Desk:
             self.runs[title] = shared.open_run(wanted[title], speed).id
         if missing:
             self.runs = {title: self.runs[title] for title in wanted}
-            shared.runs().beside(self.live)
+            shared.runs().group(self.live)
         return self.live
 
     def _free(self, titles: Sequence[str] | Mapping[str, str]) -> None:
@@ -299,7 +299,7 @@ def write(level: str) -> Action:
 
 def undo(runs: Sequence[LiveRun], *rest: Any) -> None:
     """Back to the last checkpoint that all runs have behind them."""
-    here = min(run.trainer.steps for run in runs)
+    here = min(run.state.step for run in runs)
     common = set.intersection(*(set(run.checkpoints) for run in runs))
     before = [step for step in common if step < here]
     if not before:
@@ -518,9 +518,7 @@ def settings(*, twin: bool) -> None:
             st.selectbox(
                 "Loss", get_args(Experiment.model_fields["loss"].annotation), key="loss", help=about("loss"), **keep
             )
-            st.selectbox(
-                "Model", get_args(Experiment.model_fields["model"].annotation), key="model", help=about("model"), **keep
-            )
+            st.selectbox("Model", list(MODELS), key="model", help=about("model"), **keep)
             st.selectbox(
                 "Input level",
                 get_args(Experiment.model_fields["front"].annotation),
@@ -552,7 +550,7 @@ def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> Non
     for problem in dict.fromkeys([*desk.problems, *unusable]):
         st.error(problem, icon=":material/error:")
     for title, run in zip(desk.runs, desk.live, strict=False):
-        failed = run.error or run.trainer.diverged and (ending := run.run.last(End)) and ending.text
+        failed = run.error or run.state.diverged and (ending := run.run.last(End)) and ending.text
         if failed:
             st.error(f"**{title}.** {failed}" if title else failed, icon=":material/error:")
     notices = dict.fromkeys(run.notice for run in desk.live if run.notice)

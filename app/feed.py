@@ -47,12 +47,12 @@ class Feed:
     def news(self) -> dict[str, Any] | None:
         """What has happened since the last message, or None if nothing has."""
         message: dict[str, Any] = {}
-        run, trainer = self.live.run, self.live.trainer
-        chance = 1 / trainer.stream.classes
+        run, state = self.live.run, self.live.state
+        chance = 1 / len(self.live.subject.classes)
         if opened := self.live.generation != self.generation:
             self.generation, self.cursor = self.live.generation, 0
             self._forget()
-            shape = {"steps": trainer.planned_steps, "chance": chance}
+            shape = {"steps": state.planned_steps, "chance": chance}
             message["open"] = {
                 "figures": {name: figures.empty(name, run.tasks, run.levels, **shape) for name in figures.CURVES},
                 "tasks": run.tasks,
@@ -154,13 +154,13 @@ def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
 
 def _stage(live: LiveRun) -> dict[str, Any]:
     """What a stage has to know of a run before anything happens."""
-    trainer = live.trainer
+    subject = live.subject
     return stage(
-        trainer.samples(),
+        list(subject.samples),
         list(live.run.levels),
-        classes=trainer.stream.class_names,
-        weights=sum(p.numel() for p in trainer.model.parameters()),
-        drawn=trainer.portraitist is not None,
+        classes=subject.classes,
+        weights=subject.weights,
+        drawn=subject.drawable,
     )
 
 

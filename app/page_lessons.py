@@ -35,7 +35,7 @@ wanted = {
 }
 waiting = desk.attend(wanted, state.speed)
 for run in desk.live:
-    run.agenda = scenario.agenda
+    run.scheduled_commands = scenario.scheduled_commands
 
 st.title("Lessons", anchor=False)
 st.selectbox(
@@ -102,7 +102,7 @@ with st.sidebar:
             f"**{title}**: writes `{experiment.optimizer}`, periods {periods}"
             + ("" if experiment.observe else ", memory blind")
         )
-    for at, name, value in scenario.agenda:
+    for at, name, value in scenario.scheduled_commands:
         st.markdown(f"From step {at} on: {name} `{value}`.")
     st.caption(
         "Another seed is another network and another order of samples. What the lesson says at the end is computed from"

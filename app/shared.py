@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 from nllab.experiment import Experiment
 
 if TYPE_CHECKING:
-    from nllab.live import LiveRun, LiveRuns
+    from nllab.live import LiveRun
+    from nllab.pool import LiveRuns
 
 TESTING = os.environ.get("NLLAB_TEST") == "1"
 
@@ -30,7 +31,7 @@ _opening = threading.Lock()
 
 @cache
 def _load() -> LiveRuns:
-    from nllab.live import LiveRuns
+    from nllab.pool import LiveRuns
 
     return LiveRuns(
         free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")),

@@ -1,4 +1,4 @@
-"""A trainer's checkpoint as bytes: every tensor in safetensors, the rest as JSON in its metadata, and a hash of both.
+"""A trainer's checkpoint: what it is made of, and as bytes: every tensor in safetensors, the rest as JSON in its metadata, and a hash of both.
 
 Dicts (with keys of any plain kind), lists, tuples, sets, tensors and plain values come back as they were, floats bit
 for bit. Nothing is unpickled.
@@ -9,17 +9,76 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Any
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from nllab.errors import RunFormatError
 
+if TYPE_CHECKING:
+    from nllab.trainer import Trainer
+
 FORMAT = "1"
 DEEPEST = 50
+PLACE = (  # what a checkpoint keeps of the trainer itself, beside model, optimizers, movements and generators
+    "steps", "plan", "experience", "waiting", "acting", "base_name", "learning_rate", "diverged", "written_by",
+    "experience_steps", "opened", "begun", "batches",
+)  # fmt: skip
+
+
+def copied(value: Any) -> Any:
+    """The value with tensors and containers of its own."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else copy(leaf), value)
+
+
+def bytes_of(value: Any) -> int:
+    """Memory of the tensors in nested containers."""
+    return sum(t.numel() * t.element_size() for t in pytree.tree_leaves(value) if isinstance(t, Tensor))
+
+
+def capture(trainer: Trainer) -> dict[str, Any]:
+    """Everything a trainer needs to go on from here, as values of their own."""
+    portraitist = trainer.snapshots.portraitist
+    return copied(
+        {
+            "model": dict(trainer.model.state_dict()),
+            "deep": trainer.deep.state_dict(),
+            "base": trainer.base.state_dict(),
+            "movements": {name: movement.state() for name, movement in trainer.movements.items()},
+            "generator": trainer.generator.get_state(),
+            "method": trainer.method.memory,
+            "method_generator": trainer.method.generator.get_state(),
+            "seen_classes": trainer.objective.seen,
+            "references": portraitist.references if portraitist else {},
+            "place": {name: getattr(trainer, name) for name in PLACE},
+        }
+    )
+
+
+def restore(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Return a trainer to a checkpoint of its own; what follows is what followed then."""
+    saved = copied(checkpoint)
+    for name, value in saved["place"].items():
+        setattr(trainer, name, value)
+    trainer.model.load_state_dict(saved["model"])
+    trainer.deep.load_state_dict(saved["deep"])
+    if not trainer.own_optimizer:
+        trainer.base.optimizer = trainer.make_base(trainer.base.parameters)
+    trainer.base.load_state_dict(saved["base"])
+    for name, movement in trainer.movements.items():
+        movement.restore(saved["movements"][name])
+    trainer.generator.set_state(saved["generator"])
+    trainer.method.memory = saved["method"]
+    trainer.method.generator.set_state(saved["method_generator"])
+    trainer.objective.seen = saved["seen_classes"]
+    if trainer.snapshots.portraitist:
+        trainer.snapshots.portraitist.references = saved["references"]
+    trainer.seen = None
 
 
 def to_bytes(value: Any, **more: str) -> bytes:

@@ -12,21 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nllab.errors import SettingError, unknown
 from nllab.methods import METHODS
+from nllab.models import REGISTRY as MODELS
+from nllab.optim import LEARNING_RATES
 from nllab.streams import HOME as STREAMS
 from nllab.streams import is_known
 
-# Learning rates a plain optimizer takes where none is given: on digits-ab's task A, validation part, each is the best
-# of a grid (LOG.md).
-LEARNING_RATES = {
-    "sgd": 0.01,
-    "adam": 1e-3,
-    "adamw": 1e-3,
-    "muon": 0.01,
-    "m3": 1e-3,
-    "dgd": 0.003,
-    "delta-momentum": 0.003,
-    "deep-momentum": 0.01,
-}
 PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
 OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
 
@@ -91,8 +81,9 @@ class Experiment(BaseModel):
     )
     method: str = Field("naive", description="continual-learning method around a plain optimizer")
     method_settings: dict[str, Amount] = Field({}, description="settings of the method, such as strength:100")
-    model: Literal["cms", "hope", "mlp"] = Field(
-        "cms", description="cms: memory levels; hope: reads images row by row; mlp: two layers"
+    model: str = Field(
+        "cms",
+        description="cms: memory levels; hope: reads images row by row; mlp: two layers; hope-lm: reads sequences",
     )
     front: Literal["dense", "conv"] = Field(
         "dense", description="input level of a cms: all pixels at once, or filters on patches of images"
@@ -155,6 +146,8 @@ class Experiment(BaseModel):
             raise unknown("stream", self.stream, STREAMS)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.model not in MODELS:
+            raise unknown("model", self.model, MODELS)
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
         if self.off_optimizer not in PLAIN_OPTIMIZERS:

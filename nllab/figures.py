@@ -36,6 +36,7 @@ from nllab.events import (
     measured,
     task_of,
 )
+from nllab.optim import REGISTRY as OPTIMIZERS
 from nllab.runs import Run, readable
 
 Spec = dict[str, Any]
@@ -106,9 +107,7 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
         " anything."
     ),
 }
-WRITERS = {  # optimizer -> how a sentence calls it, where not by its name
-    "adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "dgd": "DGD", "m3": "M3", "muon": "Muon", "deep": "the deep optimizer",
-}  # fmt: skip
+WRITERS = {name: entry.title for name, entry in OPTIMIZERS.items()} | {"deep": "the deep optimizer"}
 TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B26F00")
 LEVEL_COLOURS = {  # shades of no task's hue, the slower the darker
     "input": "#8A86A0", "fast": "#8F80D8", "memory": "#8F80D8", "medium": "#7A63CC", "slow": "#6D50BE", "head": "#75757F",

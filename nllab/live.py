@@ -5,24 +5,22 @@ Whoever watches asks `since(cursor)` for the events that are new to them; traini
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import itertools
 import secrets
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 
-from nllab.errors import NllabError, SettingError, unknown
+from nllab.checkpoint import bytes_of
+from nllab.errors import NllabError, SettingError, check_whole, unknown
 from nllab.events import Event, Switch, accuracy_of, task_of
 from nllab.experiment import Experiment
 from nllab.runs import Run, ScheduledCommand
 from nllab.trainer import Trainer
+from nllab.turns import Turns
 
 RING = 2_000  # events kept for watchers; the whole run is kept beside them, up to MAX_STEPS
 MAX_STEPS = 20_000
@@ -33,37 +31,48 @@ LEEWAY = 2  # steps that a run may be ahead of those it trains beside
 POLL_SECONDS = 0.005  # how often a run that waits for others looks again
 
 
-class Turns:
-    """Who may train now: at most `limit` parties, the others in line. Who has trained for `seconds` while others wait
-    goes to its end.
+class State(NamedTuple):
+    """What a watcher may know of a trainer, as it was between two steps. A new value is published after each."""
 
-    A party is one run, or several that train beside each other.
-    """
+    step: int
+    done: bool
+    diverged: bool
+    task: str
+    optimizer: str  # who writes
+    planned_steps: int
+    periods: dict[str, int]
 
-    def __init__(self, limit: int, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit, self.seconds, self.clock = limit, seconds, clock
-        self._line: dict[str, float | None] = {}  # party -> since when it has trained, in the order of the line
-        self._lock = threading.Lock()
+    @classmethod
+    def of(cls, trainer: Trainer) -> State:
+        return cls(
+            step=trainer.steps,
+            done=trainer.done,
+            diverged=trainer.diverged,
+            task=trainer.stream.tasks[trainer.task].name,
+            optimizer=trainer.acting,
+            planned_steps=trainer.planned_steps,
+            periods=dict(trainer.base.schedule.periods),
+        )
 
-    def ask(self, party: str) -> int:
-        """0 if the party may train now, else its place in line, from 1; who is not in line yet joins its end."""
-        with self._lock:
-            self._line.setdefault(party, None)
-            place = list(self._line).index(party)
-            since = self._line[party]
-            if place >= self.limit:
-                return place - self.limit + 1
-            if since is None:
-                self._line[party] = self.clock()
-            elif len(self._line) > self.limit and self.clock() - since > self.seconds:
-                del self._line[party]
-                self._line[party] = None
-                return len(self._line) - self.limit
-            return 0
 
-    def leave(self, party: str) -> None:
-        with self._lock:
-            self._line.pop(party, None)
+class Subject(NamedTuple):
+    """What a watcher may know of a training before anything happens: it stays as it is up to a reset."""
+
+    about: str  # the stream, in words
+    classes: tuple[str, ...]  # what they are called
+    samples: tuple[Event, ...]  # the test samples that are shown one by one
+    weights: int
+    drawable: bool  # whether the network is small enough for a portrait
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Subject:
+        return cls(
+            about=trainer.stream.about,
+            classes=trainer.stream.class_names,
+            samples=tuple(trainer.snapshots.shown()),
+            weights=sum(p.numel() for p in trainer.model.parameters()),
+            drawable=trainer.snapshots.portraitist is not None,
+        )
 
 
 class LiveRun:
@@ -72,19 +81,19 @@ class LiveRun:
     speed: steps per second, or None for as fast as the machine allows. turns: whom to ask before training; None,
         nobody.
     Every method returns at once; commands are checked at once (SettingError) and take effect at the next step.
-    `agenda` holds commands to be given at their steps, from every start. A run keeps checkpoints as it goes; `rewind`
+    `scheduled_commands` holds commands to be given at their steps, from every start. A run keeps checkpoints as it goes; `rewind`
     returns to one, and what follows is again a run that replays exactly.
     """
 
     def __init__(
         self, experiment: Experiment, *, speed: float | None = None, id: str | None = None, turns: Turns | None = None
     ) -> None:
-        self.id = self.party = id or secrets.token_urlsafe(12)
+        self.id = self.group = id or secrets.token_urlsafe(12)
         self.turns = turns
-        self.company: tuple[LiveRun, ...] = ()  # runs that it trains beside: none gets ahead of another
+        self.others: tuple[LiveRun, ...] = ()  # of its group: none gets ahead of another
         self.ceiling: LiveRun | None = None  # the same with all tasks mixed, where somebody asked for it
         self.place = 0  # in line; 0 once it may train
-        self.agenda: Sequence[ScheduledCommand] = ()
+        self.scheduled_commands: Sequence[ScheduledCommand] = ()
         self.stop_at: int | None = None
         self.stop_below: tuple[str, float] | None = None
         self.stop_above: float | None = None
@@ -106,7 +115,8 @@ class LiveRun:
         experiment = trainer.experiment
         run = Run.begin(experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
         with self._telling:
-            self.experiment, self.trainer, self.run = experiment, trainer, run
+            self.experiment, self._trainer, self.run = experiment, trainer, run
+            self.state, self.subject = State.of(trainer), Subject.of(trainer)
             self._ring: deque[Event] = deque(maxlen=RING)
             self._told = 0
             self.checkpoints: dict[
@@ -132,7 +142,7 @@ class LiveRun:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to train; a command `teach` changes that."""
-        return self.trainer.done and not any(name == "teach" for name, _ in list(self._inbox))
+        return self.state.done and not any(name == "teach" for name, _ in list(self._inbox))
 
     def play(self) -> None:
         with self._wake:
@@ -149,8 +159,7 @@ class LiveRun:
 
     def step(self, count: int = 1) -> None:
         """Take `count` steps, then stand still."""
-        if count < 1:
-            raise SettingError(f"count is {count}; take 1 step or more.")
+        check_whole("count", count)
         with self._wake:
             self._playing, self._awaited, self.notice = False, None, None
             self._single += count
@@ -175,8 +184,8 @@ class LiveRun:
 
         Raises SettingError for a step below 1, an accuracy outside [0, 1] or a task that the stream has not.
         """
-        if at is not None and (isinstance(at, bool) or not isinstance(at, int) or at < 1):
-            raise SettingError(f"at is {at!r}; the step at which to stop is a whole number, 1 or more.")
+        if at is not None:
+            check_whole("at, the step at which to stop,", at)
         if below is not None:
             task, value = below
             if task not in self.run.tasks:
@@ -196,7 +205,7 @@ class LiveRun:
 
     def command(self, name: str, value: Any) -> None:
         """Ask the trainer for a change (see `Trainer.command`); `teach` also opens a plan that was over."""
-        self._inbox.append((name, self.trainer.check(name, value)))
+        self._inbox.append((name, self._trainer.check(name, value)))
 
     def reset(self, experiment: Experiment | None = None) -> None:
         """Start anew, paused, with the same experiment or another; if that one cannot be built, the run goes on as it
@@ -232,28 +241,28 @@ class LiveRun:
         """The newest portrait of the network (see `Trainer.portrait`), taken between two steps because somebody asked;
         this call asks for the next one."""
         taken = self._portrait
-        if self.trainer.portraitist and (not taken or taken[-1].step != self.trainer.steps):
+        if self.subject.drawable and (not taken or taken[-1].step != self.state.step):
             with self._wake:
                 self._looked_at = True
                 self._wake.notify()
         return taken
 
     def _sit(self) -> None:
-        if self._looked_at and not self.trainer.diverged:
+        if self._looked_at and not self._trainer.diverged:
             self._looked_at = False
-            self._portrait = self.trainer.portrait()
+            self._portrait = self._trainer.portrait()
 
     def status(self) -> dict[str, Any]:
         """What a watcher needs to know beside the events."""
-        trainer = self.trainer
+        state = self.state
         return {
             "id": self.id,
             "generation": self.generation,
-            "step": trainer.steps,
+            "step": state.step,
             "playing": self._playing,
             "finished": self.finished,
-            "task": trainer.stream.tasks[trainer.task].name,
-            "optimizer": trainer.acting,
+            "task": state.task,
+            "optimizer": state.optimizer,
             "speed": self.speed,
             "error": self.error,
             "notice": self.notice,
@@ -310,17 +319,17 @@ class LiveRun:
         return bool(self._inbox) and self._inbox[0][0] in ("reset", "rewind")
 
     def _must_wait(self) -> bool:
-        self.place = self.turns.ask(self.party) if self.turns else 0
-        here = self.trainer.steps
-        return bool(self.place) or any(other._wanting and other.trainer.steps + LEEWAY < here for other in self.company)
+        self.place = self.turns.ask(self.group) if self.turns else 0
+        here = self._trainer.steps
+        return bool(self.place) or any(other._wanting and other.state.step + LEEWAY < here for other in self.others)
 
     def _give_turn_away(self) -> None:
         self.place = 0
-        if self.turns and not any(other._wanting for other in self.company):
-            self.turns.leave(self.party)
+        if self.turns and not any(other._wanting for other in self.others):
+            self.turns.leave(self.group)
 
     def _advance(self) -> None:
-        if self._inbox and not self._anew or self._wanting and self.trainer.steps % self._spacing == 0:
+        if self._inbox and not self._anew or self._wanting and self._trainer.steps % self._spacing == 0:
             self._keep_checkpoint()
         while self._inbox:
             name, value = self._inbox.popleft()
@@ -330,38 +339,39 @@ class LiveRun:
             if name == "rewind":
                 self._return_to(value)
                 return
-            self.trainer.command(name, value)
+            self._trainer.command(name, value)
         if not self._wanting:
             return
-        for at, name, value in self.agenda:
-            if at == self.trainer.steps + 1:
-                self.trainer.command(name, value)
-        if self.trainer.done or self.trainer.steps >= MAX_STEPS:
-            if not self.trainer.done:
+        for at, name, value in self.scheduled_commands:
+            if at == self._trainer.steps + 1:
+                self._trainer.command(name, value)
+        if self._trainer.done or self._trainer.steps >= MAX_STEPS:
+            if not self._trainer.done:
                 self.error = (
                     f"This run has taken {MAX_STEPS} steps, which is as many as a live run keeps. Reset starts it anew."
                 )
             self.pause()
             return
         alone = self._single and not self._playing
-        events = self.trainer.step()
+        events = self._trainer.step()
         if alone:  # one that was under way when it was paused is not the one that was then asked for
             self._single = max(0, self._single - 1)
         with self._telling:
             self.run.extend(events)
+            self.state = State.of(self._trainer)
             self._ring.extend(events)
             self._told += len(events)
-        if self._awaited and self.trainer.steps % self.trainer.plain.schedule.periods[self._awaited] == 0:
+        if self._awaited and self._trainer.steps % self._trainer.base.schedule.periods[self._awaited] == 0:
             self.pause()
         if reason := self._reason_to_stop(events):
             self.notice = reason
-            for run in (self, *self.company):
+            for run in (self, *self.others):
                 run.pause()
-        if self.trainer.done:
+        if self._trainer.done:
             self.pause()
 
     def _reason_to_stop(self, events: list[Event]) -> str | None:
-        if self.trainer.steps == self.stop_at:
+        if self._trainer.steps == self.stop_at:
             return f"Stopped after step {self.stop_at}, as asked. Play goes on."
         for event in events:
             if isinstance(event, Switch):
@@ -385,13 +395,13 @@ class LiveRun:
 
     @property
     def _spacing(self) -> int:
-        return max(1, -(-self.trainer.planned_steps // CHECKPOINTS_PER_PLAN))
+        return max(1, -(-self._trainer.planned_steps // CHECKPOINTS_PER_PLAN))
 
     def _keep_checkpoint(self) -> None:
         """Keep one of now; of too many every other goes, but for the first."""
-        if self.trainer.steps not in self.checkpoints and not self.trainer.diverged:
-            kept = self.trainer.checkpoint()
-            self.checkpoints[self.trainer.steps] = (kept, len(self.run.log), _bytes(kept))
+        if self._trainer.steps not in self.checkpoints and not self._trainer.diverged:
+            kept = self._trainer.checkpoint()
+            self.checkpoints[self._trainer.steps] = (kept, len(self.run.log), bytes_of(kept))
         if len(self.checkpoints) > MOST_CHECKPOINTS:
             self.forget_half()
 
@@ -406,10 +416,11 @@ class LiveRun:
 
     def _return_to(self, step: int) -> None:
         checkpoint, count, _ = self.checkpoints[step]
-        self.trainer.rewind(checkpoint)
+        self._trainer.rewind(checkpoint)
         run = self.run
         with self._telling:
             self.run = run.upto(count)
+            self.state = State.of(self._trainer)
             self._ring = deque(self.run.log, maxlen=RING)
             self._told = count
             self.generation += 1
@@ -420,141 +431,6 @@ class LiveRun:
 
     def _fail(self, text: str) -> None:
         self.error = text
-        self.trainer.diverged = True
+        self._trainer.diverged = True
+        self.state = State.of(self._trainer)
         self.pause()
-
-
-def _bytes(value: Any) -> int:
-    """Memory of the tensors in a checkpoint."""
-    if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size()
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return sum(map(_bytes, inner))
-
-
-def _trim() -> None:
-    """Give free memory back to the system, where the C library can."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
-
-
-class LiveRuns:
-    """The live runs of one server. A run that nobody watches is paused, later freed; whoever returns in between picks
-    it up.
-
-    pause_after, free_after: seconds without `seen`; limit: how many runs may be kept at once; training: how many may
-        train at once, the
-    others wait in line; checkpoint_bytes: how much all checkpoints may take together.
-    """
-
-    def __init__(
-        self,
-        *,
-        pause_after: float = 3.0,
-        free_after: float = 120.0,
-        limit: int = 96,
-        training: int = 4,
-        checkpoint_bytes: int = 2**29,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.pause_after, self.free_after, self.limit, self.clock = pause_after, free_after, limit, clock
-        self.turns, self.checkpoint_bytes = Turns(training, clock=clock), checkpoint_bytes
-        self._runs: dict[str, LiveRun] = {}
-        self._seen: dict[str, float] = {}
-        self._paused_for_absence: set[str] = set()
-        self._held: set[tuple[str, int]] = set()
-        self._lock = threading.Lock()
-        self._reaper: threading.Thread | None = None
-
-    def open(self, experiment: Experiment, *, speed: float | None = None) -> LiveRun:
-        """A new run, paused. Raises SettingError if as many as the limit are kept already."""
-        self._refuse_beyond_limit()
-        run = LiveRun(
-            experiment, speed=speed, turns=self.turns
-        )  # before the lock, which every watcher takes many times a second
-        with self._lock:
-            try:
-                self._refuse_beyond_limit()
-            except SettingError:
-                run.close()
-                raise
-            self._runs[run.id], self._seen[run.id] = run, self.clock()
-            if self._reaper is None:
-                self._reaper = threading.Thread(target=self._reap_for_ever, name="reaper", daemon=True)
-                self._reaper.start()
-        return run
-
-    def beside(self, runs: Sequence[LiveRun]) -> None:
-        """Let these train side by side: as one party in line, none ahead of another."""
-        for run in runs:
-            run.party = runs[0].id
-            run.company = tuple(other for other in runs if other is not run)
-
-    def free(self, id: str) -> None:
-        """Close this run now."""
-        with self._lock:
-            run = self._runs.pop(id, None)
-            self._seen.pop(id, None)
-            self._paused_for_absence.discard(id)
-        if run:
-            run.close()
-
-    def _refuse_beyond_limit(self) -> None:
-        if len(self._runs) >= self.limit:
-            raise SettingError(
-                f"{self.limit} runs are open on this server, which is its limit. Close a tab and try again in two"
-                " minutes."
-            )
-
-    def get(self, id: str | None) -> LiveRun | None:
-        return self._runs.get(id) if id else None
-
-    def seen(self, id: str) -> None:
-        """Somebody watches this run now; one that was paused because nobody did goes on."""
-        with self._lock:
-            run = self._runs.get(id)
-            if run is None:
-                return
-            self._seen[id] = self.clock()
-            if id in self._paused_for_absence:
-                self._paused_for_absence.discard(id)
-                run.play()
-
-    def reap(self) -> None:
-        """Pause what nobody has watched for `pause_after` seconds, free what nobody has for `free_after`."""
-        now, gone = self.clock(), []
-        with self._lock:
-            for id, run in list(self._runs.items()):
-                unseen = now - self._seen[id]
-                if unseen > self.free_after:
-                    gone.append(self._runs.pop(id))
-                    del self._seen[id]
-                    self._paused_for_absence.discard(id)
-                elif unseen > self.pause_after and run.playing:
-                    run.pause()
-                    self._paused_for_absence.add(id)
-        for run in gone:
-            run.close()
-        held = {(run.id, run.generation) for run in self.all()}
-        if self._held - held:  # a trainer was let go of: it refers to itself, and the allocator keeps what it had
-            gc.collect()
-            _trim()
-        self._held = held
-        kept = [run for run in self.all() if len(run.checkpoints) > 1]
-        if kept and sum(run.bytes_of_checkpoints for run in kept) > self.checkpoint_bytes:
-            max(kept, key=lambda run: run.bytes_of_checkpoints).forget_half()
-
-    def _reap_for_ever(self) -> None:
-        for _ in itertools.count():
-            time.sleep(0.5)
-            self.reap()
-
-    def all(self) -> list[LiveRun]:
-        return list(self._runs.values())
-
-    @property
-    def cpu_seconds(self) -> float:
-        return sum(run.cpu_seconds for run in self.all())
-
-    def status(self) -> Mapping[str, Mapping[str, Any]]:
-        return {id: run.status() for id, run in list(self._runs.items())}

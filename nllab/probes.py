@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import get_total_norm, parameters_to_vector
 
-from nllab.streams.stream import Part, side_by_side
+from nllab.streams.stream import IGNORE, Part, side_by_side
 
 GRID = 8  # blocks on a side in the picture of where weights moved
 SURFACE = 40  # points on a side of a decision surface
@@ -21,7 +21,7 @@ EVALUATION_BATCH = 1000  # bounds the memory that a measurement takes
 
 @torch.no_grad()
 def accuracy(model: nn.Module, part: Part) -> float:
-    """Share of the samples whose highest score is that of their label (0-1); NaN for an empty part."""
+    """Share of the labels that are asked for whose score is the highest (0-1); NaN for an empty part."""
     if not len(part):
         return float("nan")
     was_training = model.training
@@ -29,7 +29,7 @@ def accuracy(model: nn.Module, part: Part) -> float:
     pairs = zip(part.inputs.split(EVALUATION_BATCH), part.labels.split(EVALUATION_BATCH), strict=True)
     right = sum(int((model(inputs).argmax(-1) == labels).sum()) for inputs, labels in pairs)
     model.train(was_training)
-    return right / len(part)
+    return right / int((part.labels != IGNORE).sum())
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:

@@ -30,7 +30,7 @@ class Scenario:
 
     reveal: the finished runs -> (which choice came true, what happened, in numbers). look: what to watch. after: the
         next question.
-    agenda: commands given to every run on the way. speed: steps per second.
+    scheduled_commands: commands given to every run on the way. speed: steps per second.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Scenario:
     look: tuple[str, ...]
     reveal: Callable[[Runs], tuple[int, str]]
     after: str
-    agenda: tuple[ScheduledCommand, ...] = ()
+    scheduled_commands: tuple[ScheduledCommand, ...] = ()
     speed: float = 6.0
 
 
@@ -232,7 +232,7 @@ SCENARIOS: dict[str, Scenario] = {
         look=("the dotted line where the deep optimizer takes over", "A in both, from there on"),
         reveal=_woken,
         after="It holds on to what it has seen. Is that always right?",
-        agenda=((69, "optimizer", "deep"),),
+        scheduled_commands=((69, "optimizer", "deep"),),
     ),
     "remapped": Scenario(
         title="When the world changes its answer",

@@ -119,8 +119,8 @@ class LiveLab:
     def _empty_figure(self) -> go.FigureWidget:
         # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last
         # alone.
-        run, trainer = self.live.run, self.live.trainer
-        specs = [figures.empty(name, run.tasks, run.levels, steps=trainer.planned_steps) for name in self.views]
+        run, state = self.live.run, self.live.state
+        specs = [figures.empty(name, run.tasks, run.levels, steps=state.planned_steps) for name in self.views]
         self._shown = {name: spec["layout"]["xaxis"]["range"] for name, spec in zip(self.views, specs, strict=True)}
         self._marked: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
         return go.FigureWidget(_stacked(specs))
@@ -204,8 +204,8 @@ class LiveLab:
         self.play.disabled = self.step.disabled = status["finished"]
 
     def _draw(self, log: list[Event]) -> None:
-        run, trainer = self.live.run, self.live.trainer
-        levels = dict(trainer.plain.schedule.periods)
+        run, state = self.live.run, self.live.state
+        levels = state.periods
         extended: list[dict[str, list]] = []
         layout: dict[str, Any] = {}
         shapes, notes = [], _titles(self.views)
@@ -216,13 +216,13 @@ class LiveLab:
                 figures.ends(name, kept, run.tasks, levels) or _NO_ENDS,
             ]
             steps = max((event.step for event in kept), default=0)
-            shown = [0, max(trainer.planned_steps, steps)]
+            shown = [0, max(state.planned_steps, steps)]
             if name == "raster":
                 shown = [max(0, steps - RASTER_STEPS), max(min(shown[1], RASTER_STEPS), steps)]
                 layout[f"yaxis{_suffix(i)}"] = figures.lanes(levels)
             if shown != self._shown[name]:  # else the reader's own zoom stays
                 self._shown[name] = layout[f"xaxis{_suffix(i)}_range"] = shown
-            over = figures.overlay(name, figures.marks(log), chance=1 / trainer.stream.classes)
+            over = figures.overlay(name, figures.marks(log), chance=1 / len(self.live.subject.classes))
             shapes += [_placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
             notes += [_placed(note, i) for note in over["annotations"]]
         figure: Any = self.figure

@@ -116,10 +116,10 @@ def test_play_trains_pause_stands_still_and_step_takes_one(page):
     assert button(page, "play").label == "Pause"
     button(page, "play").click().run()
     assert button(page, "play").label == "Play" and not run.playing
-    until(lambda: run.trainer.steps == len(run.run.of(Step)))
-    stood = run.trainer.steps
+    until(lambda: run.state.step == len(run.run.of(Step)))
+    stood = run.state.step
     button(page, "step").click().run()
-    until(lambda: run.trainer.steps == stood + 1)
+    until(lambda: run.state.step == stood + 1)
 
 
 def test_the_toggle_is_a_command_and_only_the_first_step_waits_for_it(page):
@@ -251,7 +251,7 @@ def test_a_failed_training_is_told_on_the_page(page):
     def broken():
         raise SettingError("This is what went wrong.")
 
-    run.trainer.step = broken
+    run._trainer.step = broken
     button(page, "step").click().run()
     until(lambda: run.error)
     page.run()
@@ -277,7 +277,7 @@ def test_one_write_of_a_level_and_back_to_the_checkpoint_before(page):
     button(page, "one_write").click().run()
     until(lambda: run.run.steps == 4 and not run._wanting)
     button(page, "undo").click().run()
-    until(lambda: run.trainer.steps == 0)
+    until(lambda: run.state.step == 0)
     button(page, "undo").click().run()
     assert "no checkpoint to go back to" in page.error[0].value and not page.exception
 
@@ -377,7 +377,7 @@ def test_pinned_runs_stand_side_by_side_with_what_sets_them_apart(compared):
         button(compared, "step").click().run()
         until(
             lambda: all(
-                run.trainer.steps == run.run.steps > 0 and not run._wanting for run in runs_of(compared, "compare")
+                run.state.step == run.run.steps > 0 and not run._wanting for run in runs_of(compared, "compare")
             )
         )
         button(compared, "pin").click().run()
@@ -406,7 +406,7 @@ def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
     desk = compared.session_state["desks"]["compare"]
     desk.ask(desks.back(0))
     compared.run()
-    assert [run.trainer.steps for run in desk.live] == [0, 0] and not compared.error
+    assert [run.state.step for run in desk.live] == [0, 0] and not compared.error
     desk.ask(desks.back(77))
     compared.run()
     assert "no checkpoint at step 77" in compared.error[0].value
@@ -582,7 +582,7 @@ def live():
 
 
 def take(run, count):
-    before = run.trainer.steps
+    before = run.state.step
     run.step(count)
     until(lambda: run.run.steps == before + count)
 

@@ -59,7 +59,7 @@ def test_back_to_a_checkpoint_and_on(name):
 def test_a_toggle_on_the_way():
     for device in ("cpu", "cuda"):
         trainer = trainer_of("watching", device)
-        run = trainer.run(commands=[(trainer.steps_per_pass, "optimizer", "deep")])
+        run = trainer.run(commands=[(trainer.experience_length, "optimizer", "deep")])
         assert min(run.accuracy_matrix[-1]) > 0.85
 
 

@@ -7,8 +7,10 @@ import pytest
 from nllab.errors import SettingError
 from nllab.events import Step
 from nllab.experiment import Experiment
-from nllab.live import LiveRun, LiveRuns, Turns
+from nllab.live import LiveRun
+from nllab.pool import LiveRuns
 from nllab.trainer import replay, train
+from nllab.turns import Turns
 
 
 def small(**changes):
@@ -45,9 +47,9 @@ def test_live_and_headless_give_the_same_rows(live):
 def test_steered_live_and_replayed_give_the_same_rows(live):
     run = live(speed=100)
     run.play()
-    wait(lambda: run.trainer.steps > 3)
+    wait(lambda: run.state.step > 3)
     run.command("optimizer", "adam")
-    wait(lambda: run.trainer.steps > 8)
+    wait(lambda: run.state.step > 8)
     run.command("teach", "B")
     run.command("period", ["slow", 3])
     wait(lambda: run.finished and not run.playing)
@@ -57,35 +59,35 @@ def test_steered_live_and_replayed_give_the_same_rows(live):
 
 def test_a_step_asked_for_while_one_is_under_way_is_not_lost(live, monkeypatch):
     run = live()
-    under_way, go_on, begin = threading.Event(), threading.Event(), run.trainer.step
+    under_way, go_on, begin = threading.Event(), threading.Event(), run._trainer.step
 
     def step():
         under_way.set()
         assert go_on.wait(10)
         return begin()
 
-    monkeypatch.setattr(run.trainer, "step", step)
+    monkeypatch.setattr(run._trainer, "step", step)
     run.play()
     assert under_way.wait(10)
     run.step()
     go_on.set()
     wait(lambda: not run._wanting)
-    assert run.trainer.steps == 2
+    assert run.state.step == 2
 
 
 def test_pause_freezes_and_step_takes_exactly_as_many(live):
     run = live()
     run.step(3)
-    wait(lambda: run.trainer.steps == 3)
+    wait(lambda: run.state.step == 3)
     time.sleep(0.1)
-    assert run.trainer.steps == 3 and not run.playing
+    assert run.state.step == 3 and not run.playing
     run.play()
-    wait(lambda: run.trainer.steps > 5)
+    wait(lambda: run.state.step > 5)
     run.pause()
     time.sleep(0.05)  # the step under way may end
-    frozen = run.trainer.steps
+    frozen = run.state.step
     time.sleep(0.2)
-    assert run.trainer.steps == frozen
+    assert run.state.step == frozen
 
 
 def test_watchers_get_each_row_once_and_latecomers_what_is_kept(live):
@@ -104,14 +106,14 @@ def test_watchers_get_each_row_once_and_latecomers_what_is_kept(live):
 def test_reset_starts_anew_and_a_setting_that_cannot_be_built_leaves_the_run_alone(live):
     run = live()
     run.step(4)
-    wait(lambda: run.trainer.steps == 4)
+    wait(lambda: run.state.step == 4)
     with pytest.raises(SettingError, match="Unknown stream"):
         run.reset(small().model_copy(update={"stream": "gone"}))  # a copy skips validation
-    assert run.trainer.steps == 4
+    assert run.state.step == 4
     before = run.generation
     run.reset(small(seed=5))
     wait(lambda: run.generation == before + 1)
-    assert run.experiment.seed == 5 and run.trainer.steps == 0 and run.since(99, before)[1] == []
+    assert run.experiment.seed == 5 and run.state.step == 0 and run.since(99, before)[1] == []
     run.play()
     wait(lambda: run.finished and not run.playing)
     assert run.run.log == train(small(seed=5)).log
@@ -119,14 +121,14 @@ def test_reset_starts_anew_and_a_setting_that_cannot_be_built_leaves_the_run_alo
 
 def test_a_failure_is_told_and_the_run_can_be_reset(live, monkeypatch):
     run = live()
-    monkeypatch.setattr(run.trainer, "step", lambda: 1 / 0)
+    monkeypatch.setattr(run._trainer, "step", lambda: 1 / 0)
     run.play()
     wait(lambda: run.error is not None)
     assert "ZeroDivisionError" in run.error and "Reset" in run.error and not run.playing
     run.reset()
     wait(lambda: run.error is None)
     run.step()
-    wait(lambda: run.trainer.steps == 1)
+    wait(lambda: run.state.step == 1)
 
 
 def test_a_diverged_run_keeps_its_rows(live):
@@ -211,9 +213,9 @@ def test_one_write_of_a_level_ends_with_that_write(live):
     run = live()
     run.write("slow")
     wait(lambda: run.run.update_counts["slow"] == 1 and not run._wanting)
-    assert run.trainer.steps == 16 and run.run.log[-1].levels["slow"].wrote
+    assert run.state.step == 16 and run.run.log[-1].levels["slow"].wrote
     run.write("medium")
-    wait(lambda: run.trainer.steps == 20 and not run._wanting)
+    wait(lambda: run.state.step == 20 and not run._wanting)
     with pytest.raises(SettingError, match="Unknown level 'slwo'. Did you mean 'slow'"):
         run.write("slwo")
 
@@ -244,14 +246,14 @@ def test_a_step_without_a_checkpoint_is_named(live):
 def test_a_command_can_be_undone(live):
     run = live()
     run.step(3)
-    wait(lambda: run.trainer.steps == 3)
+    wait(lambda: run.state.step == 3)
     run.command("optimizer", "adam")
     run.step()
-    wait(lambda: run.trainer.steps == 4 and not run._wanting)
+    wait(lambda: run.state.step == 4 and not run._wanting)
     run.rewind(3)
     wait(lambda: run.generation == 1)
     run.step()
-    wait(lambda: run.trainer.steps == 4)
+    wait(lambda: run.state.step == 4)
     assert run.run.commands == [] and run.run.log == train(small()).log[: len(run.run.log)]
 
 
@@ -259,9 +261,9 @@ def test_checkpoints_stay_few(live):
     run = live(small(passes=4))
     for _ in range(60):
         run.command("rate", 1.0)
-        before = run.trainer.steps
+        before = run.state.step
         run.step()
-        wait(lambda before=before: run.trainer.steps == before + 1)
+        wait(lambda before=before: run.state.step == before + 1)
     assert len(run.checkpoints) <= 12 and 0 in run.checkpoints
 
 
@@ -270,7 +272,7 @@ def test_a_run_stops_by_itself_where_it_was_asked_to(live):
     run.stop_when(at=5)
     run.play()
     wait(lambda: run.notice and not run.playing)
-    assert run.trainer.steps == 5 and "step 5" in run.notice
+    assert run.state.step == 5 and "step 5" in run.notice
     run.stop_when(below=("A", 0.5))
     run.play()
     wait(lambda: run.notice and not run.playing)
@@ -278,7 +280,7 @@ def test_a_run_stops_by_itself_where_it_was_asked_to(live):
     assert told[-1] < 0.5 <= told[-2] and run.run.of(Step)[-1].task == "B"
     run.stop_when(above=0.5)
     run.reset()
-    wait(lambda: run.trainer.steps == 0)
+    wait(lambda: run.state.step == 0)
     for task in ("A", "B"):  # each once it is learned, and no more
         run.play()
         wait(lambda: run.notice and not run.playing)
@@ -305,13 +307,13 @@ def test_runs_beside_each_other_keep_step_and_change_nothing():
     runs = LiveRuns(pause_after=600)  # nobody watches, however slow the machine is
     pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
     try:
-        runs.beside(pair)
+        runs.group(pair)
         for run in pair:
             run.play()
         apart, end = 0, time.monotonic() + 60
         while not all(run.finished and not run.playing for run in pair):
             assert time.monotonic() < end
-            apart = max(apart, abs(pair[0].trainer.steps - pair[1].trainer.steps))
+            apart = max(apart, abs(pair[0].state.step - pair[1].state.step))
             time.sleep(1e-4)  # a loop without a pause would hold back the very threads it waits for
         assert 0 < apart <= 4
         assert [run.run.log for run in pair] == [train(small(optimizer=name)).log for name in ("adam", "deep")]
@@ -326,16 +328,16 @@ def test_only_so_many_train_and_the_rest_wait_in_line():
     try:
         for run in opened[:2]:
             run.play()
-        wait(lambda: all(run.trainer.steps > 2 for run in opened[:2]))
+        wait(lambda: all(run.state.step > 2 for run in opened[:2]))
         for run in opened[2:]:
             run.play()
             wait(lambda run=run: run.place)
-        assert [run.place for run in opened] == [0, 0, 1, 2] and [run.trainer.steps for run in opened[2:]] == [0, 0]
+        assert [run.place for run in opened] == [0, 0, 1, 2] and [run.state.step for run in opened[2:]] == [0, 0]
         opened[0].pause()
-        wait(lambda: opened[2].trainer.steps > 2)
+        wait(lambda: opened[2].state.step > 2)
         wait(lambda: opened[3].place == 1)
         opened[2].close()  # whoever leaves makes room
-        wait(lambda: opened[3].trainer.steps > 2)
+        wait(lambda: opened[3].state.step > 2)
     finally:
         for run in opened:
             run.close()
@@ -345,7 +347,7 @@ def test_those_side_by_side_take_one_turn_together():
     runs = LiveRuns(training=1)
     pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
     try:
-        runs.beside(pair)
+        runs.group(pair)
         for run in pair:
             run.play()
         wait(lambda: all(run.finished and not run.playing for run in pair))
@@ -373,9 +375,9 @@ def test_a_trainer_that_was_reset_is_gone():
     runs = LiveRuns()
     run = runs.open(small())
     runs.reap()
-    before = weakref.ref(run.trainer)
+    before = weakref.ref(run._trainer)
     run.step()
-    wait(lambda: run.trainer.steps == 1)
+    wait(lambda: run.state.step == 1)
     run.reset()
     wait(lambda: run.generation == 1)
     runs.reap()

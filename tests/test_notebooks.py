@@ -141,8 +141,8 @@ def deaf(self):
 Trainer._obey = deaf
 """,
     "labels shuffled": """
-import dataclasses, torch, nllab.trainer
-whole = nllab.trainer.build
+import dataclasses, torch, nllab.streams, nllab.trainer
+whole = nllab.streams.build
 def shuffled(*arguments, **settings):
     stream, tasks = whole(*arguments, **settings), []
     for task in stream.tasks:
@@ -150,7 +150,7 @@ def shuffled(*arguments, **settings):
         part = dataclasses.replace(task.train, labels=task.train.labels[order])
         tasks.append(dataclasses.replace(task, train=part))
     return dataclasses.replace(stream, tasks=tuple(tasks))
-nllab.trainer.build = shuffled
+nllab.streams.build = shuffled
 """,
     "a level frozen": """
 import nllab.trainer

@@ -62,7 +62,7 @@ def test_what_is_retained_is_all_when_a_task_ends_and_less_with_adam_than_with_t
 def test_a_task_that_is_just_over_is_retained_whole():
     trainer = Trainer(SMALL)
     trainer.run(steps=trainer.planned_steps)
-    trainer.portraitist.learned("A")
+    trainer.snapshots.portraitist.learned("A")
     assert all((level(trainer.portrait()[-1], name)[1] == 1).all() for name in ("input", "slow", "head"))
 
 
@@ -70,7 +70,7 @@ def test_the_sample_seen_has_the_scores_from_before_it_was_learned():
     trainer = Trainer(SMALL)
     trainer.run(steps=11)
     untouched = {name: p.clone() for name, p in trainer.model.state_dict().items()}
-    part = trainer._batches[0][:1]
+    part = trainer.batches[0][:1]
     sample = trainer._train_part[part]
     scores = trainer.model(sample.inputs)[0].detach()
     trainer.step()
@@ -111,7 +111,7 @@ def test_a_run_that_stands_still_sits_for_whoever_looks_and_keeps_its_pace():
         assert isinstance(taken[-1], Network) and taken[-1].step == 0
         begun = time.monotonic()
         run.play()
-        while run.trainer.steps < 3 and time.monotonic() < end:
+        while run.state.step < 3 and time.monotonic() < end:
             run.portrait()
             time.sleep(0.01)
         assert time.monotonic() - begun > 0.9  # two waits of half a second, however often somebody looks

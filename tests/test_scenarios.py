@@ -24,11 +24,11 @@ COMES_TRUE = {
 }
 
 
-def trained(experiment, agenda):
+def trained(experiment, scheduled_commands):
     trainer = Trainer(experiment)
     run = Run.begin(experiment, trainer.stream.task_names, {level.name: level.period for level in trainer.levels})
     while not trainer.done:
-        for step, name, value in agenda:
+        for step, name, value in scheduled_commands:
             if step == trainer.steps + 1:
                 trainer.command(name, value)
         run.extend(trainer.step())
@@ -37,7 +37,10 @@ def trained(experiment, agenda):
 
 def revealed(key, seed):
     scenario = SCENARIOS[key]
-    runs = {title: trained(experiment.but(seed=seed), scenario.agenda) for title, experiment in scenario.runs.items()}
+    runs = {
+        title: trained(experiment.but(seed=seed), scenario.scheduled_commands)
+        for title, experiment in scenario.runs.items()
+    }
     index, text = scenario.reveal(runs)
     return scenario.choices[index], text, runs
 

@@ -43,15 +43,15 @@ def finish(lab):
 
 def test_play_moves_the_step_and_pause_freezes_it(lab):
     lab = lab(speed=50.0)
-    assert lab.live.trainer.steps == 0 and lab.play.description == "Play"
+    assert lab.live.state.step == 0 and lab.play.description == "Play"
     lab.play.click()
-    wait(lambda: lab.live.trainer.steps > 2)
+    wait(lambda: lab.live.state.step > 2)
     wait(lambda: lab.play.description == "Pause")
     lab.play.click()
     time.sleep(0.1)  # the step under way may end
-    frozen = lab.live.trainer.steps
+    frozen = lab.live.state.step
     time.sleep(0.2)
-    assert lab.live.trainer.steps == frozen
+    assert lab.live.state.step == frozen
     lab.step.click()
     wait(lambda: lab.live.run.steps == frozen + 1)
 
@@ -83,11 +83,11 @@ def test_raster_draws_one_mark_for_each_write(lab):
 def test_toggle_is_recorded_and_the_run_can_be_replayed(lab):
     lab = lab(speed=100.0)
     lab.play.click()
-    wait(lambda: lab.live.trainer.steps > 2)
+    wait(lambda: lab.live.state.step > 2)
     lab.toggle.value = False
-    wait(lambda: lab.live.trainer.acting == "adam")
+    wait(lambda: lab.live.state.optimizer == "adam")
     lab.toggle.value = True
-    wait(lambda: lab.live.trainer.acting == "deep")
+    wait(lambda: lab.live.state.optimizer == "deep")
     lab.speed.value = None
     wait(lambda: lab.live.finished and not lab.live.playing)
     assert [(name, value) for _, name, value in lab.live.run.commands] == [("optimizer", "adam"), ("optimizer", "deep")]
@@ -99,9 +99,9 @@ def test_teach_opens_a_plan_that_is_over(lab):
     lab = lab()
     finish(lab)
     assert lab.play.disabled
-    before = lab.live.trainer.steps
+    before = lab.live.state.step
     lab.teach["A"].click()
-    wait(lambda: lab.live.trainer.steps > before and lab.live.finished and not lab.live.playing)
+    wait(lambda: lab.live.state.step > before and lab.live.finished and not lab.live.playing)
     assert lab.live.run.visits == (0, 1, 0)
 
 
@@ -121,7 +121,7 @@ def test_reset_starts_anew_from_where_the_knobs_stand(lab):
     finish(lab)
     lab.toggle.value, lab.seed.value, lab.periods["slow"].value = False, 3, 32
     lab.reset.click()
-    wait(lambda: lab.live.trainer.steps == 0 and lab.live.experiment.seed == 3)
+    wait(lambda: lab.live.state.step == 0 and lab.live.experiment.seed == 3)
     lab.refresh()
     assert lab.live.experiment.optimizer == "adam" and lab.live.experiment.periods == (1, 4, 32)
     assert len(lab.traces("accuracy")[0].x or ()) == 0 and not lab.play.disabled

@@ -241,19 +241,18 @@ def step_times(experiments: Mapping[str, Experiment], rounds: int, device: str) 
     """Time of a step while the second experience is taught, all learners in turn; median ratio to Adam's of the same
     round."""
     from nllab.bench.speed import alternate
-    from nllab.trainer import Trainer, pick_device
+    from nllab.build import pick_device
+    from nllab.trainer import Trainer
 
     trainers = {}
     reference = {"adam": next(iter(experiments.values())).but(**{**SETUPS["naive"], "optimizer": "adam"})}
     for name, experiment in {**reference, **experiments}.items():
         trainer = trainers[name] = Trainer(experiment, device=device)
-        first = trainer.steps_per_pass * experiment.passes
+        first = trainer.experience_length
         while trainer.steps < (first + 2 if len(trainer.plan) > 1 else first // 2) and not trainer.diverged:
             trainer.step()
     trainers = {name: trainer for name, trainer in trainers.items() if not trainer.diverged}
-    left = min(
-        trainer.experiment.passes * trainer.steps_per_pass - trainer._experience_steps for trainer in trainers.values()
-    )
+    left = min(trainer.experience_length - trainer.experience_steps for trainer in trainers.values())
     rounds = min(rounds, left - 2)
     if rounds < 1 or "adam" not in trainers:
         return {}

@@ -7,15 +7,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nllab.streams.stream import IGNORE
+
 
 def loss_of(scores: Tensor, labels: Tensor, kind: str, counted: Tensor | None = None) -> Tensor:
-    """Mean over the batch of cross-entropy, or of half the squared distance to the one-hot label. scores (B, classes),
-    labels (B).
+    """Mean over the labels of cross-entropy, or of half the squared distance to the one-hot label. scores (B, classes),
+    labels (B), or scores (B, T, classes), labels (B, T), which count where they are not IGNORE.
 
     counted: which outputs take part (classes,), True or False; None takes all.
     """
+    if labels.ndim > 1:
+        scores, labels = scores.flatten(0, -2), labels.flatten()
     if kind == "cross_entropy":
         return F.cross_entropy(scores if counted is None else scores.masked_fill(~counted, -torch.inf), labels)
+    if bool((labels == IGNORE).any()):
+        scores, labels = scores[labels != IGNORE], labels[labels != IGNORE]
     squares = (scores - F.one_hot(labels, scores.shape[1]).to(scores.dtype)).square()
     return 0.5 * (squares if counted is None else squares * counted).sum(1).mean()
 
@@ -35,7 +41,7 @@ class Objective:
 
     def see(self, labels: Tensor) -> None:
         self.seen = self.seen.to(labels.device)
-        self.seen[labels] = True
+        self.seen[labels[labels != IGNORE]] = True
 
     def counted(self, labels: Tensor) -> Tensor | None:
         """The outputs that take part for these labels, (classes,); None for all."""
@@ -44,7 +50,7 @@ class Objective:
         if self.outputs == "seen":
             return self.seen
         counted = torch.zeros_like(self.seen)
-        counted[labels] = True
+        counted[labels[labels != IGNORE]] = True
         return counted
 
     def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:

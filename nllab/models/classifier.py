@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.checks import check_tensor
-from nllab.errors import check_wholes
+from nllab.errors import SettingError, check_wholes
 from nllab.levels import Level
 from nllab.models.cms import ContinuumMemory
 from nllab.models.front import ConvolutionalFront
@@ -30,7 +31,7 @@ class CMSClassifier(nn.Module):
         level; `dim` is then its width, 18 * filters.
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
     variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who
-        trains a nested one calls `memory.restart(step)` after every step).
+        trains a nested one calls `after_step(step)` after every step).
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a
@@ -56,7 +57,7 @@ class CMSClassifier(nn.Module):
     ) -> None:
         super().__init__()
         check_wholes(features=features, classes=classes, dim=dim, hidden=hidden)
-        self.features = features
+        self.features, self.input_period, self.head_period = features, 1, 1
         self.input: nn.Module = nn.Linear(features, dim)
         if image_shape is not None:
             self.input = ConvolutionalFront(image_shape, filters)
@@ -66,15 +67,35 @@ class CMSClassifier(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @classmethod
+    def for_stream(
+        cls, experiment: Any, features: int, classes: int, image_shape: tuple[int, int] | None
+    ) -> CMSClassifier:
+        """The model of an experiment's settings. Raises SettingError for a front end that the stream does not fit."""
+        if experiment.front == "conv" and image_shape is None:
+            raise SettingError("front=conv reads images, and this stream has none. Take front=dense.")
+        names = ("dim", "hidden", "periods", "variant", "filters")
+        settings = {name: getattr(experiment, name) for name in names}
+        model = cls(features, classes, image_shape=image_shape if experiment.front == "conv" else None, **settings)
+        model.input_period, model.head_period = experiment.input_period, experiment.head_period
+        return model
+
+    def after_step(self, step: int) -> None:
+        """Nested memories start anew at their periods, once step `step` has been taken."""
+        if self.memory.variant == "nested":
+            self.memory.restart(step)
+
     def forward(self, inputs: Tensor) -> Tensor:
         check_tensor("CMSClassifier: inputs", inputs, ("b", self.features), self.head.weight)
         hidden = F.relu(self.input(inputs))
         hidden = self.memory.read(F.layer_norm(hidden, hidden.shape[-1:]))
         return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
-    def levels(self, *, input_period: int = 1, head_period: int = 1) -> tuple[Level, ...]:
+    def levels(self, *, input_period: int | None = None, head_period: int | None = None) -> tuple[Level, ...]:
         """Its levels in the order of the data flow: input, memories from fast to slow, head; with RATES for a deep
-        optimizer."""
+        optimizer. The periods of input and head are the model's own where none are given."""
+        input_period = self.input_period if input_period is None else input_period
+        head_period = self.head_period if head_period is None else head_period
         memories = (replace(level, rate=RATES["memory"], ridge=HIDDEN_RIDGE) for level in self.memory.levels("memory."))
         input_level = Level("input", "input", input_period, rate=RATES["input"], ridge=HIDDEN_RIDGE)
         return (input_level, *memories, Level("head", "head", head_period, rate=RATES["head"]))

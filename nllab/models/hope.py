@@ -393,6 +393,9 @@ def from_pretrained_mlps(
     return stacked.train(model.training)
 
 
+HEAD_WIDTH, ROWS_A_CHUNK = 32, 4  # width of a head and rows of an image between two writes of the memory
+
+
 class HopeClassifier(BlockModel):
     """Images to class scores: patches in reading order become tokens, HOPE blocks read them, their mean is classified.
 
@@ -436,6 +439,24 @@ class HopeClassifier(BlockModel):
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def for_stream(
+        cls, experiment: Any, features: int, classes: int, image_shape: tuple[int, int] | None
+    ) -> HopeClassifier:
+        """The model of an experiment's settings, one row of an image a token. Raises SettingError without images."""
+        if image_shape is None:
+            raise SettingError("model=hope reads images row by row, and this stream has none. Take model=cms.")
+        return cls(
+            image_shape,
+            classes,
+            experiment.dim,
+            heads=experiment.dim // HEAD_WIDTH if experiment.dim % HEAD_WIDTH == 0 else 1,
+            chunk_size=ROWS_A_CHUNK,
+            levels=experiment.periods,
+            variant=experiment.variant,
+            hidden=experiment.hidden,
+        )
 
     def forward(self, images: Tensor, *, writes: bool = True) -> Tensor:
         check_type("writes", writes, bool)

@@ -14,6 +14,14 @@ from torch.nn import functional as F
 from nllab.data.report import Report
 from nllab.errors import DataError
 
+IGNORE = -100  # in place of a label where nothing is asked; torch's own
+
+
+def share_right(scores: Tensor, labels: Tensor) -> float:
+    """Share of the labels that are asked for whose score is the highest. scores (..., classes), labels (...)."""
+    asked = labels != IGNORE
+    return int(((scores.argmax(-1) == labels) & asked).sum()) / max(int(asked.sum()), 1)
+
 
 def side_by_side(seen: Tensor, classes: int) -> Tensor:
     """Windows of classes (..., W) one-hot side by side, (..., W * classes), of unit mean square."""
@@ -22,7 +30,8 @@ def side_by_side(seen: Tensor, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """Inputs (N, D) float32 and class labels (N,) int64."""
+    """Inputs (N, D) float32 and class labels (N,) int64; or, of sequences, tokens (N, T) int64 and labels (N, T), IGNORE
+    where nothing is asked."""
 
     inputs: Tensor
     labels: Tensor
@@ -102,6 +111,11 @@ class Stream:
         if self.words:
             return self.words
         return ("end", *self.letters) if self.letters else tuple(map(str, range(self.classes)))
+
+    @property
+    def sequences(self) -> bool:
+        """Whether its inputs are sequences of tokens, with a label for each."""
+        return self.tasks[0].train.labels.ndim == 2
 
     def to(self, device: torch.device) -> Stream:
         moved = (
