@@ -33,7 +33,7 @@ from nllab.experiment import OPTIMIZERS, PRESETS, Experiment, read_setting
 from nllab.methods import HOME
 from nllab.methods.setups import SETUPS
 from nllab.repeat import read_command
-from nllab.runs import SCORES, without_nan
+from nllab.runs import SCORES
 from nllab.streams import stream_of
 from nllab.summary import rank, summarize
 
@@ -324,7 +324,7 @@ def _compare_contexts(experiment: Experiment, seeds: int, as_json: bool) -> None
     result = contexts.run_contexts(experiment, seeds, tell=lambda name: errors.print(f"{name} done", highlight=False))
     result = {"preset": experiment.stream, "seeds": seeds, **result, "seconds": time.perf_counter() - started}
     if as_json:
-        print(json.dumps(without_nan(result), allow_nan=False))
+        print(json.dumps(result, allow_nan=False))
         return
     table = Table(title=f"{experiment.stream}, {seeds} paired seeds", title_justify="left")
     for heading in ("", "chosen on validation data", "online accuracy", "names unchanged", "the worst", "names swapped",

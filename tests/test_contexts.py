@@ -87,9 +87,9 @@ def row(mean, half_width, settings="retention=0.8"):
 
 
 def test_the_comparison_says_what_its_intervals_bear_out():
-    rows = {contexts.SAME: row(0.12, 0.02), contexts.SINGLE: row(0.01, 0.03)}
-    above, alike = contexts.sentences({"cannot_show": None, "rows": rows})
+    rows = {contexts.SAME: row(0.12, 0.02), contexts.LEARNING: row(0.01, 0.03), contexts.SINGLE: row(0.2, 0.01)}
+    above, alike, _ = contexts.sentences({"cannot_show": None, "rows": rows})
     assert "12.0 ± 2.0 points above" in above and "differ by less than they vary" in alike
-    rows = {contexts.SAME: row(-0.12, 0.02), contexts.SINGLE: row(0.5, None)}
-    below, single = contexts.sentences({"cannot_show": None, "rows": rows})
+    rows = {contexts.SAME: row(-0.12, 0.02), contexts.LEARNING: row(0.5, None), contexts.SINGLE: row(0.2, 0.01)}
+    below, single, _ = contexts.sentences({"cannot_show": None, "rows": rows})
     assert "12.0 ± 2.0 points below" in below and "no interval" in single
