@@ -613,6 +613,8 @@ def remember(wanted: Experiment | None, *, pair: str | None = None, **more: str)
         address["networks"] = pair
     if not pair and "optimizer" not in address and not more:
         address["networks"] = "1"
+    if "present" in st.query_params:
+        address["present"] = "1"
     if dict(st.query_params) != address:
         st.query_params.from_dict(address)
 

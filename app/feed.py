@@ -158,7 +158,6 @@ def _stage(live: LiveRun) -> dict[str, Any]:
     return stage(
         list(subject.samples),
         list(live.run.levels),
-        classes=subject.classes,
         weights=subject.weights,
         drawn=subject.drawable,
     )

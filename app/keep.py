@@ -49,6 +49,8 @@ def keep(desk: Desk) -> None:
     """The link and, for each run of the desk, its downloads and its code."""
     with st.expander("Share and keep", icon=":material/ios_share:", key="keep"):
         _links(key=f"links-{desk.name}")
+        if len(desk.live) > 1:
+            together(desk)
         for title, live in zip(desk.runs, desk.live, strict=False):
             if title:
                 st.markdown(f"**{title}**")
@@ -61,6 +63,26 @@ def keep(desk: Desk) -> None:
                 st.caption("Pause for the code that repeats this run: while it trains it is not over.")
             elif live.run.steps:
                 code(live.run)
+
+
+def together(desk: Desk) -> None:
+    """All runs of the desk as one page that plays them side by side."""
+
+    def made() -> bytes:
+        runs = {title: live.run.upto() for title, live in zip(desk.runs, desk.live, strict=True)}
+        return player.page(runs).encode()
+
+    seed = desk.live[0].run.experiment.seed
+    st.download_button(
+        "All side by side",
+        made,
+        f"nllab-comparison-seed-{seed}.html",
+        "text/html",
+        key=f"keep-{desk.name}-together",
+        help="One page that plays these runs beside each other in any browser, without server or network.",
+        on_click="ignore",
+        icon=":material/compare:",
+    )
 
 
 def downloads(taken: Callable[[], Run], key: str) -> None:

@@ -4,6 +4,7 @@ const SETTLE_MS = 500; // until the page around has been laid out anew
 const SPEAK_MS = 5000;
 const STORE = "nllab.runs"; // page -> which runs this tab has there, and for which address
 const FRAME_MS = 8; // of drawing in one go; the figures that are left follow in the next frames
+const AGAIN_MS = 6000; // of standing still in a presentation, before it begins again
 const LIVELY = 1000; // between two looks at the colours of the page
 
 let plotly;
@@ -62,6 +63,7 @@ class View {
     this.onSize.observe(this.root);
     this.watch = setInterval(() => this.look(), LIVELY);
     this.root.dataset.draws = 0;
+    if (new URLSearchParams(location.search).has("present")) this.present(true);
   }
 
   about(name) {
@@ -134,6 +136,7 @@ class View {
     }
     this.speak(runs.some((news) => news?.open) || this.panels.every((panel) => panel.root.dataset.playing !== "true"));
     this.requestDraw();
+    if (document.documentElement.dataset.present) this.goOn();
     if (runs.some((news) => news?.now)) {
       this.offerCheckpoints();
       this.compare();
@@ -187,7 +190,8 @@ class View {
     const style = getComputedStyle(this.root);
     if (style.color !== this.ink) {
       this.ink = style.color;
-      this.colours = { ...themeOf(style.color), font: style.fontFamily };
+      const scale = document.documentElement.dataset.present ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 12 : 1;
+      this.colours = { ...themeOf(style.color), font: style.fontFamily, scale };
     }
     return this.colours;
   }
@@ -265,9 +269,33 @@ class View {
   }
 
   key(event) {
-    if (event.key.toLowerCase() !== "d" || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !/^(checkbox|range|radio)$/.test(event.target.type)) return;
-    document.querySelector(".st-key-deep input")?.click();
+    const key = event.key.toLowerCase();
+    if (key === "d") document.querySelector(".st-key-deep input")?.click();
+    if (key === "f") this.present(!document.documentElement.dataset.present);
+    if (key === "escape" && document.documentElement.dataset.present) this.present(false);
+  }
+
+  // A presentation: the figures alone, in large type, and again from the start when they are over.
+  present(on) {
+    if (on) document.documentElement.dataset.present = "on";
+    else delete document.documentElement.dataset.present;
+    if (on) document.documentElement.requestFullscreen?.().catch(() => {}); // a browser may want a key or a click for it
+    else if (document.fullscreenElement) document.exitFullscreen();
+    this.ink = "";
+    this.redrawAll();
+    if (on) this.goOn();
+  }
+
+  goOn() {
+    if (this.again || !this.panels.length || this.panels.some(({ now }) => now.playing)) return;
+    const begun = this.panels.some(({ now }) => now.step);
+    if (begun && !this.panels.every(({ now }) => now.finished)) return; // paused by hand
+    this.again = setTimeout(() => {
+      this.again = undefined;
+      if (document.documentElement.dataset.present && !this.closed) document.querySelector(".st-key-play button")?.click();
+    }, begun ? AGAIN_MS : AGAIN_MS / 3);
   }
 
   // See whether the page has changed its colours.
@@ -277,6 +305,7 @@ class View {
 
   close() {
     this.closed = true;
+    clearTimeout(this.again);
     this.source?.close();
     this.onSize.disconnect();
     clearInterval(this.watch);

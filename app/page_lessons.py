@@ -37,49 +37,67 @@ waiting = desk.attend(wanted, state.speed)
 for run in desk.live:
     run.scheduled_commands = scenario.scheduled_commands
 
-st.title("Lessons", anchor=False)
-st.selectbox(
-    "Lesson", keys, key="lesson", format_func=lambda key: f"{keys.index(key) + 1} · {SCENARIOS[key].title}", filter_mode=None,
-    help="Each asks one question; first predict, then watch.", persist_state="session",
-)  # fmt: skip
-st.markdown(f"**{scenario.goal}**")
-
 
 def predict() -> None:
     state.answers[state.lesson] = state.prediction
 
 
-st.radio(
-    scenario.question, [*scenario.choices, DONT_KNOW], index=None, key="prediction", on_change=predict, persist_state="session",
-    help="Your prediction, before you press Play.",
-)  # fmt: skip
-answer = state.answers.get(state.lesson)
-desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer above.")
-if not answer:
-    st.caption("**Play waits for your prediction:** choose an answer above.")
-st.caption(
-    "What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
+st.title("Lessons", anchor=False)
+st.selectbox(
+    "Lesson",
+    keys,
+    key="lesson",
+    format_func=lambda key: f"{keys.index(key) + 1} · {SCENARIOS[key].title}",
+    filter_mode=None,
+    help="Each asks one question; first predict, then watch.",
+    persist_state="session",
 )
-desks.messages(desk, [], waiting)
-
-done = [run.run for run in desk.live]
-ends = [run.last(End) for run in done]
-if done and all(end and end.reason == "finished" for end in ends) and all(run.last(Experience) for run in done):
-    came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
-    right = answer == scenario.choices[came]
-    with st.container(border=True, key="reveal"):
-        st.markdown(
-            f"**You predicted:** {answer or 'nothing'}  \n**It was:** {scenario.choices[came]}{' ✓' if right else ''}"
-        )
-        st.markdown(text)
-        st.markdown(f"**{scenario.after}**")
-        following = keys.index(state.lesson) + 1
-        if following < len(keys):
-            st.button(
-                f"Next: {SCENARIOS[keys[following]].title}", key="lesson_on", icon=":material/arrow_forward:", shortcut="Right",
-                on_click=lambda: state.update(lesson_next=keys[following]), help="To the next lesson.",
-            )  # fmt: skip
-desks.view(desk, list(scenario.runs))
+answer = state.answers.get(state.lesson)
+watching, asking = st.columns([0.72, 0.28], gap="medium")  # what came of the prediction stands beside the curve
+with asking, st.container(key="lesson_text"):
+    st.markdown(f"**{scenario.goal}**")
+    st.radio(
+        scenario.question,
+        [*scenario.choices, DONT_KNOW],
+        index=None,
+        key="prediction",
+        on_change=predict,
+        persist_state="session",
+        help="Your prediction, before you press Play.",
+    )
+    answer = state.answers.get(state.lesson)
+    if not answer:
+        st.caption("**Play waits for your prediction:** choose an answer above.")
+    st.caption(
+        "What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
+    )
+    done = [run.run for run in desk.live]
+    if done and all(
+        (end := run.last(End)) and end.reason == "finished" and run.last(Experience) is not None for run in done
+    ):
+        came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
+        right = answer == scenario.choices[came]
+        with st.container(border=True, key="reveal"):
+            st.markdown(
+                f"**You predicted:** {answer or 'nothing'}  \n"
+                f"**It was:** {scenario.choices[came]}{' ✓' if right else ''}"
+            )
+            st.markdown(text)
+            st.markdown(f"**{scenario.after}**")
+            following = keys.index(state.lesson) + 1
+            if following < len(keys):
+                st.button(
+                    f"Next: {SCENARIOS[keys[following]].title}",
+                    key="lesson_on",
+                    icon=":material/arrow_forward:",
+                    shortcut="Right",
+                    on_click=lambda: state.update(lesson_next=keys[following]),
+                    help="To the next lesson.",
+                )
+with watching:
+    desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer beside the figures.")
+    desks.messages(desk, [], waiting)
+    desks.view(desk, list(scenario.runs))
 with st.sidebar:
     st.subheader("Settings of this lesson")
     st.number_input(

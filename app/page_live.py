@@ -6,11 +6,10 @@ import desk as desks
 import streamlit as st
 from desk import Desk, state
 from keep import keep
+from settings import NETWORKS, ONE, PAIR, TRIO
 from tour import guide
 
 OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
-ONE, PAIR, TRIO = "One, with the toggle", "Two: off and on", "Three: and the frozen twin"
-NETWORKS = {"1": ONE, "2": PAIR, "3": TRIO}
 ABOUT = {
     "digits-ab": "Two networks learn handwritten digits: 0–4 (**A**), then 5–9 (**B**).",
     "digits-5x2": "Two networks learn handwritten digits two at a time, five tasks in a row.",

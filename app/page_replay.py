@@ -4,24 +4,28 @@ anywhere."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import desk as desks
 import keep
 import streamlit as st
 import streamlit.components.v2 as components
 from desk import Desk, state
-from live_view import HERE, PLOTLY
-from settings import SPEED
+from live_view import HERE
+from settings import ONE, SPEED, START
 
 from nllab import player, run_io
 from nllab.errors import RunFormatError
 from nllab.experiment import PRESETS
 from nllab.runs import Run
 
+MOST_RUNS = 4
+
 _player = components.component(
     "nllab_player",
-    css=(player.HERE / player.STYLE).read_text(encoding="utf-8"),
-    js=(player.HERE / player.SCRIPT).read_text(encoding="utf-8") + (HERE / "replay.js").read_text(encoding="utf-8"),
+    css=player.style(),
+    js=player.script() + (HERE / "replay.js").read_text(encoding="utf-8"),
     isolate_styles=False,
 )
 
@@ -32,38 +36,64 @@ def as_text(sentence: str) -> str:
 
 
 def settings_on_the_live_page() -> None:
-    desks.put(state.replayed.experiment, SPEED)
+    desks.put(next(iter(state.replayed.values())).experiment, SPEED)
+    state.networks = ONE
     Desk.of("live").ask(desks.reset)
     state.go_live = True
 
 
 if state.pop("go_live", False):
     st.switch_page("page_live.py")
+
+
+@st.cache_resource(show_spinner="Training a sample: two small networks, with and without the deep optimizer …")
+def sample() -> list[dict[str, Any]]:
+    """A comparison trained once for this server, to look at until somebody sends a run of their own."""
+    from nllab.trainer import train
+
+    deep = START.but(optimizer="deep")
+    return player.recordings({"Deep optimizer off": train(START), "Deep optimizer on": train(deep)})
+
+
+def read(files: Sequence[Any]) -> dict[str, Run]:
+    """The runs in these files, by their names. Raises RunFormatError for one that holds none."""
+    return {file.name[:80]: run_io.unpack(file.name[:80], file.getvalue()) for file in files[:MOST_RUNS]}
+
+
 st.title("Replay a run", anchor=False)
-st.markdown("Any run that was kept with **Share and keep**: its `.zip`. It is read here and kept nowhere.")
+st.markdown(
+    "Any run that was kept with **Share and keep**, as its `.zip`; several are played side by side. They are read here"
+    " and kept nowhere."
+)
 sent = st.file_uploader(
-    "A run of the lab", key="sent", max_upload_size=run_io.MOST_FILE_BYTES // 2**20, label_visibility="collapsed",
-    help="A .zip that the lab has written.",
+    "Runs of the lab", key="sent", max_upload_size=run_io.MOST_FILE_BYTES // 2**20, label_visibility="collapsed",
+    accept_multiple_files=True, help=f"Up to {MOST_RUNS} .zip files that the lab has written.",
 )  # fmt: skip
-if sent is None:
+files = ",".join(file.file_id for file in sent)
+if not sent:
     state.pop("replayed", None)
-elif state.get("replayed_file") != sent.file_id or "replayed" not in state:
-    state.replayed_file = sent.file_id
+elif state.get("replayed_files") != files or "replayed" not in state:
+    state.replayed_files = files
     try:
-        state.replayed = run_io.unpack(sent.name[:80], sent.getvalue())
-        state.recording = player.recording(state.replayed)
+        runs = read(sent)
+        state.replayed = runs
+        state.recordings = player.recordings(runs if len(runs) > 1 else {"": next(iter(runs.values()))})
     except RunFormatError as error:
         state.pop("replayed", None)
         state.refused = str(error)
-run: Run | None = state.get("replayed")
-if run is not None:
-    _player(key="player", data={"id": state.replayed_file, "recording": state.recording, "plotly": PLOTLY})
-    with st.container(horizontal=True, gap="xsmall"):
-        if run.experiment.stream in PRESETS:
-            st.button(
-                "Train it again, live", key="train_again", icon=":material/play_circle:", on_click=settings_on_the_live_page,
-                help="Opens the page Live with the settings that this run began with.",
-            )  # fmt: skip
-    keep.downloads(lambda run=run: run, "replayed")
-elif sent is not None:
+replayed: dict[str, Run] | None = state.get("replayed")
+if replayed is not None:
+    _player(key="player", data={"id": files, "recordings": state.recordings})
+    first = next(iter(replayed.values()))
+    if first.experiment.stream in PRESETS:
+        st.button(
+            "Train it again, live", key="train_again", icon=":material/play_circle:", on_click=settings_on_the_live_page,
+            help="Opens the page Watch with the settings that the first run began with.",
+        )  # fmt: skip
+    for name, run in replayed.items():
+        keep.downloads(lambda run=run: run, f"replayed-{name}")
+elif sent:
     st.error(as_text(state.refused), icon=":material/error:")
+else:
+    st.caption("Nothing sent yet. This is a sample, trained just now on this machine: play it, or drag along a curve.")
+    _player(key="player", data={"id": "sample", "recordings": sample()})

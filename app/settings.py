@@ -16,6 +16,8 @@ MOST_SEED = 2**31 - 1
 OTHER_KEYS = ("twin", "lesson", "answer", "networks", "present")  # of an address, which pages read for themselves
 SPEEDS = (0.5, 1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
 SPEED = 6.0
+ONE, PAIR, TRIO = "One, with the toggle", "Two: off and on", "Three: and the frozen twin"
+NETWORKS = {"1": ONE, "2": PAIR, "3": TRIO}  # how many stand side by side, by their keys in an address
 MOST_PROBLEMS = 5  # of an address that are all told
 
 

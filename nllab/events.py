@@ -267,12 +267,14 @@ class Experience:
 
 @dataclass(slots=True, kw_only=True)
 class Samples:
-    """Some test samples of each task, once. given: of texts, the first letters that the network is given."""
+    """Some test samples of each task, once. given: of texts, the first letters that the network is given. words: what
+    the classes are called, where that is not their number."""
 
     kind: Literal["samples"] = "samples"
     step: StepNumber
     shape: tuple[Side, Side] | None = None
     given: Annotated[int, Field(ge=1, le=MOST_NAME)] | None = None
+    words: Annotated[list[Name], Field(max_length=1000)] | None = None
     tasks: Annotated[dict[str, TaskSamples], Field(min_length=1), AfterValidator(_shown_samples)]
 
 

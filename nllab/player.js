@@ -1,6 +1,6 @@
-// Plays the recording of a run: curves up to the moment at which the slider stands.
+// Plays recordings: the network, its numbers and its curves at the moment at which the slider stands; several runs side by side.
 
-const PLAYER_HEIGHTS = { accuracy: 270, drift: 230, raster: 230, surprise: 200, novelty: 200, conflict: 200 };
+const PLAYER_HEIGHTS = { accuracy: 190, drift: 210, raster: 210, surprise: 170, novelty: 170, conflict: 170 };
 const PLAYER_MS = 60; // between two moments at normal speed
 const PLAYER_REDUCED_MS = 1000; // for those who asked for less motion: larger strides, seldom
 const PLAYER_STRIDE = 12;
@@ -30,43 +30,25 @@ function playerDetails(title, ...content) {
   return made;
 }
 
-class Player {
-  constructor(parent, told, Plotly) {
-    Object.assign(this, { told, Plotly, at: told.moments.length - 1, playing: false });
-    this.root = playerElement("article", "pl");
-    this.root.append(playerElement(document.querySelector("h1") ? "h2" : "h1", "pl-title", told.title), this.transport(), this.numbers(), this.figures(), this.more());
-    parent.replaceChildren(this.root);
-    this.reduced = matchMedia("(prefers-reduced-motion: reduce)");
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.request());
-    this.root.addEventListener("keydown", (event) => this.key(event));
-    this.show(this.at);
-  }
-
-  transport() {
-    const bar = playerElement("div", "pl-bar");
-    this.button = playerElement("button", "pl-play", "Play");
-    this.button.type = "button";
-    this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
-    this.slider = playerElement("input", "pl-slider");
-    Object.assign(this.slider, { type: "range", min: 0, max: this.told.moments.length - 1, step: 1, value: this.at });
-    this.slider.setAttribute("aria-label", "Moment of the run");
-    this.slider.addEventListener("input", () => {
-      this.pause();
-      this.show(Number(this.slider.value));
-    });
-    this.clock = playerElement("output", "pl-clock");
-    this.pace = playerElement("select", "pl-pace");
-    this.pace.setAttribute("aria-label", "Speed");
-    for (const times of [0.5, 1, 2, 4]) this.pace.append(new Option(`${times}×`, times, times === 1, times === 1));
-    bar.append(this.button, this.slider, this.clock, this.pace);
-    return bar;
+// One run of a recording.
+class Recorded {
+  constructor(player, told) {
+    Object.assign(this, { player, told, step: -1 });
+    this.root = playerElement("section", "pl-run");
+    if (told.heading) this.root.append(playerElement("h2", "pl-heading", told.heading));
+    this.stage = new Stage({ reduced: player.reduced.matches });
+    this.stage.open({ ...told.stage, tasks: told.tasks, levels: told.levels, periods: told.periods });
+    for (const scene of told.scenes) this.stage.add(scene);
+    if (!told.scenes.length) this.stage.root.hidden = true;
+    this.root.append(this.numbers(), this.stage.root, this.figures(), this.more());
   }
 
   numbers() {
+    const { tasks } = this.told;
     const list = playerElement("dl", "pl-numbers");
-    const shown = this.told.tasks.length <= 5 ? this.told.tasks : [];
+    const shown = tasks.length <= 5 ? tasks : [];
     this.cards = [["task", "being taught"], ...shown.map((task) => [task, `accuracy on ${task}`]), ["optimizer", "who writes"]];
-    this.values = this.cards.map(([name, label], i) => {
+    this.values = this.cards.map(([, label], i) => {
       const card = playerElement("div", "pl-number");
       if (i && i <= shown.length) card.dataset.task = (i - 1) % 5;
       const value = playerElement("dd", "", "–");
@@ -87,20 +69,22 @@ class Player {
       const card = playerElement("figure", `pl-card pl-card-${name}`);
       const frame = playerElement("div", `pl-figure pl-${name}`);
       frame.setAttribute("role", "img");
-      const height = PLAYER_HEIGHTS[name] ?? 300;
+      const height = PLAYER_HEIGHTS[name] ?? 270;
       frame.style.minHeight = `${height}px`;
-      const plot = { name, spec, history, frame, height, card };
+      const plot = { name, spec, history, frame, card, chart: new Chart(frame, height) };
+      if (!history) {
+        const step = (event) => plot.chart.stepAt(event.clientX - frame.getBoundingClientRect().left);
+        frame.addEventListener("pointermove", (event) => event.buttons && this.player.to(step(event)));
+        frame.addEventListener("pointerdown", (event) => this.player.to(step(event)));
+      }
       const table = playerDetails("As a table", playerElement("div", "pl-table"));
       table.addEventListener("toggle", () => table.open && table.lastChild.replaceChildren(this.table(plot)));
+      const save = playerElement("button", "pl-save", "PNG");
+      save.type = "button";
+      save.title = "Save this figure as PNG";
+      save.addEventListener("click", () => this.save(plot));
       const under = playerElement("figcaption", "pl-under");
-      under.append(playerDetails("What is this?", playerElement("p", "", this.told.about[name])), table);
-      for (const format of ["svg", "png"]) {
-        const save = playerElement("button", "pl-save", format.toUpperCase());
-        save.type = "button";
-        save.title = `Save this figure as ${format.toUpperCase()}`;
-        save.addEventListener("click", () => this.save(plot, format));
-        under.append(save);
-      }
+      under.append(playerDetails("What is this?", playerElement("p", "", this.told.about[name])), table, save);
       card.append(frame, under);
       grid.append(card);
       return plot;
@@ -115,7 +99,7 @@ class Player {
     const changes = playerTable(["from step", "what"], events);
     changes.addEventListener("click", (event) => {
       const row = event.target.closest("tr");
-      if (row?.rowIndex) this.to(events[row.rowIndex - 1][0]);
+      if (row?.rowIndex) this.player.to(events[row.rowIndex - 1][0]);
     });
     rest.append(
       playerDetails("What happened when", changes),
@@ -126,29 +110,136 @@ class Player {
     return rest;
   }
 
+  get moment() {
+    const { moments } = this.told;
+    return moments[Math.max(0, moments.findLastIndex((moment) => moment.step <= this.step))];
+  }
+
   table(plot) {
-    const { name, spec } = plot;
     if (plot.history) {
       const [head, ...lines] = this.pictured(plot).meta.table;
       return playerTable(head, lines);
     }
-    const { step } = this.told.moments[this.at];
-    const curves = this.upTo(spec, step).filter((trace) => !trace.meta.ends);
-    if (name === "raster") return playerTable(["level", "writes shown", "last at step"], curves.map((t) => [t.name, t.x.length / 3, t.x.at(-1) ?? "–"]));
+    const curves = this.upTo(plot).filter((trace) => !trace.meta?.ends);
+    if (plot.name === "raster") return playerTable(["level", "writes shown", "last at step"], curves.map((t) => [t.name, t.x.length / 3, t.x.at(-1) ?? "–"]));
     const values = curves.map((trace) => new Map(trace.x.map((x, i) => [x, trace.y[i]])));
     const steps = [...new Set(curves.flatMap((trace) => trace.x))].sort((a, b) => b - a).slice(0, 200);
     return playerTable(["step", ...curves.map((trace) => trace.name)], steps.map((x) => [x, ...values.map((of) => of.get(x) ?? "")]));
   }
 
+  show(step) {
+    this.step = step;
+    const { moment, told } = this;
+    const texts = { task: moment.task === "all" ? "all tasks" : `task ${moment.task}`, optimizer: told.writers[moment.optimizer] ?? moment.optimizer };
+    this.cards.forEach(([name], i) => {
+      const isTask = i && i < this.cards.length - 1;
+      this.values[i].textContent = isTask ? moment.accuracy[name]?.toFixed(2) ?? "–" : texts[name];
+    });
+    this.sentence.textContent = moment.sentence;
+    this.stage.show(step);
+    return moment;
+  }
+
+  // The figure as it was at this step.
+  upTo(plot) {
+    const { ends, step } = this.moment;
+    return plot.spec.data.map((trace) => {
+      if (trace.meta?.ends) return { ...trace, ...(ends[plot.name] ?? { x: [], y: [], text: [] }) };
+      let count = trace.x.length;
+      while (count && trace.x[count - 1] > step) count--;
+      return { ...trace, x: trace.x.slice(0, count), y: trace.y.slice(0, count) };
+    });
+  }
+
+  // The last picture that had been taken by now; before the first one, none.
+  pictured({ history }) {
+    return (history.findLast(([at]) => at <= this.moment.step) ?? history[0])[1];
+  }
+
+  drawn(plot) {
+    const { step } = this.moment;
+    if (plot.history) return this.pictured(plot);
+    const past = (part) => part.xref === "paper" || (part.x0 ?? part.x) <= step;
+    const { shapes, annotations } = plot.spec.layout;
+    const layout = { ...plot.spec.layout, shapes: shapes.filter(past), annotations: annotations.filter(past), yaxis: { ...plot.spec.layout.yaxis } };
+    if (plot.name === "raster") {
+      const narrow = this.root.clientWidth < 480;
+      const { lanes } = this.told.moments.findLast((moment) => moment.lanes && moment.step <= step) ?? this.told.moments[0];
+      layout.yaxis.ticktext = narrow ? lanes.map((text) => text.replace("every step", "1").replace(/every (\d+) steps/, "$1")) : lanes;
+      layout.margin = { ...layout.margin, r: 88, l: narrow ? 86 : layout.margin.l };
+    }
+    return { data: this.upTo(plot), layout };
+  }
+
+  draw(theme) {
+    for (const plot of this.plots) {
+      plot.card.hidden = Boolean(plot.history) && plot.history[0][0] > this.moment.step;
+      if (plot.card.hidden) continue;
+      const figure = this.drawn(plot);
+      plot.frame.data = figure.data;
+      plot.chart.draw(figure, theme);
+      plot.frame.setAttribute("aria-label", `${plain(figure.layout.title.text).map(({ text }) => text).join(". ")}. ${this.sentence.textContent}`);
+    }
+    return this.stage.frame(theme, theme.font);
+  }
+
+  save(plot) {
+    const link = playerElement("a");
+    link.href = plot.chart.canvas.toDataURL("image/png");
+    link.download = `${plot.name}-step-${this.moment.step}.png`;
+    link.click();
+  }
+}
+
+class Player {
+  constructor(parent, recordings) {
+    this.reduced = matchMedia("(prefers-reduced-motion: reduce)");
+    this.steps = [...new Set(recordings.flatMap(({ moments }) => moments.map(({ step }) => step)))].sort((a, b) => a - b);
+    Object.assign(this, { at: this.steps.length - 1, playing: false });
+    this.root = playerElement("article", "pl");
+    const heading = document.querySelector("h1") ? "h2" : "h1";
+    const titles = [...new Set(recordings.map(({ title }) => title))];
+    this.runs = recordings.map((told) => new Recorded(this, told));
+    const grid = playerElement("div", "pl-runs");
+    grid.dataset.count = this.runs.length;
+    grid.append(...this.runs.map((run) => run.root));
+    this.root.append(playerElement(heading, "pl-title", titles.join(" · ")), this.transport(), grid);
+    parent.replaceChildren(this.root);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.request());
+    this.onSize = new ResizeObserver(() => this.request());
+    this.onSize.observe(this.root);
+    this.root.addEventListener("keydown", (event) => this.key(event));
+    this.show(this.at);
+  }
+
+  transport() {
+    const bar = playerElement("div", "pl-bar");
+    this.button = playerElement("button", "pl-play", "Play");
+    this.button.type = "button";
+    this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
+    this.slider = playerElement("input", "pl-slider");
+    Object.assign(this.slider, { type: "range", min: 0, max: this.steps.length - 1, step: 1, value: this.at });
+    this.slider.setAttribute("aria-label", "Moment of the run");
+    this.slider.addEventListener("input", () => {
+      this.pause();
+      this.show(Number(this.slider.value));
+    });
+    this.clock = playerElement("output", "pl-clock");
+    this.pace = playerElement("select", "pl-pace");
+    this.pace.setAttribute("aria-label", "Speed");
+    for (const times of [0.5, 1, 2, 4]) this.pace.append(new Option(`${times}×`, times, times === 1, times === 1));
+    bar.append(this.button, this.slider, this.clock, this.pace);
+    return bar;
+  }
+
   // The moment of a step, or the last one before it.
   to(step) {
-    const { moments } = this.told;
     this.pause();
-    this.show(Math.max(0, moments.findLastIndex((moment) => moment.step <= step)));
+    this.show(Math.max(0, this.steps.findLastIndex((at) => at <= step)));
   }
 
   play() {
-    if (this.at === this.told.moments.length - 1) this.show(0);
+    if (this.at === this.steps.length - 1) this.show(0);
     this.playing = true;
     this.button.textContent = "Pause";
     this.tick();
@@ -164,7 +255,7 @@ class Player {
     const quiet = this.reduced.matches;
     this.timer = setTimeout(
       () => {
-        const last = this.told.moments.length - 1;
+        const last = this.steps.length - 1;
         if (!this.root.isConnected) return this.pause();
         this.show(Math.min(this.at + (quiet ? PLAYER_STRIDE : 1), last));
         if (this.at === last) this.pause();
@@ -182,95 +273,27 @@ class Player {
 
   show(at) {
     this.at = at;
-    const moment = this.told.moments[at];
+    const step = this.steps[at];
     this.slider.value = at;
-    this.clock.textContent = `step ${moment.step}`;
-    this.slider.setAttribute("aria-valuetext", `step ${moment.step}, task ${moment.task}`);
-    const texts = { task: moment.task === "all" ? "all tasks" : `task ${moment.task}`, optimizer: this.told.writers[moment.optimizer] ?? moment.optimizer };
-    this.cards.forEach(([name], i) => {
-      const isTask = i && i < this.cards.length - 1;
-      this.values[i].textContent = isTask ? moment.accuracy[name]?.toFixed(2) ?? "–" : texts[name];
-    });
-    this.sentence.textContent = moment.sentence;
-    this.root.dataset.step = moment.step;
+    this.clock.textContent = `step ${step}`;
+    const [first] = this.runs.map((run) => run.show(step));
+    this.slider.setAttribute("aria-valuetext", `step ${step}, task ${first.task}`);
+    this.root.dataset.step = step;
     this.request();
   }
 
   request() {
     this.wanted ??= requestAnimationFrame(() => {
       this.wanted = undefined;
-      if (this.root.isConnected) this.draw();
+      if (!this.root.isConnected) return;
+      const style = getComputedStyle(this.root);
+      const theme = { ...themeOf(style.color), font: style.fontFamily };
+      if (this.runs.map((run) => run.draw(theme)).some(Boolean)) this.request();
     });
-  }
-
-  // The figure as it was at this step.
-  upTo(spec, step) {
-    const { ends } = this.told.moments[this.at];
-    const name = this.plots.find((plot) => plot.spec === spec).name;
-    return spec.data.map((trace) => {
-      if (trace.meta.ends) return { ...trace, ...(ends[name] ?? { x: [], y: [], text: [] }) };
-      let count = trace.x.length;
-      while (count && trace.x[count - 1] > step) count--;
-      return { ...trace, x: trace.x.slice(0, count), y: trace.y.slice(0, count) };
-    });
-  }
-
-  // The last picture that had been taken by now; before the first one, none.
-  pictured({ history }) {
-    const { step } = this.told.moments[this.at];
-    return (history.findLast(([at]) => at <= step) ?? history[0])[1];
-  }
-
-  drawn(plot, dark, ink) {
-    const { step } = this.told.moments[this.at];
-    if (plot.history) {
-      const { data, layout } = this.pictured(plot);
-      const font = { ...layout.font, color: ink, family: getComputedStyle(this.root).fontFamily };
-      return { data, layout: { ...layout, font, height: plot.height, autosize: true } };
-    }
-    const past = (part) => part.xref === "paper" || (part.x0 ?? part.x) <= step;
-    const { shapes, annotations } = plot.spec.layout;
-    const layout = { ...plot.spec.layout, shapes: shapes.filter(past), annotations: annotations.filter(past), height: plot.height, autosize: true };
-    layout.font = { ...layout.font, color: ink, family: getComputedStyle(this.root).fontFamily };
-    layout.xaxis = { ...layout.xaxis, fixedrange: true };
-    layout.yaxis = { ...layout.yaxis, fixedrange: true };
-    if (plot.name === "raster") {
-      const narrow = this.root.clientWidth < 480;
-      const { lanes } = this.told.moments.findLast((moment, i) => i <= this.at && moment.lanes);
-      layout.yaxis.ticktext = narrow ? lanes.map((text) => text.replace("every step", "1").replace(/every (\d+) steps/, "$1")) : lanes;
-      layout.margin = { ...layout.margin, r: 88, l: narrow ? 86 : layout.margin.l };
-    }
-    const data = this.upTo(plot.spec, step).map((trace) => {
-      const color = dark ? trace.meta.dark : trace.meta.light;
-      return trace.line ? { ...trace, line: { ...trace.line, color } } : { ...trace, textfont: { ...trace.textfont, color } };
-    });
-    return { data, layout };
-  }
-
-  draw() {
-    const ink = getComputedStyle(this.root).color;
-    const dark = (ink.match(/[\d.]+/g) ?? []).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) > 384;
-    const { step } = this.told.moments[this.at];
-    for (const plot of this.plots) {
-      plot.card.hidden = Boolean(plot.history) && plot.history[0][0] > step;
-      if (plot.card.hidden || (plot.history && plot.seen === this.pictured(plot) && plot.ink === ink)) continue;
-      if (plot.history) Object.assign(plot, { seen: this.pictured(plot), ink });
-      const { data, layout } = this.drawn(plot, dark, ink);
-      this.Plotly.react(plot.frame, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
-      plot.frame.setAttribute("aria-label", `${layout.title.text.replace(/<[^>]*>/g, " ")}. ${this.sentence.textContent}`);
-    }
-  }
-
-  // Saved figures are for paper: dark on white, whatever the page looks like.
-  save(plot, format) {
-    const figure = this.drawn(plot, false, "#1B1F24");
-    Object.assign(figure.layout, { paper_bgcolor: "#FFFFFF", font: { ...figure.layout.font, family: "Arial, sans-serif" } });
-    const { step } = this.told.moments[this.at];
-    return this.Plotly.downloadImage(figure, { format, width: 900, height: plot.history ? 480 : 340, scale: 2, filename: `${plot.name}-step-${step}` });
   }
 
   close() {
     this.pause();
-    for (const plot of this.plots) this.Plotly.purge(plot.frame);
+    this.onSize.disconnect();
   }
 }

@@ -2,30 +2,32 @@
 
 `recording(run)` is all that a player is told: figures and, for each moment, what stands beside them. `page(run)` is the
     file.
-The dashboard plays the same recording with the same script (player.js) and style (player.css).
+The dashboard plays the same recording with the same script (player.js over the view modules) and style (player.css).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from nllab import figures
-from nllab.events import Decision, Event, Step, jsonable, measured
+from nllab import figures, view
+from nllab.events import Decision, Event, Experience, Network, Step, Where, jsonable, measured
 from nllab.experiment import Experiment, spelled
 from nllab.repeat import command_line, snippet
 from nllab.runs import Run, periods_asked
+from nllab.scenes import Scenes, changed_levels, stage
 
 HERE = Path(__file__).parent
 POINTS = 800  # of a curve
 MOMENTS = 300  # at which the slider can stand
 PICTURES = 12  # of each kind
+SCENES = 16  # portraits of the network
+STILLS = {Experience: "matrix", Where: "where"}  # the others are the stage's; `where` only without a stage
 SCRIPT, STYLE = "player.js", "player.css"
 
 
@@ -47,6 +49,10 @@ def recording(run: Run) -> dict[str, Any]:
         "writers": figures.WRITERS | {"deep": "deep optimizer"},
         "moments": _moments(run),
         "stills": _stills(run),
+        "levels": list(run.levels),
+        "periods": run.levels,
+        "stage": stage(run.log[:50], list(run.levels), drawn=any(run.of(Network))),
+        "scenes": _scenes(run),
         "events": sorted(
             [[mark["step"], mark["text"]] for mark in figures.marks(run.log)]
             + [[decision.step, f"{decision.level}: {decision.text}"] for decision in run.of(Decision)],
@@ -64,6 +70,14 @@ def recording(run: Run) -> dict[str, Any]:
         "command": command_line(run),
     }
     return jsonable(found)
+
+
+def _scenes(run: Run) -> list[dict[str, Any]]:
+    """The portraits, as many as fit, the first and the last among them."""
+    found = list(Scenes().read(run.log))
+    stride = math.ceil(len(found) / SCENES) or 1
+    sent: dict[str, str] = {}
+    return [changed_levels(scene, sent) for scene in found[::-1][::stride][::-1]]
 
 
 def _title(run: Run) -> str:
@@ -86,21 +100,11 @@ def _thinned(log: Sequence[Event]) -> list[Event]:
 
 def _figure(name: str, run: Run, steps: int) -> figures.Spec:
     spec = figures.draw(name, run)
-    for trace in spec["data"]:
-        style = trace.get("line") or trace["textfont"]
-        trace["meta"] = {**trace.get("meta", {}), "light": style["color"], "dark": _lifted(style["color"])}
     spec["layout"]["xaxis"]["range"] = [0, max(steps, 1)]
     values = [math.log10(y) for trace in spec["data"][:-1] for y in trace["y"] if y] if name == "drift" else []
     if values:  # the whole of it from the start, so that it stands still while the curves grow
         spec["layout"]["yaxis"]["range"] = [min(values) - 0.15, max(values) + 0.15]
     return spec
-
-
-def _lifted(colour: Any) -> Any:
-    """A colour that reads on a dark page: a third of the way to white."""
-    if not isinstance(colour, str):
-        return [_lifted(one) for one in colour]
-    return "#" + "".join(f"{round(int(colour[i : i + 2], 16) * 0.67 + 85):02X}" for i in (1, 3, 5))
 
 
 def _moments(run: Run) -> list[dict[str, Any]]:
@@ -136,7 +140,9 @@ def _moments(run: Run) -> list[dict[str, Any]]:
 def _stills(run: Run) -> dict[str, list[list[Any]]]:
     """Pictures by their names, each [step, figure]; of a long run as many as fit."""
     found = {}
-    for kind, name in figures.STILLS.items():
+    for kind, name in STILLS.items():
+        if kind is Where and any(run.of(Network)):
+            continue
         places = [i for i, event in enumerate(run.log, start=1) if isinstance(event, kind)]
         stride = math.ceil(len(places) / PICTURES) or 1
         specs = [[run.log[end - 1].step, figures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
@@ -152,37 +158,43 @@ def embedded(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def page(run: Run) -> str:
-    """The run as one HTML document. It asks for nothing from anywhere, and its own rules forbid that it could."""
-    found = find_spec("plotly")
-    assert found and found.origin
-    plotly = (Path(found.origin).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+def recordings(runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """The recordings of runs that are watched side by side, with the titles that stand above them."""
+    return [recording(run) | ({"heading": title} if title else {}) for title, run in runs.items()]
+
+
+def page(runs: Run | Mapping[str, Run]) -> str:
+    """A run, or runs side by side by their titles, as one HTML document. It asks for nothing from anywhere, and its own
+    rules forbid that it could."""
     rules = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-    told = recording(run)
+    told = recordings(runs if isinstance(runs, Mapping) else {"": runs})
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{rules}">
-<title>{_escaped(told["title"])} · nllab</title>
-<style>{(HERE / STYLE).read_text(encoding="utf-8")}</style>
+<title>{_escaped(told[0]["title"])} · nllab</title>
+<style>{style()}</style>
 </head>
 <body class="pl-page">
 <main id="player"><noscript>This recording is played by a script, and scripts are switched off here.</noscript></main>
-<script>{_inside_script(plotly)}</script>
 <script type="application/json" id="recording">{embedded(told)}</script>
-<script>{(HERE / SCRIPT).read_text(encoding="utf-8")}
-new Player(document.getElementById("player"), JSON.parse(document.getElementById("recording").textContent), Plotly);
+<script>{script()}
+new Player(document.getElementById("player"), JSON.parse(document.getElementById("recording").textContent));
 </script>
 </body>
 </html>
 """
 
 
+def script() -> str:
+    return view.bundle() + "\n" + (HERE / SCRIPT).read_text(encoding="utf-8")
+
+
+def style() -> str:
+    return view.style() + (HERE / STYLE).read_text(encoding="utf-8")
+
+
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _inside_script(program: str) -> str:
-    return program.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -69,14 +69,14 @@ def changed_levels(scene: dict[str, Any], sent: dict[str, str]) -> dict[str, Any
 
 
 def stage(
-    samples: Sequence[Event], levels: Sequence[str], *, classes: Sequence[str], weights: int | None, drawn: bool
+    samples: Iterable[Event], levels: Sequence[str], *, weights: int | None = None, drawn: bool
 ) -> dict[str, Any]:
-    """What a stage has to know of a run before anything happens. classes: what they are called. weights: how many the
-    network has. drawn: whether portraits of it come."""
+    """What a stage has to know of a run before anything happens. weights: how many the network has. drawn: whether
+    portraits of it come."""
     shown = next((event for event in samples if isinstance(event, Samples)), None)
     told = jsonable(shown) if shown else {}
     return {
-        "classes": list(classes),
+        "classes": told.get("words", []),
         "samples": {"tasks": told["tasks"], "shape": told.get("shape")} if shown else None,
         "given": told.get("given"),
         "drawn": drawn,

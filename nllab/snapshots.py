@@ -68,12 +68,14 @@ class Snapshots:
         """The test samples that are shown one by one."""
         events: list[Event] = []
         if self.samples:
-            events.append(Samples(step=0, shape=self.stream.image_shape, tasks=self._pictures()))
+            events.append(
+                Samples(step=0, shape=self.stream.image_shape, words=self.stream.class_words, tasks=self._pictures())
+            )
         if self.texts:
             names = {
                 name: TaskSamples(names=[self._spelled(text) for text in texts]) for name, texts in self.texts.items()
             }
-            events.append(Samples(step=0, given=GIVEN, tasks=names))
+            events.append(Samples(step=0, given=GIVEN, words=self.stream.class_words, tasks=names))
         return events
 
     def _pictures(self) -> dict[str, TaskSamples]:

@@ -49,7 +49,7 @@ def test_the_code_on_the_page_repeats_the_run_with_its_toggle(page):
     names = {}
     exec(python, names)
     assert names["run"].log == run.run.log and run.run.commands == [(2, "optimizer", "deep")]
-    assert command == "nllab run digits-ab --set optimizer=adam --set evaluate_every=8 --at 2:optimizer=deep --steps 2"
+    assert command == "nllab run digits-ab --set optimizer=adam --set evaluate_every=4 --at 2:optimizer=deep --steps 2"
 
 
 def test_a_run_that_trains_can_be_downloaded_and_has_no_code_yet(page):
@@ -62,10 +62,12 @@ def test_a_run_that_trains_can_be_downloaded_and_has_no_code_yet(page):
 
 def test_downloads_come_back_through_the_replay_page(replay):
     replay.file_uploader[0].upload("run.zip", keep.WAYS["zip"][2](trained())).run()
-    assert replay.session_state["replayed"] == trained() and not replay.error and not replay.exception
-    assert replay.session_state["recording"] == player.recording(trained())
-    assert [found.key for found in replay.download_button] == [f"keep-replayed-{ending}" for ending in keep.WAYS]
-    replay.file_uploader[0].set_value(None).run()
+    assert replay.session_state["replayed"] == {"run.zip": trained()} and not replay.error and not replay.exception
+    assert replay.session_state["recordings"] == player.recordings({"": trained()})
+    assert [found.key for found in replay.download_button] == [
+        f"keep-replayed-run.zip-{ending}" for ending in keep.WAYS
+    ]
+    replay.file_uploader[0].set_value([]).run()
     assert "replayed" not in replay.session_state and not replay.download_button
 
 
@@ -77,7 +79,7 @@ def test_a_wrong_file_is_one_sentence_and_the_page_lives_on(replay):
         ("experiment.json", trained().experiment.to_json().encode(), "without what happened in it"),
         ("![x](https://example.org/x.png) **b**.csv", b"a,b\n1,2\n", "a run is a zip"),
     ]:
-        replay.file_uploader[0].upload(name, content).run()
+        replay.file_uploader[0].set_value([]).upload(name, content).run()
         assert (
             len(replay.error) == 1
             and f"{name}: " in (told := replay.error[0].value.replace("\\", ""))
@@ -87,8 +89,8 @@ def test_a_wrong_file_is_one_sentence_and_the_page_lives_on(replay):
         assert not replay.exception and "replayed" not in replay.session_state
         replay.run()
         assert len(replay.error) == 1  # still said when the page runs again
-    replay.file_uploader[0].upload("run.zip", good).run()
-    assert not replay.error and replay.session_state["replayed"] == trained()
+    replay.file_uploader[0].set_value([]).upload("run.zip", good).run()
+    assert not replay.error and replay.session_state["replayed"] == {"run.zip": trained()}
 
 
 def test_an_address_cannot_ask_for_files_of_the_server(page):

@@ -121,11 +121,14 @@ class Stream:
         return self.tasks[0].train.inputs.shape[1]
 
     @property
+    def class_words(self) -> list[str] | None:
+        """What the classes are called, by words or letters (class 0 ends a text); None where by their numbers."""
+        return list(self.words) or (["end", *self.letters] if self.letters else None)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """What the classes are called: their words, their letters (class 0 ends a text), or their numbers."""
-        if self.words:
-            return self.words
-        return ("end", *self.letters) if self.letters else tuple(map(str, range(self.classes)))
+        """What the classes are called, by their numbers if need be."""
+        return tuple(self.class_words or map(str, range(self.classes)))
 
     @property
     def sequences(self) -> bool:

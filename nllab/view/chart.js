@@ -80,7 +80,8 @@ export class Chart {
 
   // spec: {data, layout}; theme: of colours.js, with font. Draws everything anew.
   draw({ data, layout }, theme) {
-    const height = this.height ?? layout.height ?? 260;
+    const scale = (this.scale = theme.scale ?? 1);
+    const height = scale * (this.height ?? layout.height ?? 260);
     const width = this.frame.clientWidth;
     if (!width) return false;
     const ratio = window.devicePixelRatio || 1;
@@ -94,6 +95,7 @@ export class Chart {
     brush.setTransform(ratio, 0, 0, ratio, 0, 0);
     brush.clearRect(0, 0, width, height);
     const margin = { l: 44, r: 16, t: 30, b: 34, ...layout.margin };
+    for (const side of Object.keys(margin)) margin[side] *= scale;
     if (width < 300) Object.assign(margin, { l: Math.min(margin.l, 78), r: Math.min(margin.r, 40) });
     let area = { x: margin.l, y: margin.t, w: Math.max(20, width - margin.l - margin.r), h: Math.max(20, height - margin.t - margin.b) };
     this.size = [width, height];
@@ -145,8 +147,9 @@ export class Chart {
     brush.textAlign = align;
     brush.textBaseline = baseline;
     brush.fillStyle = colour;
+    [size, gap] = [size * this.scale, gap * this.scale];
     lines.forEach(({ text, bold }, i) => {
-      brush.font = `${bold ? "600 " : ""}${i ? Math.min(size, SIZE) : size}px ${this.theme.font}`;
+      brush.font = `${bold ? "600 " : ""}${i ? Math.min(size, SIZE * this.scale) : size}px ${this.theme.font}`;
       brush.fillText(text, x, y + i * gap);
     });
   }
@@ -163,9 +166,9 @@ export class Chart {
       places.forEach((value, i) => {
         const at = x.place(value);
         if (at < area.x - 1 || at > area.x + area.w + 1) return;
-        this.text([{ text: axes.x.ticktext?.[i] ?? String(value) }], at, area.y + area.h + 9, { ...small, align: "center" });
+        this.text([{ text: axes.x.ticktext?.[i] ?? String(value) }], at, area.y + area.h + 9 * this.scale, { ...small, align: "center" });
       });
-      if (axes.x.title?.text) this.text([{ text: axes.x.title.text }], area.x + area.w, area.y + area.h + 22, { ...small, align: "right" });
+      if (axes.x.title?.text) this.text([{ text: axes.x.title.text }], area.x + area.w, area.y + area.h + 22 * this.scale, { ...small, align: "right" });
     }
     if (!shown(axes.y)) return;
     const whole = y.log ? ticks(Math.ceil(y.range[0]), Math.floor(y.range[1]), 4).filter(Number.isInteger) : null;
@@ -255,8 +258,8 @@ export class Chart {
     if (note.xref !== "paper" && (at < area.x - 2 || at > area.x + area.w + 2)) return;
     const lines = plain(note.text);
     const size = note.font?.size ?? 11;
-    const height = lines.length * size * 1.25;
-    const top = { top: up, bottom: up - height + size * 0.25, middle: up - height / 2 + size * 0.2 }[note.yanchor ?? "middle"];
+    const height = lines.length * size * 1.25 * this.scale;
+    const top = { top: up, bottom: up - height + size * 0.25 * this.scale, middle: up - height / 2 + size * 0.2 }[note.yanchor ?? "middle"];
     const align = { left: "left", right: "right" }[note.xanchor] ?? "center";
     this.text(lines, at + (note.xshift ?? 0), top, { size, align, baseline: "top" });
   }
@@ -264,7 +267,7 @@ export class Chart {
   labels(trace, x, y) {
     const colours = trace.textfont?.color ?? [];
     const shown = trace.y.map((value, i) => ({ i, at: value === null ? null : y.place(value) })).filter(({ at, i }) => at !== null && trace.text[i]);
-    apart(shown, 12);
+    apart(shown, 12 * this.scale);
     for (const { i, at } of shown) {
       const colour = this.theme.colour(Array.isArray(colours) ? colours[i] : colours);
       this.text([{ text: trace.text[i] }], Math.min(x.place(trace.x[i]), this.area.x + this.area.w) + 4, at, { size: 12, colour });
