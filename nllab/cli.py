@@ -48,6 +48,7 @@ errors = Console(stderr=True)
 
 PROBLEM = 2  # exit status for anything the caller can put right
 DIVERGED = 3  # exit status of a run whose loss was no longer finite; what it measured until then is printed
+TWIN, CEILING = ", frozen twin", ", joint ceiling"  # what a row of a comparison stands beside
 SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
 
 SetOption = Annotated[
@@ -58,6 +59,18 @@ SeedsOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes that share the work; without it, all cores.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler whose workers share the work instead.")
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="TABLE",
+        help="A Parquet table that keeps finished runs, such as sweep.parquet; what is in it is not trained again.",
+    ),
+]
 PresetArgument = Annotated[str, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}.")]
 
 
@@ -269,10 +282,19 @@ def compare(
         bool, typer.Option(help="Beside every row its twin: the same with all levels but the head frozen.")
     ] = True,
     joint: Annotated[bool, typer.Option(help="Beside every row its ceiling: all tasks at once.")] = True,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE", help="A Parquet table of a sweep: runs in it are read, others trained and added."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one preset with several optimizers and methods on the same seeds."""
     from nllab.bench.retention import LEARNS_NO_LEVEL, check_names, difference, learners_table
+    from nllab.sweep import results
 
     if stream_of(base := experiment_of(preset, settings or [])).contexts:
         _compare_contexts(base, seeds, as_json)
@@ -283,26 +305,30 @@ def compare(
     check_names(wanted, names)
     learners = {name: experiment_of(preset, settings or [], optimizer=name) for name in names}
     learners |= {name: experiment_of(preset, settings or [], **SETUPS[name]) for name in wanted}
-    rows, lines = {}, {}
+    tried = {}
     for name, experiment in learners.items():
-        variants: dict[str, dict[str, Any]] = {"": {}}
+        tried[name] = experiment
         if twins and name not in LEARNS_NO_LEVEL:
-            variants[", frozen twin"] = {"frozen": True}
+            tried[name + TWIN] = experiment.but(frozen=True)
         if joint and name in names:
-            variants[", joint ceiling"] = {"joint": True}
-        own = {
-            suffix: run_seeds(experiment.but(**changes), seeds, device=device, label=name + suffix)
-            for suffix, changes in variants.items()
-        }
-        rows |= {name + suffix: result for suffix, result in own.items()}
-        twin = own.get(", frozen twin")
+            tried[name + CEILING] = experiment.but(joint=True)
+    if jobs or scheduler or table:
+        how = {"jobs": jobs or os.cpu_count() or 1, "scheduler": scheduler, "table": table, "device": device}
+        rows = results(tried, seeds, tell=_tell, **how)
+        if refused := next((row["refused"] for row in rows.values() if "refused" in row), None):
+            raise SettingError(refused)
+    else:
+        rows = {label: run_seeds(one, seeds, device=device, label=label) for label, one in tried.items()}
+    lines = {}
+    for name, experiment in learners.items():
+        own, twin = rows[name], rows.get(name + TWIN)
         told = list(HOME[experiment.method].told)
         lines[name] = {
-            **own[""],
+            **own,
             "told": told,
             "twin": twin,
-            "joint": own.get(", joint ceiling"),
-            "difference_from_twin": difference(own[""], twin),
+            "joint": rows.get(name + CEILING),
+            "difference_from_twin": difference(own, twin),
         }
     if as_json:
         known = {name: {key: line[key] for key in ("told", "difference_from_twin")} for name, line in lines.items()}
@@ -340,30 +366,52 @@ def _compare_contexts(experiment: Experiment, seeds: int, as_json: bool) -> None
 
 @app.command()
 def sweep(
-    preset: PresetArgument,
+    presets: Annotated[str, typer.Argument(metavar="PRESETS", help="Names separated by commas.")],
     over: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--over", metavar="KEY=VALUE/VALUE/...", help="Values of a setting to try; may be repeated."),
-    ],
+    ] = None,
+    optimizers: Annotated[str, typer.Option(help="Names separated by commas; without it the preset's own.")] = "",
     seeds: SeedsOption = 1,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    out: TableOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every combination of some settings and rank them by average accuracy on validation data."""
+    """Train every combination of presets, optimizers and settings on all cores; rank them on validation data.
+
+    With --out the finished runs are kept in one Parquet table, and the same command goes on where it was stopped.
+    """
+    from nllab.sweep import results
+
     grid = [
-        [f"{key}={value}" for value in values.split("/")] for key, _, values in (text.partition("=") for text in over)
+        [f"{key}={value}" for value in values.split("/")]
+        for key, _, values in (text.partition("=") for text in over or [])
     ]
     usual = ["evaluate_on=validation", "evaluate_every=100000", *(settings or [])]
-    tried = {" ".join(changes): experiment_of(preset, [*usual, *changes]) for changes in product(*grid)}
-    rows = {name: run_seeds(experiment, seeds, device=device, label=name) for name, experiment in tried.items()}
+    places, writers = _names(presets), _names(optimizers)
+    if not places:
+        raise SettingError(f"PRESETS is {presets!r}; give at least one of {', '.join(PRESETS)}.")
+    tried = {}
+    for preset, writer, *changes in product(places, writers or [None], *grid):
+        shown = [preset] * (len(places) > 1) + [writer or ""] * bool(writers) + changes
+        tried[" ".join(shown) or preset] = experiment_of(preset, [*usual, *changes], optimizer=writer)
+    how = {"jobs": jobs or os.cpu_count() or 1, "scheduler": scheduler, "table": out, "device": device, "tell": _tell}
+    found = results(tried, seeds, **how)
+    refused = {name: row["refused"] for name, row in found.items() if "refused" in row}
+    rows = {name: row for name, row in found.items() if name not in refused}
+    if not rows:
+        raise SettingError(next(iter(refused.values())))
     rows = dict(sorted(rows.items(), key=lambda item: rank(item[1]), reverse=True))
     best = next(iter(rows))
     if as_json:
-        print(json.dumps({"preset": preset, "seeds": seeds, "best": best, "rows": rows}, allow_nan=False))
+        told = {"preset": presets, "seeds": seeds, "best": best, "rows": rows, "refused": refused}
+        print(json.dumps(told, allow_nan=False))
         return
     table = Table(
-        title=f"{preset}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first", title_justify="left"
+        title=f"{presets}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first", title_justify="left"
     )
     for heading in ("settings", *SWEPT):
         table.add_column(heading.replace("_", " "))
@@ -372,6 +420,12 @@ def sweep(
             name + (", diverged" if row["diverged"] else ""), *(_cell(row["metrics"][score]) for score in SWEPT)
         )
     _wide().print(table)
+    for name, reason in refused.items():
+        errors.print(f"{name}: {reason}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tell(line: str) -> None:
+    errors.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _names(text: str) -> list[str]:

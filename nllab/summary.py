@@ -93,18 +93,29 @@ def paired_difference(values: Sequence[float | None], others: Sequence[float | N
 def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
     """What `nllab run --json` prints: scores over seeds, accuracy matrices, online accuracy, update counts, bytes,
     seconds."""
-    found = [run.summary for run in runs]
-    experiences = min(len(summary["online_accuracy"]) for summary in found)
+    diverged = [end.text for run in runs for end in run.of(End) if end.reason == "diverged"]
+    told = sum_up([run.experiment for run in runs], [run.summary for run in runs], seconds, diverged)
+    return told | {"experiment": experiment.model_dump(mode="json")}
+
+
+def sum_up(
+    experiments: Sequence[Experiment], summaries: Sequence[Mapping[str, Any]], seconds: float, diverged: Sequence[str]
+) -> dict[str, Any]:
+    """The same of experiments that differ in their seeds, from what `Run.summary` said of each."""
+    experiences = min(len(summary["online_accuracy"]) for summary in summaries)
     return {
-        "experiment": experiment.model_dump(mode="json"),
-        "seeds": [run.experiment.seed for run in runs],
-        "metrics": {name: spread([summary[name] for summary in found]) for name in SCORES},
-        "accuracy_matrix": jsonable([summary["accuracy_matrix"] for summary in found]),
-        "online_accuracy": [spread([summary["online_accuracy"][i] for summary in found]) for i in range(experiences)],
+        "experiment": experiments[0].model_dump(mode="json"),
+        "seeds": [experiment.seed for experiment in experiments],
+        "metrics": {name: spread([summary[name] for summary in summaries]) for name in SCORES},
+        "accuracy_matrix": jsonable([summary["accuracy_matrix"] for summary in summaries]),
+        "online_accuracy": [
+            spread([summary["online_accuracy"][i] for summary in summaries]) for i in range(experiences)
+        ],
         "update_counts": {
-            level: spread([summary["update_counts"][level] for summary in found]) for level in runs[0].levels
+            level: spread([summary["update_counts"][level] for summary in summaries])
+            for level in summaries[0]["update_counts"]
         },
-        "bytes_kept": max(summary["bytes_kept"] for summary in found),
+        "bytes_kept": max(summary["bytes_kept"] for summary in summaries),
         "seconds": seconds,
-        "diverged": [end.text for run in runs for end in run.of(End) if end.reason == "diverged"],
+        "diverged": list(diverged),
     }

@@ -113,7 +113,7 @@ def test_compare_puts_methods_beside_optimizers():
 
 
 def test_a_sweep_ranks_every_combination_on_validation_data():
-    asked = ["--over", "rate=0/1", "--over", "retention=1/0.9", *SMALL, "--set", "batch_size=100"]
+    asked = ["--over", "rate=0/1", "--over", "retention=1/0.9", *SMALL, "--set", "batch_size=100", "--jobs", "1"]
     result = json.loads(called("sweep", "digits-ab", *asked, "--json"))
     scores = [row["metrics"]["average_accuracy"]["mean"] for row in result["rows"].values()]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True) and result["best"].startswith("rate=1 ")
