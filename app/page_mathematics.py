@@ -52,8 +52,8 @@ CHAPTERS = (
     )),
     ("Novelty", (
         "How new an input $x$ is to a memory of $D$ directions: 1 is what the memory holds on average. "
-        "The manager reads it at the output layer: errors on new inputs with known answers are a task in new directions, where hidden "
-        "levels are let loose; repeated errors on familiar inputs are a changed answer, contradicting ones noise.",
+        "The manager reads it at the output layer: errors on new inputs with known answers are a task in new directions; "
+        "repeated errors on familiar inputs are a changed answer, contradicting ones noise.",
         Tex(r"\nu(x) = \frac{x^{\top} A_{t-1}^{-1}\, x}{\lVert x \rVert^2} \cdot \frac{\operatorname{tr} C_t}{D}"),
     )),
     ("What is measured", (

@@ -41,10 +41,6 @@ TERMS = {
     "head": "The output layer: it turns features into scores for the classes.",
     "hidden level": "Any level but the output layer.",
     "joint": "Training on all tasks at once, mixed: what could be reached if nothing had to be remembered.",
-    "let loose": (
-        "A hidden level that the manager lets loose learns at full speed, as if it had seen few samples: on the first"
-        " task, and where new inputs use directions that old ones left free."
-    ),
     "level": "A group of weights with its own update period. Faster and slower are the only words of order.",
     "manager": (
         "Watches errors and novelty and sets error weight, retention and rate of the deep optimizer, each decision with"

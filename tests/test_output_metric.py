@@ -8,7 +8,7 @@ from torch import nn
 from nllab.errors import SettingError
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.output_metric import OutputMetric, precondition
-from nllab.optim.rates import CROSS_ENTROPY_RATE
+from nllab.optim.rates import BOUNDED_RATE
 
 
 def test_it_is_the_mean_of_outer_products_without_padding():
@@ -36,7 +36,7 @@ def test_with_the_memory_of_inputs_it_is_newtons_step_where_the_curvature_is_a_p
     nn.init.zeros_(model.weight)
     settings = {"ridge": 1e-6, "realign_every": 0, "manager": False, "loss": "cross_entropy", "loss_reduction": "sum"}
     # Its rate for cross-entropy is in units of its own.
-    optimizer, metric = DeepOptimizer(model, rate=1 / CROSS_ENTROPY_RATE, **settings), OutputMetric(model, damping=1e-6)
+    optimizer, metric = DeepOptimizer(model, rate=1 / BOUNDED_RATE, **settings), OutputMetric(model, damping=1e-6)
     x = torch.tensor([[1.0, 2.0, -1.0]]).double().expand(8, 3)
     target = torch.tensor([0, 1] * 4)
     target[0] = 1

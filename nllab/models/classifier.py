@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,17 +17,10 @@ from nllab.levels import Level
 from nllab.models.cms import ContinuumMemory
 from nllab.models.front import ConvolutionalFront
 
-# Rates of the deep optimizer by kind of level, chosen on validation parts (LOG.md): features of the input may move
-# fast, since the head is carried over; what the memory levels add in series disturbs everything behind them.
-RATES = {"input": 3.0, "memory": 0.3, "head": 1.0}
-HIDDEN_RIDGE = 0.3  # of input and memory levels: at rates above 1 a smaller one lets their first steps go too far
-
 
 class CMSClassifier(nn.Module):
     """Flat inputs to class scores through levels that learn at different speeds.
 
-    context_level: a last level, a square matrix that starts as the identity and reads the head's scores: fast, behind
-        what it reads. With a retention of its own it can follow names that change while what they name stays.
     image_shape: (height, width) of images takes a convolutional front end of `filters` filters (see front.py) as input
         level; `dim` is then its width, 18 * filters.
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
@@ -39,8 +31,7 @@ class CMSClassifier(nn.Module):
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a
         language model;
     the MLPs start as the identity, and the head starts at zero; features are normalised before the memory levels and
-    before the head, so that a level's inputs have the unit mean square in which its ridge is measured; the
-    context level is ours: Eq. 72-73 count levels from the slowest, and here the fastest reads what all others say.
+    before the head, so that a level's inputs have the unit mean square in which its ridge is measured.
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).
@@ -57,7 +48,6 @@ class CMSClassifier(nn.Module):
         variant: str = "sequential",
         image_shape: tuple[int, int] | None = None,
         filters: int = 64,
-        context_level: bool = False,
     ) -> None:
         super().__init__()
         check_wholes(features=features, classes=classes, dim=dim, hidden=hidden)
@@ -70,10 +60,6 @@ class CMSClassifier(nn.Module):
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.context = nn.Linear(classes, classes) if context_level else None
-        if self.context is not None:
-            nn.init.eye_(self.context.weight)
-            nn.init.zeros_(self.context.bias)
 
     @classmethod
     def for_stream(
@@ -82,7 +68,7 @@ class CMSClassifier(nn.Module):
         """The model of an experiment's settings. Raises SettingError for a front end that the stream does not fit."""
         if experiment.front == "conv" and image_shape is None:
             raise SettingError("front=conv reads images, and this stream has none. Take front=dense.")
-        names = ("dim", "hidden", "periods", "variant", "filters", "context_level")
+        names = ("dim", "hidden", "periods", "variant", "filters")
         settings = {name: getattr(experiment, name) for name in names}
         model = cls(features, classes, image_shape=image_shape if experiment.front == "conv" else None, **settings)
         model.input_period, model.head_period = experiment.input_period, experiment.head_period
@@ -97,15 +83,12 @@ class CMSClassifier(nn.Module):
         check_tensor("CMSClassifier: inputs", inputs, ("b", self.features), self.head.weight)
         hidden = F.relu(self.input(inputs))
         hidden = self.memory.read(F.layer_norm(hidden, hidden.shape[-1:]))
-        scores = self.head(F.layer_norm(hidden, hidden.shape[-1:]))
-        return scores if self.context is None else self.context(scores)
+        return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
 
     def levels(self, *, input_period: int | None = None, head_period: int | None = None) -> tuple[Level, ...]:
-        """Its levels in the order of the data flow: input, memories from fast to slow, head, context; with RATES for a
-        deep optimizer. The periods of input and head are the model's own where none are given."""
+        """Its levels in the order of the data flow: input, memories from fast to slow, head. The periods of input and
+        head are the model's own where none are given."""
         input_period = self.input_period if input_period is None else input_period
         head_period = self.head_period if head_period is None else head_period
-        memories = (replace(level, rate=RATES["memory"], ridge=HIDDEN_RIDGE) for level in self.memory.levels("memory."))
-        input_level = Level("input", "input", input_period, rate=RATES["input"], ridge=HIDDEN_RIDGE)
-        context = (Level("context", "context", rate=RATES["head"]),) if self.context is not None else ()
-        return (input_level, *memories, Level("head", "head", head_period, rate=RATES["head"]), *context)
+        memories = self.memory.levels("memory.")
+        return (Level("input", "input", input_period), *memories, Level("head", "head", head_period))

@@ -32,10 +32,10 @@ from nllab.optim.context import Context, bytes_of, context_write
 from nllab.optim.leveled import Leveled, members_of
 from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
-from nllab.optim.rates import layer_rate
+from nllab.optim.rates import Trace, head_rate, hidden_rate, own_energy
 from nllab.optim.realign import WIDEST, Realignment, features_of
 from nllab.optim.report import Report, Written
-from nllab.optim.watch import Batch, Watcher
+from nllab.optim.watch import Batch, Pass, Watcher
 
 _RULES: dict[str, Rule] = {
     "rate": NONNEGATIVE,
@@ -57,7 +57,7 @@ class DeepOptimizer(torch.optim.Optimizer):
     step saw and did is its `report`.
 
     model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context each (see layers.py); all
-        other parameters are trained by AdamW.
+        other parameters are trained by Adagrad, whose memory is the diagonal of all squared gradients.
     levels: groups with periods, rates and retentions of their own; None makes one level of period 1.
     rate: step size in units of the exact minimizer (1 = recursive least squares for squared error), at least 0.
     retention: how much of a context survives a write, in [0, 1]; 1 keeps everything.
@@ -72,7 +72,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         the model's output (see output.py).
     loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. Contexts need the
         summed loss; for a mean it multiplies by the number of rows of the model's output (its leading dimensions).
-    learning_rate: of AdamW, for the parameters outside those layers.
+    learning_rate: of Adagrad, for the parameters outside those layers.
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same
@@ -125,7 +125,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         self._head = next((m for m in reversed(found) if isinstance(m, nn.Linear)), None)
         self._entry = found[0].weight
         self._aligns = self._head is not None and found[0] is not self._head
-        self.policy = Policy(hidden=any(m is not self._head for m in found)) if manager else None
+        self.policy = Policy() if manager else None
         me = weakref.ref(self)
         self._watcher = Watcher(model, list(self._held), lambda: _error_weight(me()), loss, loss_reduction)
 
@@ -146,7 +146,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         held = {id(p) for matrix in self._held.values() for p in (matrix.weight, matrix.bias)}
         others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
         self._others = (
-            Leveled(others, Schedule.of(levels), lambda p: torch.optim.AdamW(p, learning_rate))
+            Leveled(others, Schedule.of(levels), lambda p: torch.optim.Adagrad(p, learning_rate))
             if any(others.values())
             else None
         )
@@ -154,6 +154,8 @@ class DeepOptimizer(torch.optim.Optimizer):
             for p in group["params"]:
                 if p in self._held:
                     self.state[p]["context"] = self._held[p].new_context(group["ridge"])
+                    if not self._is_head(self._held[p]):
+                        self.state[p]["trace"] = Trace()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DeepOptimizer:
         """A copy that watches the copy of the model."""
@@ -187,8 +189,6 @@ class DeepOptimizer(torch.optim.Optimizer):
         batch = self._watcher.clear()
         self._refuse_what_is_not_finite()
         self._refuse_what_it_cannot_see(batch)
-        if self.policy is not None:
-            self.policy.unconstrained &= self.acting  # what another optimizer has taught is there to be kept
         written: list[Written] = []
         for group in self.param_groups:
             group["steps"] += 1
@@ -207,7 +207,6 @@ class DeepOptimizer(torch.optim.Optimizer):
         context: Context = self.state[matrix.weight]["context"]
         gradient, passes = matrix.gradient(batch.scale), batch.of(matrix.weight)
         settings, head, written = self.settings, self._is_head(matrix), []
-        rate = layer_rate(group["rate"], head=head, loss=self.loss, seen=context.seen, settings=settings)
         if gradient is None:
             gradient = context.gradient
         elif context.gradient is not None:
@@ -216,6 +215,9 @@ class DeepOptimizer(torch.optim.Optimizer):
             context.seen += min(came, batch.asked or came)  # the patches of an image are one sample
         for rows, deltas, weights in passes:
             context.absorb(rows, deltas, weights, batch.scale)
+        if passes and not head:
+            signal = batch.scale**2 * sum(float(seen.deltas.square().sum()) for seen in passes)
+            self.state[matrix.weight]["trace"].see(signal, batch.residual or signal, batch.bend)
         if gradient is None:
             return []
         if group["steps"] % group["period"]:
@@ -223,6 +225,8 @@ class DeepOptimizer(torch.optim.Optimizer):
             return []
         context.close()
         if self.acting:
+            factor = group["rate"] * settings.rate
+            rate = partial(self._rate_of, matrix, gradient, passes, batch, factor)
             step = context_write(matrix, gradient, context, rate)
             if passes and context.inverse is not None:
                 ridge, diagonal = group["ridge"], context.matrix.diagonal().mean()
@@ -237,6 +241,19 @@ class DeepOptimizer(torch.optim.Optimizer):
             if head and (realignment := self.state[matrix.weight].get("realignment")):
                 realignment.fade(retention, group["ridge"])
         return written
+
+    def _rate_of(
+        self, matrix: layers.Matrix, gradient: Tensor, passes: Sequence[Pass], batch: Batch, factor: float, step: Tensor
+    ) -> float:
+        """The rate of a write along G A^-1 = step; factor: of its level and of the policy."""
+        if self._is_head(matrix):
+            return factor * head_rate(self.loss)
+        if passes:
+            came = sum(len(seen.rows) for seen in passes)
+            own = sum(float(own_energy(step, seen.rows)) for seen in passes)
+            gain = float(torch.dot(gradient.flatten(), step.flatten()))
+            self.state[matrix.weight]["trace"].write(gain, own, min(came, batch.asked or came))
+        return factor * hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
 
     def _is_head(self, matrix: layers.Matrix) -> bool:
         return self._head is not None and matrix.weight is self._head.weight
@@ -257,11 +274,6 @@ class DeepOptimizer(torch.optim.Optimizer):
             state["realignment"] = Realignment.begin(inputs, group["ridge"], context.matrix.dtype)
         window: Realignment = state["realignment"]
         window.absorb(inputs)
-        if self.settings.unconstrained:
-            # Inputs of one Gaussian would mix directions in which hidden layers are constrained with those in which
-            # they are not.
-            window.discard()
-            return
         window.collect(inputs, rows, self.acting)
         over = window.steps >= self.realign_every or (self.acting and not window.exclusive)
         if over and group["steps"] % group["period"] == 0:
@@ -355,7 +367,11 @@ class DeepOptimizer(torch.optim.Optimizer):
             self._others.load_state_dict(state_dict["others"])
 
 
-_ROOMS: dict[str, type[Context] | type[Realignment]] = {"context": Context, "realignment": Realignment}
+_ROOMS: dict[str, type[Context] | type[Realignment] | type[Trace]] = {
+    "context": Context,
+    "realignment": Realignment,
+    "trace": Trace,
+}
 
 
 def _error_weight(optimizer: DeepOptimizer | None) -> float:

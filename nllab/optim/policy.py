@@ -3,17 +3,19 @@
 It sees what an optimizer can see by itself: which share of a batch the model got wrong, how new the inputs are to the
 head's context, and whether errors repeat each other. One table of situations is all it knows:
 
-    the first task                        nothing is there to be forgotten: hidden layers are unconstrained
     few errors, familiar inputs           nothing to do
-    more errors than usual,               new classes: wrong samples weigh more, nothing is forgotten. Hidden layers
-        right answers never seen before       stay constrained, since old answers read what they would change
-    more errors, new inputs,              new inputs: as for new classes, but hidden layers are unconstrained, since
-        right answers seen before             what these inputs use is free; they stay so until new classes come
+    more errors than usual,               new classes: nothing to do, they are learned beside the old ones
+        right answers never seen before
+    more errors, new inputs,              new inputs: nothing to do, new directions are free (rates.py)
+        right answers seen before
     more errors, familiar inputs,         labels have shifted: the head forgets what it learned, hidden layers keep
         errors that repeat each other         theirs, since the inputs are the same
     more errors, familiar inputs,         noise: learn slowly until it is over
         errors that contradict
     inputs grow newer all the time        drift: every context fades slowly
+
+That a task is new it must see all the same: its errors are neither noise nor a shift. Heavier errors and room made for
+new inputs, which it once asked for, cost more than they brought (LOG.md).
 
 It sets rates, retention and the weight of errors. It leaves periods alone: no trial found a stream where changing them
 in mid-run helped (LOG.md).
@@ -37,16 +39,13 @@ REPEATS = 0.4  # share of errors that repeat the last one made with the same ans
 ENOUGH = 30  # errors to look at before their agreement is trusted
 GROWN = 1.05  # usual novelty above which inputs may be drifting; 1 is what the context holds on average
 PATIENCE = 30  # steps that novelty has to stay above that and rise before it is called a drift
-STUCK = (
-    10  # steps that new inputs may take until their errors are usual, before old contexts are taken to be in the way
-)
 
 ERROR_WEIGHT = 1.0  # further weight of wrong samples
 FORGET = 0.9  # what the head's context keeps at each write while labels shift
-FOLLOW = 0.99  # what every context keeps at each write under drift, or when it is saturated
+FOLLOW = 0.99  # what every context keeps at each write under drift
 DOUBT = 0.1  # factor on all rates under noise
 
-STEADY, UNSURE, NEW_CLASSES, NEW_INPUTS, LABEL_SHIFT, NOISE, DRIFT, SATURATED = (
+STEADY, UNSURE, NEW_CLASSES, NEW_INPUTS, LABEL_SHIFT, NOISE, DRIFT = (
     "steady",
     "unsure",
     "new classes",
@@ -54,7 +53,6 @@ STEADY, UNSURE, NEW_CLASSES, NEW_INPUTS, LABEL_SHIFT, NOISE, DRIFT, SATURATED = 
     "label shift",
     "noise",
     "drift",
-    "saturated context",
 )
 
 
@@ -71,29 +69,26 @@ class Settings(NamedTuple):
 
     error_weight: further weight of wrong samples. · rate: factor on the rates of all levels.
     head_retention, hidden_retention: factors on the retention of the head and of all other layers.
-    unconstrained: whether hidden layers may learn at full speed.
     """
 
     error_weight: float = 0.0
     rate: float = 1.0
     head_retention: float = 1.0
     hidden_retention: float = 1.0
-    unconstrained: bool = False
 
 
 CALM = (STEADY, DRIFT)
 FIXED = Settings()  # without a policy
 
-# What each situation calls for; unconstrained is decided apart, when a task arrives.
+# What each situation calls for.
 SETTINGS = {
     STEADY: FIXED,
     UNSURE: FIXED,
-    NEW_CLASSES: Settings(error_weight=ERROR_WEIGHT),
-    NEW_INPUTS: Settings(error_weight=ERROR_WEIGHT),
+    NEW_CLASSES: FIXED,
+    NEW_INPUTS: FIXED,
     LABEL_SHIFT: Settings(error_weight=ERROR_WEIGHT, head_retention=FORGET),
     NOISE: Settings(rate=DOUBT),
     DRIFT: Settings(head_retention=FOLLOW, hidden_retention=FOLLOW),
-    SATURATED: Settings(error_weight=ERROR_WEIGHT, head_retention=FOLLOW, hidden_retention=FOLLOW),
 }
 
 
@@ -105,7 +100,6 @@ class Policy:
     Differs from paper: a readable table in place of a learned controller.
     """
 
-    hidden: bool = True  # whether there are hidden levels that learn; forgetting makes room for nothing else
     situation: str = STEADY
     steps: int = 0
     wrong_now: float = 0.0
@@ -118,7 +112,6 @@ class Policy:
     first_seen: dict[int, int] = field(default_factory=dict)  # right answer -> step
     agreement: float = 0.0
     since: int = 0  # step at which the situation began
-    unconstrained: bool = True  # whether this is the first task, or came with new inputs
     errors: int = 0  # seen since the situation began
     rising: int = 0  # steps that novelty has been rising above GROWN, less twice those that it has not
     last_error: dict[int, int] = field(default_factory=dict)  # answer -> what was right the last time that it was wrong
@@ -126,7 +119,7 @@ class Policy:
     @property
     def settings(self) -> Settings:
         """What the situation calls for."""
-        return SETTINGS[self.situation]._replace(unconstrained=self.unconstrained)
+        return SETTINGS[self.situation]
 
     def observe(self, wrong: float, novelty: float | None, errors: Sequence[tuple[int, int]]) -> None:
         """Take in one step.
@@ -173,13 +166,10 @@ class Policy:
             "rate": settings.rate,
             "retention of the head": settings.head_retention,
             "retention of the others": settings.hidden_retention,
-            "hidden layers unconstrained": float(settings.unconstrained),
         }
         return Decision({name: round(value, 4) for name, value in saw.items()}, did, text)
 
     def _enter(self, situation: str) -> None:
-        if situation in (NEW_CLASSES, NEW_INPUTS):
-            self.unconstrained = situation == NEW_INPUTS
         if self.situation in CALM and situation not in CALM:
             self.errors, self.agreement, self.last_error, self.rising = 0, 0.0, {}, 0
         if situation == STEADY:
@@ -227,9 +217,6 @@ def judge(seen: Policy) -> tuple[str, str]:
             f"The errors contradict each other ({seen.agreement:.0%} repeat) on familiar inputs: noise. Rates fall to"
             f" {DOUBT:.0%}."
         )
-    if seen.situation == NEW_INPUTS and seen.hidden and seen.steps - seen.since >= STUCK:
-        stuck = f"{percent}, {STUCK} steps after the task changed: old contexts stand in its way."
-        return SATURATED, f"{stuck} Every context keeps {FOLLOW} at each write."
     return seen.situation, ""
 
 
@@ -242,10 +229,8 @@ def _arrived(seen: Policy) -> str | None:
 
 def _reason(seen: Policy, task: str) -> str:
     """Why a task is taken to be new, and what follows."""
-    weighed = f"Wrong samples count {1 + ERROR_WEIGHT:.0f} times; nothing is forgotten."
     if task == NEW_CLASSES:
         fresh = f"{seen.fresh:.0%} of the right answers have just been seen for the first time: a new task"
-        return f"{fresh} among old ones, so hidden layers stay constrained. {weighed}"
+        return f"{fresh} among old ones. It is learned beside them; nothing is forgotten."
     newer = f"the inputs are {seen.novelty_now / max(seen.novelty_usual, 1e-9):.1f} times as new as usual"
-    known = f"Answers are known, {newer}: a new task in new directions, so hidden layers are unconstrained there."
-    return f"{known} {weighed}"
+    return f"Answers are known, {newer}: a new task in new directions, which are free. Nothing is forgotten."

@@ -1,22 +1,122 @@
-"""How far a layer steps: its level's rate in the units of the loss, with what the policy grants."""
+"""How far a layer steps.
+
+The head's write is exact in units of its loss. A hidden layer's change D = G A^-1 is the minimizer for a loss that
+bends by 1 behind it. How much it really bends is seen in the backward pass: error signals δ at the layer's output are
+J^T r for residuals r at the scores, so that for residuals of all directions
+
+    curvature  ρ = sum of ||δ||² / sum of ||r||² · r^T H r / ||r||²        H: Hessian of the loss in the scores
+
+Along η D_l in all hidden layers l at once, with gains g_l = <G_l, D_l>, the quadratic model of everything remembered is
+at most -η Σ g_l + η²/2 (Σ √(ρ_l g_l))² (triangle inequality), and falls furthest at
+
+    η* = Σ g_l / (Σ √(ρ_l g_l))²
+
+Where the model is wrong, old inputs are not there to tell, and damage adds up while gain dies away with the samples n
+that have used the directions of D. So hidden layers step by
+
+    η = min(CAP, BOLD / (1 + n / SPAN) · η*),      n = samples · <G, D> / sum of ||D x||² over the batch's inputs x:
+
+all the change that D means for what is remembered, in units of what it means for the samples at hand. Inputs in new
+directions make n small again, so that a layer learns fast where nothing old is in the way.
+
+Source: ours. Kin: K-FAC (Martens and Grosse 2015) keeps the curvature behind a layer as a matrix; here it is a number.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any, Self
+
+from torch import Tensor
+
 from nllab.optim.output import Loss
-from nllab.optim.policy import Settings
 
-# Steps are in units of the exact minimizer of a squared error; the residual of cross-entropy is bounded by 1 and its
-# curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
-CROSS_ENTROPY_RATE = 5.0
-HORIZON = 2000.0  # samples: while unconstrained, a hidden layer learns as if it had seen no more than these
+# Steps of the head are in units of the exact minimizer of a squared error; the residual of a cross-entropy is bounded
+# by 1 and its curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
+BOUNDED_RATE = 5.0
+# Of η*; samples; of the exact minimizer. Chosen on validation data, one of each for all nets and losses (LOG.md).
+BOLD, SPAN, CAP = 4.0, 500.0, 2.0
+RECENT = 0.9  # what the sums over recent writes keep at each
+ROWS = 64  # of a batch that are enough to measure ||D x||²
 
 
-def layer_rate(rate: float, *, head: bool, loss: Loss | None, seen: float, settings: Settings) -> float:
-    """The factor of G A^-1 in a layer's write.
+def head_rate(loss: Loss | None) -> float:
+    """The factor of G A^-1 in the head's write, in units of its level's rate."""
+    return BOUNDED_RATE if loss is not None and loss.bounded else 1.0
 
-    rate: of its level. · head: whether it is the last layer. · seen: samples that its context holds.
+
+@dataclass(slots=True)
+class Trace:
+    """What the writes of one hidden layer have met so far.
+
+    signal, residual: life sums of ||δ||² r^T H r / ||r||² and ||r||². · gain: life sum of <G, D>.
+    recent_gain, recent_own, samples: running sums over recent writes of <G, D>, of ||D x||² over the batch's inputs,
+        and of its samples.
     """
-    if settings.unconstrained and rate and not head:
-        rate = max(rate, seen / HORIZON)
-    unit = CROSS_ENTROPY_RATE if loss is not None and loss.kind == "cross_entropy" else 1.0
-    return unit * settings.rate * rate
+
+    signal: float = 0.0
+    residual: float = 0.0
+    gain: float = 0.0
+    recent_gain: float = 0.0
+    recent_own: float = 0.0
+    samples: float = 0.0
+
+    @property
+    def curvature(self) -> float:
+        return self.signal / self.residual if self.residual > 0 else 0.0
+
+    def see(self, signal: float, residual: float, bend: float) -> None:
+        """A batch: sum of ||δ||², sum of ||r||², mean of r^T H r / ||r||²."""
+        self.signal += bend * signal
+        self.residual += residual
+
+    def write(self, gain: float, own: float, samples: float) -> None:
+        """A change D that is about to be written."""
+        self.gain += gain
+        self.recent_gain = RECENT * self.recent_gain + gain
+        self.recent_own = RECENT * self.recent_own + own
+        self.samples = RECENT * self.samples + samples
+
+    def tensors(self) -> list[Tensor]:
+        return []
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Self:
+        return cls(**state)
+
+
+def own_energy(change: Tensor, rows: Tensor) -> Tensor:
+    """Sum of ||D x||² over the inputs of a batch, from at most `ROWS` of them, evenly spaced.
+
+    Shapes: change D (out, width) · rows (N, width), or indices (N,) of one-hot inputs · returns a number.
+    """
+    some = rows[:: max(1, len(rows) // ROWS)]
+    moved = change[:, some] if rows.ndim == 1 else change @ some.T
+    return moved.square().sum() * (len(rows) / len(some))
+
+
+def best_rate(traces: Iterable[Trace]) -> float:
+    """η*, the joint minimizer of the quadratic model along the changes of all hidden layers; inf where all is flat."""
+    known = [trace for trace in traces if trace.gain > 0]
+    bend = sum(sqrt(trace.curvature * trace.gain) for trace in known) ** 2
+    return sum(trace.gain for trace in known) / bend if bend > 0 else float("inf")
+
+
+def age(traces: Iterable[Trace]) -> float:
+    """n, the samples that have used the directions in which hidden layers are changing now."""
+    met = [trace for trace in traces if trace.recent_own > 0]
+    if not met:
+        return 0.0
+    gain, own = sum(trace.recent_gain for trace in met), sum(trace.recent_own for trace in met)
+    return (1 - RECENT) * max(trace.samples for trace in met) * gain / own
+
+
+def hidden_rate(traces: Iterable[Trace]) -> float:
+    """η in [0, CAP], the factor of G A^-1 in a hidden layer's write, in units of its level's rate."""
+    traces = list(traces)
+    return min(CAP, BOLD / (1 + age(traces) / SPAN) * best_rate(traces))

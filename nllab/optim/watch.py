@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nllab.optim import layers
-from nllab.optim.output import LOSSES, Loss, recognise, targets
+from nllab.optim.output import LOSSES, Loss, bend, recognise, targets
 
 
 class Pass(NamedTuple):
@@ -33,6 +33,7 @@ class Batch:
     passes: of each weight. · scales: of each backward pass, what turns its gradient into that of the summed loss.
     inputs: of the model, where it took one tensor of floats. · asked: rows that the loss asked about.
     errors: (answer, right answer) of every row that the model got wrong.
+    residual: sum of ||r||² over the rows, r the gradient of the summed loss at the scores. · curved: sum of r^T H r.
     """
 
     passes: dict[Tensor, list[Pass]] = field(default_factory=dict)
@@ -40,6 +41,13 @@ class Batch:
     inputs: list[Tensor] = field(default_factory=list)
     asked: int = 0
     errors: list[tuple[int, int]] = field(default_factory=list)
+    residual: float = 0.0
+    curved: float = 0.0
+
+    @property
+    def bend(self) -> float:
+        """How the loss bends in the direction of its residuals, in the mean."""
+        return self.curved / self.residual if self.residual > 0 else 1.0
 
     @property
     def scale(self) -> float:
@@ -125,6 +133,7 @@ class Watcher:
             self.batch.inputs.append(given)
         self._sample_weights = None
         if self.loss.kind not in LOSSES:
+            self._measure(scores, gradient, scale)
             return None
         answers = scores.argmax(-1).flatten()
         rights = targets(self.loss.kind, scores, gradient, scale).flatten()
@@ -132,9 +141,20 @@ class Watcher:
         self.batch.errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
         self.batch.asked += count
         if not (error_weight := self.error_weight()):
+            self._measure(scores, gradient, scale)
             return None
         weights = self._sample_weights = 1 + error_weight * wrong
-        return gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
+        weighted = gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
+        self._measure(scores, weighted, scale)
+        return weighted
+
+    def _measure(self, scores: Tensor, gradient: Tensor, scale: float) -> None:
+        """Size of the residuals, and how the loss bends along them."""
+        residual = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
+        size = residual.square().sum()
+        self.batch.residual += float(size)
+        assert self.loss is not None
+        self.batch.curved += float(size * bend(self.loss.kind, scores, residual))
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -1,0 +1,134 @@
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nllab import DeepOptimizer
+from nllab.optim.output import bend, recognise
+from nllab.optim.rates import CAP, Trace, age, best_rate, hidden_rate, own_energy
+
+
+def one_hot(labels):
+    return F.one_hot(labels, 4).double()
+
+
+LOSSES = {
+    "squared_error": lambda s, y: 0.5 * (s - one_hot(y)).square().sum(1).mean(),
+    "cross_entropy": F.cross_entropy,
+    "binary_cross_entropy": lambda s, y: F.binary_cross_entropy_with_logits(s, one_hot(y)),
+    "smoothed": lambda s, y: F.cross_entropy(s, y, label_smoothing=0.1),
+}
+
+
+def drawn(seed=0, rows=32):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 6, generator=g, dtype=torch.float64)
+    return x, (x[:, 0] > 0).long() + 2 * (x[:, 1] * x[:, 2] > 0).long()
+
+
+def net(hidden=(8, 8)):
+    torch.manual_seed(0)
+    sizes = [6, *hidden]
+    parts = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Tanh())]
+    return nn.Sequential(*parts, nn.Linear(sizes[-1], 4)).double()
+
+
+def live(model, optimizer, loss, steps, factor=1.0, seed=0):
+    rates = []
+    for step in range(steps):
+        x, y = drawn(seed + step)
+        optimizer.zero_grad()
+        (factor * loss(model(x), y)).backward()
+        optimizer.step()
+        rates.append(hidden_rate(traces(optimizer)))
+    return rates
+
+
+def traces(optimizer):
+    return [state["trace"] for state in optimizer.state.values() if "trace" in state]
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_the_bend_of_a_loss_is_that_of_its_hessian_along_the_residuals(kind):
+    x, y = drawn()
+    scores = (2 * x[:, :4]).requires_grad_()
+    loss = {**LOSSES, "binary_cross_entropy": lambda s, y: 4 * LOSSES["binary_cross_entropy"](s, y)}[kind]
+    (residual,) = torch.autograd.grad(len(x) * loss(scores, y), scores, create_graph=True)
+    (along,) = torch.autograd.grad((residual * residual.detach()).sum(), scores)
+    truth = (along * residual.detach()).sum() / residual.detach().square().sum()
+    name = "cross_entropy" if kind == "smoothed" else kind
+    assert torch.allclose(bend(name, scores.detach(), residual.detach()), truth)
+
+
+@pytest.mark.parametrize(("kind", "per_row"), [("binary_cross_entropy", 4.0), ("smoothed", 1.0)])
+@pytest.mark.parametrize("summed", [False, True])
+def test_binary_and_smoothed_losses_are_recognised_with_their_reduction(kind, per_row, summed):
+    x, y = drawn()
+    scores = x[:, :4].clone().requires_grad_()
+    loss = LOSSES[kind](scores, y) * (len(x) * per_row if summed else 1)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    found = recognise(scores.detach(), gradient)
+    assert found is not None and found.kind == ("cross_entropy" if kind == "smoothed" else kind)
+    assert found.per_row == pytest.approx(1 / len(x) if summed else per_row)
+
+
+def test_the_best_rate_minimizes_the_quadratic_model_of_one_layer():
+    trace = Trace(signal=6.0, residual=2.0, gain=5.0)
+    eta = best_rate([trace])
+
+    def model(eta):
+        return -eta * trace.gain + eta**2 / 2 * trace.curvature * trace.gain
+
+    assert eta == pytest.approx(1 / 3) and model(eta) < min(model(0.9 * eta), model(1.1 * eta)) < 0
+
+
+def test_layers_share_one_rate_and_never_pass_the_bound_of_their_sum():
+    alike = [Trace(4.0, 1.0, gain=2.0) for _ in range(3)]
+    assert best_rate(alike) == pytest.approx(1 / (3 * 4.0))
+    assert best_rate([Trace(4.0, 1.0, 2.0), Trace(9.0, 1.0, 1e-12)]) == pytest.approx(1 / 4, rel=1e-4)
+    assert best_rate([]) == best_rate([Trace()]) == math.inf
+
+
+def test_rates_fall_with_the_samples_that_used_a_direction_and_rise_where_none_has():
+    old, new = Trace(4.0, 1.0, 1.0), Trace(4.0, 1.0, 1.0)
+    old.write(gain=1000.0, own=1.0, samples=10)
+    new.write(gain=1.0, own=1.0, samples=10)
+    assert age([old]) == pytest.approx(1000 * age([new])) and hidden_rate([old]) < hidden_rate([new]) / 2 <= CAP / 2
+
+
+def test_the_energy_of_a_change_is_measured_on_some_rows_for_all():
+    change, rows = torch.randn(3, 5), torch.randn(1, 5).expand(1000, 5)
+    assert torch.allclose(own_energy(change, rows), (change @ rows.T).square().sum(), rtol=1e-4)
+    places = torch.tensor([0, 2, 2])
+    assert torch.allclose(own_energy(change, places), (change @ F.one_hot(places, 5).float().T).square().sum())
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_the_scale_of_a_loss_and_of_its_sum_change_nothing(kind):
+    first, second = net(), net()
+    live(first, DeepOptimizer(first), LOSSES[kind], 5)
+    live(second, DeepOptimizer(second), LOSSES[kind], 5, factor=32.0)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("hidden", [(8,), (8, 8, 8), (64, 64)])
+def test_no_weight_runs_away_and_the_loss_falls(kind, hidden):
+    model = net(hidden)
+    start = [p.detach().norm() for p in model.parameters()]
+    x, y = drawn(10_000, 500)
+    before = LOSSES[kind](model(x), y).item()
+    live(model, DeepOptimizer(model), LOSSES[kind], 60)
+    assert LOSSES[kind](model(x), y).item() < before
+    for p, norm in list(zip(model.parameters(), start, strict=True))[:-2]:
+        assert p.detach().norm() < 5 * norm + 1
+
+
+def test_in_an_ordinary_stream_the_rate_falls_as_life_goes_on():
+    model = net()
+    rates = live(model, DeepOptimizer(model), LOSSES["cross_entropy"], 120)
+    assert rates[-1] < rates[20] < rates[2]
