@@ -15,6 +15,7 @@ from nllab.levels import Level
 from nllab.models import REGISTRY
 from nllab.streams.stream import Stream
 
+READOUTS = ("head", "context")  # levels that learn in a frozen twin
 _SEEDING = threading.Lock()  # torch draws initial weights from one generator for all threads
 
 
@@ -57,12 +58,13 @@ def levels_of(model: nn.Module) -> tuple[Level, ...]:
     return tuple(model.levels()) if hasattr(model, "levels") else (Level("all", "*"),)  # type: ignore[operator]
 
 
-def freeze_all_but_head(model: nn.Module, levels: tuple[Level, ...]) -> None:
-    """Keep every level but the head at its initial values: the twin that shows what learning below the head brings."""
-    head = next((level for level in levels if level.name == "head"), None)
-    if head is None:
+def freeze_hidden_levels(model: nn.Module, levels: tuple[Level, ...]) -> None:
+    """Keep every level but the head, and what reads its scores, at its initial values: the twin that shows what
+    learning below the head brings."""
+    learning = [level for level in levels if level.name in READOUTS]
+    if not learning:
         raise SettingError(
             "frozen=true keeps all but the level 'head' at its initial values, and this model has no level of that name."
         )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(head.matches(name))
+        parameter.requires_grad_(any(level.matches(name) for level in learning))

@@ -34,6 +34,7 @@ from nllab.methods import HOME
 from nllab.methods.setups import SETUPS
 from nllab.repeat import read_command
 from nllab.runs import SCORES
+from nllab.streams import stream_of
 from nllab.summary import rank, summarize
 
 app = typer.Typer(
@@ -295,6 +296,9 @@ def compare(
     from nllab.bench.retention import LEARNS_NO_LEVEL, check_names, difference, learners_table
     from nllab.sweep import results
 
+    if stream_of(base := experiment_of(preset, settings or [])).contexts:
+        _compare_contexts(base, seeds, as_json)
+        return
     names, wanted = _names(optimizers), _names(methods)
     if not names + wanted:
         raise SettingError(f"--optimizers is {optimizers!r}; give at least one of {', '.join(OPTIMIZERS)}.")
@@ -332,6 +336,32 @@ def compare(
     else:
         _wide().print(learners_table(f"{preset}, {seeds} paired seeds", lines))
     _leave_if_diverged(rows)
+
+
+def _compare_contexts(experiment: Experiment, seeds: int, as_json: bool) -> None:
+    """Two time scales beside every single one; see bench/contexts.py."""
+    import torch
+
+    from nllab.bench import contexts
+    from nllab.bench.retention import cell, interval
+
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    result = contexts.run_contexts(experiment, seeds, tell=lambda name: errors.print(f"{name} done", highlight=False))
+    result = {"preset": experiment.stream, "seeds": seeds, **result, "seconds": time.perf_counter() - started}
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    table = Table(title=f"{experiment.stream}, {seeds} paired seeds", title_justify="left")
+    for heading in ("", "chosen on validation data", "online accuracy", "names unchanged", "the worst", "names swapped",
+                    "two time scales - it"):  # fmt: skip
+        table.add_column(heading)
+    for name, row in result["rows"].items():
+        cells = (cell(row["scores"][score]) for score in ("online", "unswapped", "worst_unswapped", "swapped"))
+        table.add_row(name, row["settings"], *cells, interval(row["behind"]))
+    _wide().print(table)
+    for text in contexts.sentences(result):
+        _wide().print(text)
 
 
 @app.command()

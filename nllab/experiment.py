@@ -29,6 +29,16 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "permuted-digits-5": {"evaluate_every": 25},
     "permuted-digits-50": {"evaluate_every": 270, **WIDE},
     "rotated-digits": {"evaluate_every": 25},
+    "contexts-digits": {
+        "batch_size": 4,
+        "evaluate_every": 40,
+        "dim": 128,
+        "periods": (1,),
+        "context_level": True,
+        "retention_by_level": {"context": 0.7},
+        "manager": False,
+        "realign_every": 0,
+    },
     "fashion-ab": {"batch_size": 64, "evaluate_every": 100, "filters": 128, **WIDE, "dim": 768},
     "fashion-5x2": {"batch_size": 64, "evaluate_every": 100, "filters": 128, **WIDE, "dim": 768},
     "permuted-fashion": {"batch_size": 64, "evaluate_every": 500, **WIDE, "hidden": 512},
@@ -70,6 +80,8 @@ class Experiment(BaseModel):
     )
     passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
+    context_length: int = Field(40, ge=1, le=100_000, description="batches of a context, in a stream of contexts")
+    pairs: int = Field(3, ge=0, le=5, description="pairs of classes that swap names in every other context")
     loss: Literal["squared_error", "cross_entropy"] = Field(
         "squared_error", description="the same on both sides of the toggle"
     )
@@ -99,6 +111,9 @@ class Experiment(BaseModel):
     )
     input_period: Period = Field(1, description="steps between writes of the input level")
     head_period: Period = Field(1, description="steps between writes of the output layer")
+    context_level: bool = Field(
+        False, description="a fast level behind the head of a cms, which reads the scores and says what they are called"
+    )
     optimizer: str = Field("deep", description="who writes at the start")
     off_optimizer: str = Field("adam", description="who writes while the deep optimizer is switched off")
     learning_rate: Rate | None = Field(None, description="of the plain optimizer; empty takes its usual one")
@@ -114,6 +129,9 @@ class Experiment(BaseModel):
     )
     retention: float = Field(
         1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write"
+    )
+    retention_by_level: dict[str, Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]] = Field(
+        {}, description="what the memory of a level keeps at each write where it differs, such as context:0.7"
     )
     error_weight: float = Field(
         0.0, ge=0, le=1000, allow_inf_nan=False, description="further weight of samples that the model got wrong"
@@ -227,7 +245,7 @@ def read_setting(key: str, text: str) -> Any:
         return tuple(part.strip() for part in text.split(","))
     if key == "order":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if key == "method_settings":
+    if key in ("method_settings", "retention_by_level"):
         pairs = [part.partition(":") for part in text.split(",") if part.strip()]
         return {name.strip(): amount.strip() for name, _, amount in pairs}
     return None if key == "learning_rate" and text.lower() in ("", "none") else text

@@ -103,6 +103,16 @@ class Schedule:
         return replace(self, periods={**self.periods, level: check_period(level, period)})
 
 
+def with_retention(levels: Iterable[Level], retention: Mapping[str, float]) -> tuple[Level, ...]:
+    """The same levels, some with a retention of their own by name. Raises SettingError for a level that is not there
+    or a retention outside [0, 1]."""
+    held = {level.name: level for level in levels}
+    for name in retention:
+        if name not in held:
+            raise unknown("level", name, held)
+    return tuple(replace(level, retention=retention.get(name, level.retention)) for name, level in held.items())
+
+
 def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Which parameters each level holds; where several levels match, the first takes it.
 

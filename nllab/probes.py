@@ -32,6 +32,14 @@ def accuracy(model: nn.Module, part: Part) -> float:
     return right / int((part.labels != IGNORE).sum())
 
 
+def renamed(part: Part, names: Sequence[int], *, changed: bool) -> Part:
+    """The samples of the classes whose name in this context is another than their own (`changed`), or of the others,
+    with the labels of the context."""
+    own, called = torch.arange(len(names)), torch.tensor(names)
+    some = part[((called != own) == changed).to(part.labels.device)[part.labels]]
+    return Part(some.inputs, called.to(part.labels.device)[some.labels])
+
+
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
     return float(get_total_norm([p.grad for p in parameters if p.grad is not None]))
 

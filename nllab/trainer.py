@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from nllab import checkpoint, methods, optim, probes, streams
 from nllab import commands as orders
-from nllab.build import build_model, freeze_all_but_head, levels_of, pick_device
+from nllab.build import build_model, freeze_hidden_levels, levels_of, pick_device
 from nllab.commands import carry_out, checked
 from nllab.errors import SettingError, unknown
 from nllab.events import ALL_TASKS, Data, Decision, End, Event, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
-from nllab.levels import Schedule
+from nllab.levels import Schedule, with_retention
 from nllab.methods.objective import Objective
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
@@ -53,16 +53,14 @@ class Trainer:
         device: str = "cpu",
     ) -> None:
         self.experiment = experiment
-        hold_out = experiment.evaluate_on == "validation"
-        if stream is None:
-            stream = streams.build(experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=hold_out)
         self.device = pick_device(device)
-        self.stream = stream.to(self.device)
+        self.stream = (stream or streams.stream_of(experiment)).to(self.device)
         self._joint = self.stream.joint() if experiment.joint else None
         self.model, self.levels = build_model(experiment, self.stream) if model is None else (model, levels_of(model))
+        self.levels = with_retention(self.levels, experiment.retention_by_level)
         self.model.to(self.device)
         if experiment.frozen:
-            freeze_all_but_head(self.model, self.levels)
+            freeze_hidden_levels(self.model, self.levels)
         members = members_of(self.model, self.levels)
         settings = {
             name: getattr(experiment, name)

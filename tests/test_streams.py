@@ -120,7 +120,8 @@ def test_idx_files_are_read_zipped_or_not_and_from_the_users_folder(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x00\x00", b"PNG, not IDX", idx(np.zeros((2, 2), np.uint8))[:-1], gzip.compress(b"xx")[:-4]]
+    "content",
+    [b"", b"\x00\x00", b"PNG, not IDX", idx(np.zeros((2, 2), np.uint8))[:-1], gzip.compress(b"xx", mtime=0)[:-4]],
 )
 def test_a_damaged_idx_file_is_refused_in_words(tmp_path, content):
     (tmp_path / "f").write_bytes(content)

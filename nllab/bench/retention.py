@@ -28,6 +28,7 @@ from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.methods import HOME
 from nllab.methods.setups import GRIDS, SETUPS, TRIALS, Changes, optimizer_grid
 from nllab.runs import SCORES
+from nllab.streams import stream_of
 from nllab.summary import paired_difference, rank, spread
 
 Trainee = Callable[[Experiment, int], dict[str, Any]]  # (experiment, seeds) -> what `summarize` says of it
@@ -139,14 +140,6 @@ def has_images(experiment: Experiment) -> bool:
 
     shape = stream_of(experiment).image_shape
     return shape is not None and min(shape) >= SIDE + CELLS - 1
-
-
-def stream_of(experiment: Experiment) -> Any:
-    from nllab.streams import build
-
-    return build(
-        experiment.stream, seed=experiment.seed, split=experiment.split, hold_out=experiment.evaluate_on == "validation"
-    )
 
 
 def rows_of(

@@ -26,12 +26,16 @@ class CMSClassifier(nn.Module):
     periods: steps between two writes of each memory level, fast to slow; the model only says so, an optimizer obeys.
     variant: how the memory levels are joined, "sequential", "nested" or "independent" (see `ContinuumMemory`; who
         trains a nested one calls `after_step(step)` after every step).
+    context_level: a last level, a square matrix that starts as the identity and reads the head's scores: fast, behind
+        what it reads. With a retention of its own it can follow names that change while what they name stays.
+    image_shape: (height, width) of images takes a convolutional front end of `filters` filters (see front.py) as input
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a
         language model;
     the MLPs start as the identity, and the head starts at zero; features are normalised before the memory levels and
-    before the head, so that a level's inputs have the unit mean square in which its ridge is measured.
+    before the head, so that a level's inputs have the unit mean square in which its ridge is measured; the
+    context level is ours: Eq. 72-73 count levels from the slowest, and here the fastest reads what all others say.
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).
@@ -48,6 +52,7 @@ class CMSClassifier(nn.Module):
         variant: str = "sequential",
         image_shape: tuple[int, int] | None = None,
         filters: int = 64,
+        context_level: bool = False,
     ) -> None:
         super().__init__()
         check_wholes(features=features, classes=classes, dim=dim, hidden=hidden)
@@ -60,6 +65,10 @@ class CMSClassifier(nn.Module):
         self.head = nn.Linear(dim, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.context = nn.Linear(classes, classes) if context_level else None
+        if self.context is not None:
+            nn.init.eye_(self.context.weight)
+            nn.init.zeros_(self.context.bias)
 
     @classmethod
     def for_stream(
@@ -68,7 +77,7 @@ class CMSClassifier(nn.Module):
         """The model of an experiment's settings. Raises SettingError for a front end that the stream does not fit."""
         if experiment.front == "conv" and image_shape is None:
             raise SettingError("front=conv reads images, and this stream has none. Take front=dense.")
-        names = ("dim", "hidden", "periods", "variant", "filters")
+        names = ("dim", "hidden", "periods", "variant", "filters", "context_level")
         settings = {name: getattr(experiment, name) for name in names}
         model = cls(features, classes, image_shape=image_shape if experiment.front == "conv" else None, **settings)
         model.input_period, model.head_period = experiment.input_period, experiment.head_period
@@ -83,12 +92,14 @@ class CMSClassifier(nn.Module):
         check_tensor("CMSClassifier: inputs", inputs, ("b", self.features), self.head.weight)
         hidden = F.relu(self.input(inputs))
         hidden = self.memory.read(F.layer_norm(hidden, hidden.shape[-1:]))
-        return self.head(F.layer_norm(hidden, hidden.shape[-1:]))
+        scores = self.head(F.layer_norm(hidden, hidden.shape[-1:]))
+        return scores if self.context is None else self.context(scores)
 
     def levels(self, *, input_period: int | None = None, head_period: int | None = None) -> tuple[Level, ...]:
-        """Its levels in the order of the data flow: input, memories from fast to slow, head. The periods of input and
-        head are the model's own where none are given."""
+        """Its levels in the order of the data flow: input, memories from fast to slow, head, context. The periods of
+        input and head are the model's own where none are given."""
         input_period = self.input_period if input_period is None else input_period
         head_period = self.head_period if head_period is None else head_period
         memories = self.memory.levels("memory.")
-        return (Level("input", "input", input_period), *memories, Level("head", "head", head_period))
+        context = (Level("context", "context"),) if self.context is not None else ()
+        return (Level("input", "input", input_period), *memories, Level("head", "head", head_period), *context)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nllab.errors import unknown
 
 if TYPE_CHECKING:
+    from nllab.experiment import Experiment
     from nllab.streams.stream import Stream
 
 HOME = {
@@ -21,6 +22,7 @@ HOME = {
     "remapped-digits": ("digits", "remapped_digits"),
     "drifting-digits": ("digits", "drifting_digits"),
     "noisy-digits": ("digits", "noisy_digits"),
+    "contexts-digits": ("contexts", "contexts_digits"),
     "fashion-ab": ("images", "fashion_ab"),
     "fashion-5x2": ("images", "fashion_5x2"),
     "permuted-fashion": ("images", "permuted_fashion"),
@@ -37,9 +39,9 @@ def is_known(name: str) -> bool:
     return name in HOME or (":" in name and name.partition(":")[0] in OWN)
 
 
-def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False) -> Stream:
+def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False, **contexts: int) -> Stream:
     """The stream of this name. `seed` draws what is random in it, `split` cuts train from test, `hold_out` fills the
-    validation parts.
+    validation parts. contexts: context_length, pairs and batch_size of a stream of contexts; others take no notice.
 
     Raises SettingError for a name that is not known, DataError for data of one's own that cannot be used.
     """
@@ -48,4 +50,18 @@ def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False) -
     if name not in HOME:
         return importlib.import_module("nllab.streams.own").own(name, split, hold_out)
     module, function = HOME[name]
-    return getattr(importlib.import_module(f"nllab.streams.{module}"), function)(seed, split, hold_out)
+    settings = contexts if module == "contexts" else {}
+    return getattr(importlib.import_module(f"nllab.streams.{module}"), function)(seed, split, hold_out, **settings)
+
+
+def stream_of(experiment: Experiment) -> Stream:
+    """The stream of an experiment, as its settings draw it."""
+    return build(
+        experiment.stream,
+        seed=experiment.seed,
+        split=experiment.split,
+        hold_out=experiment.evaluate_on == "validation",
+        context_length=experiment.context_length,
+        pairs=experiment.pairs,
+        batch_size=experiment.batch_size,
+    )

@@ -81,6 +81,19 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Context:
+    """From training sample `start` on, in the order of the stream, class c is called names[c]."""
+
+    start: int
+    names: tuple[int, ...]
+
+    @property
+    def swapped(self) -> tuple[int, ...]:
+        """The classes that have another name than their own."""
+        return tuple(c for c, name in enumerate(self.names) if c != name)
+
+
+@dataclass(frozen=True)
 class Stream:
     """Tasks and the plan of visits; plan[i] is the index of the task that experience i teaches.
 
@@ -89,6 +102,7 @@ class Stream:
     letters: of a stream that asks for the next character, what its classes from 1 on stand for; class 0 ends a text.
     report: of the user's own data, what was understood of it.
     words: what the classes are called, where that is not their number.
+    contexts: of a stream of one task in order, what its classes are called from which sample on.
     """
 
     name: str
@@ -100,6 +114,7 @@ class Stream:
     letters: str = ""
     report: Report | None = None
     words: tuple[str, ...] = ()
+    contexts: tuple[Context, ...] = ()
 
     @property
     def features(self) -> int:

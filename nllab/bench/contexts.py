@@ -1,0 +1,140 @@
+"""Two time scales beside every single one, on a stream whose names change while what they name stays.
+
+Single scales, and whether a second level helps them, are chosen on validation data; the choices are then run on test
+data with paired seeds. Every row is asked, at the end of every context, for the names that have not changed and for
+those that have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nllab.events import Step
+from nllab.experiment import Experiment
+from nllab.streams import stream_of
+from nllab.summary import paired_difference, spread
+
+RETENTIONS = (0.5, 0.7, 0.8, 0.9, 1.0)
+TWO, SAME, LEARNING, SINGLE, TWIN, ADAM = (
+    "two time scales",
+    "the same levels, one retention",
+    "no context level, one retention",
+    "a single level that learns, one retention",
+    "two time scales, frozen twin",
+    "adam",
+)
+
+
+def single_scales(experiment: Experiment) -> dict[str, list[Experiment]]:
+    """The candidates of both kinds of single time scale: with the levels of `experiment` and without its fast one."""
+    one = experiment.but(retention_by_level={})
+    without = one.but(context_level=False)
+    return {
+        SAME: [one.but(retention=r) for r in RETENTIONS],
+        LEARNING: [without.but(retention=r) for r in RETENTIONS],
+        SINGLE: [without.but(retention=r, frozen=True) for r in RETENTIONS],
+    }
+
+
+def trained(experiment: Experiment) -> dict[str, float | None]:
+    """Mean online accuracy of a run, and its accuracy at the ends of contexts on classes with and without new names."""
+    from nllab import probes
+    from nllab.trainer import Trainer
+
+    trainer = Trainer(experiment)
+    stream = trainer.stream
+    test = getattr(stream.tasks[0], experiment.evaluate_on)
+    ends = {-(-context.start // experiment.batch_size): names for context, names in _until_next(stream.contexts)}
+    online, unswapped, swapped = [], [], []
+    while not trainer.done:
+        online += [event.online_accuracy for event in trainer.step() if isinstance(event, Step)]
+        if (names := ends.get(trainer.steps)) is not None or trainer.done:
+            names = names or stream.contexts[-1].names
+            for changed, found in ((False, unswapped), (True, swapped)):
+                part = probes.renamed(test, names, changed=changed)
+                found += [probes.accuracy(trainer.model, part)] if len(part) else []
+    return {
+        "online": float(np.mean(online)),
+        "unswapped": float(np.mean(unswapped)),
+        "worst_unswapped": float(np.min(unswapped[1:] or unswapped)),
+        "swapped": float(np.mean(swapped)) if swapped else None,
+    }
+
+
+def _until_next(contexts: Any) -> list[tuple[Any, tuple[int, ...]]]:
+    """Each context but the first with the names of the one before it, whose end it is."""
+    return [(now, before.names) for before, now in zip(contexts, contexts[1:], strict=False)]
+
+
+def run_contexts(
+    experiment: Experiment, seeds: int, *, tuning_seeds: int = 1, tell: Callable[[str], None] = lambda name: None
+) -> dict[str, Any]:
+    """rows: name -> settings that differ, scores by name with mean, std and values; differences of the two time scales
+    from every other row, paired. What a stream of a single context cannot show is said in `cannot_show`."""
+    validation = {"evaluate_on": "validation", "evaluate_every": 100_000}
+    learners, tried = {TWO: experiment}, {}
+    for name, grid in single_scales(experiment).items():
+        scores = [
+            np.mean([trained(e.but(seed=e.seed + k, **validation))["online"] for k in range(tuning_seeds)])
+            for e in grid
+        ]
+        learners[name] = grid[int(np.argmax(scores))]
+        tried[name] = {_settings(e, experiment): round(score, 4) for e, score in zip(grid, scores, strict=True)}
+        tell(name)
+    learners[TWIN] = experiment.but(frozen=True)
+    learners[ADAM] = experiment.but(optimizer="adam", observe=False)
+    rows: dict[str, Any] = {}
+    for name, learner in learners.items():
+        found = [trained(learner.but(seed=learner.seed + k, evaluate_every=100_000)) for k in range(seeds)]
+        scores = {score: spread([f[score] for f in found]) for score in found[0]}
+        rows[name] = {"settings": _settings(learner, experiment), "scores": scores}
+        tell(name)
+    own = rows[TWO]["scores"]["online"]["values"]
+    for name, row in rows.items():
+        row["behind"] = None if name == TWO else paired_difference(own, row["scores"]["online"]["values"])
+    return {"rows": rows, "tried": tried, "cannot_show": cannot_show(experiment)}
+
+
+def _settings(experiment: Experiment, base: Experiment) -> str:
+    own, other = experiment.model_dump(), base.model_dump()
+    return " ".join(f"{key}={value}" for key, value in own.items() if value != other[key] and key != "observe")
+
+
+def cannot_show(experiment: Experiment) -> str | None:
+    """Why this stream or model says nothing about time scales, if it does not."""
+    stream = stream_of(experiment)
+    if len(stream.contexts) < 2:
+        return (
+            f"The stream ends within its first context ({experiment.context_length} batches), so that no name ever"
+            " changes and nothing here tells time scales apart."
+        )
+    if not experiment.pairs:
+        return "No pair swaps its names, so that the contexts do not differ."
+    if not experiment.context_level or len({*experiment.retention_by_level.values(), experiment.retention}) == 1:
+        return "All levels of this model keep the same share at each write: it has one time scale."
+    return None
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """What the rows bear out, and nothing else."""
+    if result["cannot_show"]:
+        return [result["cannot_show"]]
+    said = []
+    for name in (SAME, LEARNING, SINGLE):
+        gap = result["rows"][name]["behind"]
+        best = result["rows"][name]["settings"]
+        if gap is None or gap["half_width"] is None:
+            said.append(f"One seed has no interval; take more seeds to compare with {name}.")
+        elif abs(gap["mean"]) <= gap["half_width"]:
+            said.append(f"Two time scales and {name} ({best}) differ by less than they vary ({_points(gap)}).")
+        else:
+            where = "above" if gap["mean"] > 0 else "below"
+            said.append(f"Two time scales are {_points(gap)} {where} the best of {name} ({best}).")
+    return said
+
+
+def _points(gap: Mapping[str, Any]) -> str:
+    return f"{100 * abs(gap['mean']):.1f} ± {100 * gap['half_width']:.1f} points"
