@@ -20,6 +20,7 @@ from nllab.streams import is_known
 PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
 OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
 
+SEQUENCES = {"model": "hope-lm", "loss": "cross_entropy", "optimizer": "adamw", "periods": (1, 4), "observe": False}
 # What differs from the defaults below, by preset. A preset is named after its stream.
 # Measurements are spaced so that they cost under a tenth of the training time. At the default width learned levels are
 # far above their frozen twin; 28 x 28 images, text and fifty tasks need more. Widths were chosen on validation data
@@ -43,6 +44,8 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "fashion-5x2": {"batch_size": 64, "evaluate_every": 100, "filters": 128, **WIDE, "dim": 768},
     "permuted-fashion": {"batch_size": 64, "evaluate_every": 500, **WIDE, "hidden": 512},
     "names-ab": {"batch_size": 64, "evaluate_every": 50, "loss": "cross_entropy", "rate": 2.0, **WIDE},
+    "letters-ab": {**SEQUENCES, "batch_size": 32, "evaluate_every": 10},
+    "facts-ab": {**SEQUENCES, "batch_size": 16, "passes": 4, "evaluate_every": 8},
     "names-5": {"batch_size": 64, "evaluate_every": 250, "loss": "cross_entropy", "rate": 2.0, **WIDE},
 }
 

@@ -21,7 +21,7 @@ from nllab.commands import carry_out, checked
 from nllab.errors import SettingError, unknown
 from nllab.events import ALL_TASKS, Data, Decision, End, Event, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
-from nllab.levels import Schedule, with_retention
+from nllab.levels import Level, Schedule, with_retention
 from nllab.methods.objective import Objective
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
@@ -36,6 +36,7 @@ class Trainer:
     model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep
         optimizer; it may offer `levels()`, otherwise all of it is one level of period 1, and `after_step(step)`. An
         optimizer is used as it is, over the parameters that it was given, as the base optimizer.
+    levels: in place of the model's own.
     learning_rate_factor, clip_norm: the base optimizer's learning rates are multiplied by the factor of each step
         (counted from 0), and gradients are cut to this norm; None leaves them alone.
     device: "cpu", "cuda" or "auto" (CUDA where there is one).
@@ -48,6 +49,7 @@ class Trainer:
         model: nn.Module | None = None,
         stream: Stream | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        levels: Sequence[Level] | None = None,
         learning_rate_factor: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
         device: str = "cpu",
@@ -57,6 +59,7 @@ class Trainer:
         self.stream = (stream or streams.stream_of(experiment)).to(self.device)
         self._joint = self.stream.joint() if experiment.joint else None
         self.model, self.levels = build_model(experiment, self.stream) if model is None else (model, levels_of(model))
+        self.levels = self.levels if levels is None else tuple(levels)
         self.levels = with_retention(self.levels, experiment.retention_by_level)
         self.model.to(self.device)
         if experiment.frozen:

@@ -202,6 +202,18 @@ class LanguageModel(BlockModel):
         self.blocks = cast(Sequence[Block], nn.ModuleList(blocks))
         self.head = nn.Linear(dim, outputs)
 
+    reads_tokens = True
+
+    @classmethod
+    def for_stream(
+        cls, experiment: Any, features: int, classes: int, image_shape: tuple[int, int] | None
+    ) -> LanguageModel:
+        """HOPE of an experiment's settings: one block, a memory that writes at every token."""
+        dim = experiment.dim
+        heads = dim // HEAD_WIDTH if dim % HEAD_WIDTH == 0 else 1
+        settings = {"levels": experiment.periods, "variant": experiment.variant, "hidden": experiment.hidden}
+        return HopeLM(classes, dim, 1, heads=heads, chunk_size=1, **settings)
+
     def forward(self, tokens: Tensor, *, writes: bool = True) -> Tensor:
         return self.stream(tokens, writes=writes)[0]
 

@@ -29,6 +29,8 @@ HOME = {
     "plane-ab": ("plane", "plane_ab"),
     "names-ab": ("names", "names_ab"),
     "names-5": ("names", "names_5"),
+    "letters-ab": ("sequences", "letters_ab"),
+    "facts-ab": ("sequences", "facts_ab"),
 }
 
 
