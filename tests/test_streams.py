@@ -15,7 +15,7 @@ def rows(part):
 
 
 # Names are held apart whole; their windows may be alike (tests/test_names.py).
-ON_DISK = [name for name, (module, _) in HOME.items() if module not in ("images", "names")]
+ON_DISK = [name for name, (module, _) in HOME.items() if module not in ("images", "names", "sequences")]
 CHANGING = ("drifting-digits", "noisy-digits")  # their training images are not the test's
 
 
