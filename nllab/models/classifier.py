@@ -28,7 +28,6 @@ class CMSClassifier(nn.Module):
         trains a nested one calls `after_step(step)` after every step).
     context_level: a last level, a square matrix that starts as the identity and reads the head's scores: fast, behind
         what it reads. With a retention of its own it can follow names that change while what they name stays.
-    image_shape: (height, width) of images takes a convolutional front end of `filters` filters (see front.py) as input
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a
