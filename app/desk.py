@@ -33,7 +33,7 @@ MOST_PINS = 4
 MOST_LEVELS = 8
 START_LEVELS = ("input", "fast", "medium", "slow", "head")  # of the experiment that the page starts with
 SETTINGS = (  # with a control of the same name
-    "stream", "seed", "passes", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
+    "stream", "seed", "epochs", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
     "manager", "front",
 )  # fmt: skip
 state = st.session_state
@@ -174,7 +174,7 @@ def _begin() -> list[str]:
 
 def put(experiment: Experiment, speed: float) -> None:
     """Fill the controls with these settings."""
-    state.base = experiment.but(off_optimizer=experiment.plain)  # settings without a control stay as they are here
+    state.base = experiment.but(base_optimizer=experiment.plain)  # settings without a control stay as they are here
     state.speed = speed
     for name in SETTINGS:
         state[name] = getattr(state.base, name)
@@ -198,7 +198,7 @@ def draft() -> Experiment:
     return state.base.but(
         **{name: state[name] for name in SETTINGS},
         optimizer="deep" if state.deep else state.plain,
-        off_optimizer=state.plain,
+        base_optimizer=state.plain,
         periods=read_setting("periods", state.periods),
         order=read_setting("order", state.order),
         learning_rate=read_setting("learning_rate", state.learning_rate.strip()),
@@ -526,7 +526,7 @@ def settings(*, twin: bool) -> None:
                 help=about("front"),
                 **keep,
             )
-            st.number_input("Passes", key="passes", step=1, help=about("passes"), **keep)
+            st.number_input("Epochs", key="epochs", step=1, help=about("epochs"), **keep)
             st.number_input("Batch size", key="batch_size", step=1, help=about("batch_size"), **keep)
             usual = f"{LEARNING_RATES[state.plain]:g}, its usual one"
             st.text_input("Learning rate", key="learning_rate", placeholder=usual, help=about("learning_rate"), **keep)
@@ -608,7 +608,7 @@ def remember(wanted: Experiment | None, *, pair: str | None = None, **more: str)
         for key in ("optimizer", "frozen"):
             address.pop(key, None)
         if state.plain != START.optimizer:
-            address["off_optimizer"] = state.plain
+            address["base_optimizer"] = state.plain
     if pair and pair != "2":
         address["networks"] = pair
     if not pair and "optimizer" not in address and not more:

@@ -20,7 +20,7 @@ base, unusable = desks.shown()
 wanted = None
 if base is not None:
     off = base.but(optimizer=state.plain, frozen=False)
-    on = off.but(optimizer="deep", off_optimizer=state.plain)
+    on = off.but(optimizer="deep", base_optimizer=state.plain)
     wanted = {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.twin else {})
 if state.pop("begin_comparison", False) and not any(run.playing for run in desk.live):
     desk.ask(desks.play)

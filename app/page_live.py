@@ -28,7 +28,7 @@ one = state.networks == ONE
 wanted = None
 if base is not None:
     off = base.but(optimizer=state.plain, frozen=False)
-    on = off.but(optimizer="deep", off_optimizer=state.plain)
+    on = off.but(optimizer="deep", base_optimizer=state.plain)
     wanted = {"": base} if one else {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.networks == TRIO else {})
 titles = [""] if one else [OFF, ON, *([TWIN] if state.networks == TRIO else [])]
 waiting = desk.attend(wanted, state.speed)

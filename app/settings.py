@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nllab.errors import SettingError
-from nllab.experiment import PRESETS, Experiment, read_setting, spelled
+from nllab.experiment import PRESETS, Experiment, read_setting, renamed, spelled
 from nllab.streams import is_known
 
 # What the page shows to somebody who comes without settings: the overwrite problem first. Measured as often
@@ -47,7 +47,7 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
             continue
         try:
             Experiment(**{key: read_setting(key, value)})
-            kept[key] = value
+            kept |= renamed({key: value})
         except SettingError as error:
             problems.append(str(error))
     try:
@@ -64,7 +64,7 @@ def read_address(query: Mapping[str, str]) -> tuple[Experiment, float, list[str]
 
 def _preset_of(kept: Mapping[str, str]) -> Experiment:
     """The preset of the stream that an address names, with a plain optimizer."""
-    return Experiment.preset(kept.get("stream", START.stream), optimizer=kept.get("off_optimizer", START.optimizer))
+    return Experiment.preset(kept.get("stream", START.stream), optimizer=kept.get("base_optimizer", START.optimizer))
 
 
 def _read(kept: Mapping[str, str]) -> dict[str, object]:
@@ -117,7 +117,7 @@ def commands(
             after[key] = changes[key]
     if new.optimizer != old.optimizer:
         given.append(("optimizer", new.optimizer))
-    after |= {key: changes[key] for key in ("optimizer", "off_optimizer") if key in changes}
+    after |= {key: changes[key] for key in ("optimizer", "base_optimizer") if key in changes}
     taken_over = new.optimizer not in ("deep", old.optimizer)  # by a plain optimizer, which starts at its usual rate
     if "learning_rate" in changes or (taken_over and new.learning_rate is not None):
         given.append(("learning_rate", new.plain_learning_rate))

@@ -81,7 +81,7 @@ def experiment_of(preset: str, settings: Sequence[str], **given: Any) -> Experim
     for setting in settings:
         key, sign, value = setting.partition("=")
         if not sign:
-            raise SettingError(f"--set {setting!r} has no '='; write KEY=VALUE, such as --set passes=3.")
+            raise SettingError(f"--set {setting!r} has no '='; write KEY=VALUE, such as --set epochs=3.")
         changes[key.strip()] = read_setting(key.strip(), value.strip())
     return Experiment.preset(preset, **changes)
 

@@ -17,8 +17,8 @@ from nllab.optim import LEARNING_RATES
 from nllab.streams import HOME as STREAMS
 from nllab.streams import is_known
 
-PLAIN_OPTIMIZERS = tuple(LEARNING_RATES)
-OPTIMIZERS = (*PLAIN_OPTIMIZERS, "deep")
+BASE_OPTIMIZERS = tuple(LEARNING_RATES)
+OPTIMIZERS = (*BASE_OPTIMIZERS, "deep")
 
 SEQUENCES = {"model": "hope-lm", "loss": "cross_entropy", "optimizer": "adamw", "periods": (1, 4), "observe": False}
 # What differs from the defaults below, by preset. A preset is named after its stream.
@@ -45,12 +45,17 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
     "permuted-fashion": {"batch_size": 64, "evaluate_every": 500, **WIDE, "hidden": 512},
     "names-ab": {"batch_size": 64, "evaluate_every": 50, "loss": "cross_entropy", "rate": 2.0, **WIDE},
     "letters-ab": {**SEQUENCES, "batch_size": 32, "evaluate_every": 10},
-    "facts-ab": {**SEQUENCES, "batch_size": 16, "passes": 4, "evaluate_every": 8},
+    "facts-ab": {**SEQUENCES, "batch_size": 16, "epochs": 4, "evaluate_every": 8},
     "names-5": {"batch_size": 64, "evaluate_every": 250, "loss": "cross_entropy", "rate": 2.0, **WIDE},
 }
 
 # Settings that files and addresses of before call otherwise.
-FORMER_NAMES = {"attention": "error_weight", "carry_every": "realign_every"}
+FORMER_NAMES = {
+    "attention": "error_weight",
+    "carry_every": "realign_every",
+    "passes": "epochs",
+    "off_optimizer": "base_optimizer",
+}
 
 Period = Annotated[int, Field(ge=1, le=100_000)]
 Amount = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -81,7 +86,7 @@ class Experiment(BaseModel):
         max_length=1000,
         description="tasks as they are taught in turn, such as B,A,B; empty, as the stream has them",
     )
-    passes: int = Field(1, ge=1, le=1000, description="times that each task is shown")
+    epochs: int = Field(1, ge=1, le=1000, description="times that each task is shown")
     batch_size: int = Field(10, ge=1, le=10_000, description="samples per step")
     context_length: int = Field(40, ge=1, le=100_000, description="batches of a context, in a stream of contexts")
     pairs: int = Field(3, ge=0, le=5, description="pairs of classes that swap names in every other context")
@@ -118,7 +123,7 @@ class Experiment(BaseModel):
         False, description="a fast level behind the head of a cms, which reads the scores and says what they are called"
     )
     optimizer: str = Field("deep", description="who writes at the start")
-    off_optimizer: str = Field("adam", description="who writes while the deep optimizer is switched off")
+    base_optimizer: str = Field("adam", description="who writes while the deep optimizer is switched off")
     learning_rate: Rate | None = Field(None, description="of the plain optimizer; empty takes its usual one")
     rate: Rate = Field(1.0, description="of the deep optimizer, a factor on the rates of its levels")
     ridge: float = Field(
@@ -171,8 +176,8 @@ class Experiment(BaseModel):
             raise unknown("model", self.model, MODELS)
         if self.method not in METHODS:
             raise unknown("method", self.method, METHODS)
-        if self.off_optimizer not in PLAIN_OPTIMIZERS:
-            raise unknown("off_optimizer", self.off_optimizer, PLAIN_OPTIMIZERS)
+        if self.base_optimizer not in BASE_OPTIMIZERS:
+            raise unknown("base_optimizer", self.base_optimizer, BASE_OPTIMIZERS)
         if list(self.periods) != sorted(self.periods):
             raise SettingError(
                 f"periods is {spelled(self.periods)}; memory levels go from fast to slow, so their periods must not"
@@ -182,7 +187,7 @@ class Experiment(BaseModel):
     @property
     def plain(self) -> str:
         """The plain optimizer: who writes whenever the deep one does not."""
-        return self.off_optimizer if self.optimizer == "deep" else self.optimizer
+        return self.base_optimizer if self.optimizer == "deep" else self.optimizer
 
     @property
     def plain_learning_rate(self) -> float:
@@ -190,7 +195,7 @@ class Experiment(BaseModel):
 
     def but(self, **changes: Any) -> Experiment:
         """The same experiment with some settings changed, validated."""
-        return Experiment(**{**self.model_dump(), **changes})
+        return Experiment(**{**self.model_dump(), **renamed(changes)})
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Experiment:
@@ -198,7 +203,7 @@ class Experiment(BaseModel):
         other names."""
         if name not in PRESETS and not is_known(name):
             raise unknown("preset", name, PRESETS)
-        return cls(**{"stream": name, **PRESETS.get(name, WIDE), **changes})
+        return cls(**{"stream": name, **PRESETS.get(name, WIDE), **renamed(changes)})
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json"), indent=2)
@@ -228,6 +233,11 @@ class Experiment(BaseModel):
         """The experiment of an address or of its parsed query. Raises SettingError for what cannot be used."""
         pairs = dict(parse_qsl(query.lstrip("?"))) if isinstance(query, str) else dict(query)
         return cls(**{key: read_setting(key, value) for key, value in pairs.items()})
+
+
+def renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by the names that they have today."""
+    return {FORMER_NAMES.get(key, key): value for key, value in settings.items()}
 
 
 def spelled(value: Any) -> str:

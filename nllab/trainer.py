@@ -138,7 +138,7 @@ class Trainer:
     def length(self, plan: Iterable[int]) -> int:
         """Steps of a plan."""
         parts = [self._joint] if self._joint is not None else [self.stream.tasks[task].train for task in plan]
-        return self.experiment.passes * sum(math.ceil(len(part) / self.experiment.batch_size) for part in parts)
+        return self.experiment.epochs * sum(math.ceil(len(part) / self.experiment.batch_size) for part in parts)
 
     @property
     def _train_part(self) -> Part:

@@ -164,7 +164,7 @@ class LiveLab:
         fresh = self.experiment.but(
             seed=self.seed.value,
             optimizer="deep" if self.toggle.value else plain,
-            off_optimizer=plain,
+            base_optimizer=plain,
             learning_rate=None if usual else self.learning_rate.value,
             **known,
         )

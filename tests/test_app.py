@@ -204,7 +204,7 @@ def test_a_bad_number_is_a_sentence(page):
 def test_a_bad_address_is_a_sentence_and_the_rest_of_it_counts(page):
     page.query_params["seed"] = "x"
     page.query_params["strem"] = "digits-ab"
-    page.query_params["passes"] = "2"
+    page.query_params["epochs"] = "2"
     page.query_params["speed"] = "warp"
     page.query_params["periods"] = "x,y"
     page.run()
@@ -214,10 +214,10 @@ def test_a_bad_address_is_a_sentence_and_the_rest_of_it_counts(page):
         and text.count("periods is 'x': expected 1 to 8 whole numbers") == text.count("periods is") == 1
     )
     assert "seed is 'x'" in text and "Did you mean 'stream'" in text and "speed is 'warp'" in text
-    assert next(w for w in page.number_input if w.key == "passes").value == 2
+    assert next(w for w in page.number_input if w.key == "epochs").value == 2
     assert next(w for w in page.number_input if w.key == "seed").value == 0
     button(page, "step").click().run()
-    assert run_of(page).experiment.passes == 2
+    assert run_of(page).experiment.epochs == 2
 
 
 def test_the_speed_reaches_the_run_and_unlimited_is_one_of_them(page):
@@ -522,15 +522,15 @@ def test_an_address_gives_back_what_was_written_into_it(experiment, speed):
 
 
 def test_the_address_of_an_experiment_means_that_experiment():
-    wanted = Experiment(stream="digits-5x2", passes=2, optimizer="adam")
+    wanted = Experiment(stream="digits-5x2", epochs=2, optimizer="adam")
     pairs = dict(pair.split("=") for pair in wanted.to_query().split("&"))
     assert settings.read_address(pairs)[0] == wanted
     assert settings.write_address(settings.START, settings.SPEED) == {}
 
 
-@pytest.mark.parametrize("query", [{"stream": "plane-ab"}, {"seed": "4"}, {"off_optimizer": "sgd"}])
+@pytest.mark.parametrize("query", [{"stream": "plane-ab"}, {"seed": "4"}, {"base_optimizer": "sgd"}])
 def test_an_address_that_names_no_optimizer_starts_with_the_plain_one(query):
-    assert settings.read_address(query)[0].optimizer == query.get("off_optimizer", "adam")
+    assert settings.read_address(query)[0].optimizer == query.get("base_optimizer", "adam")
     assert settings.read_address(query | {"optimizer": "deep"})[0].optimizer == "deep"
 
 
@@ -558,10 +558,10 @@ def test_commands_carry_one_setting_to_another_and_name_the_rest():
 
 
 def test_another_plain_optimizer_takes_over_only_while_the_deep_one_is_off():
-    deep = Experiment(optimizer="deep", off_optimizer="adam")
-    assert settings.commands(deep, deep.but(off_optimizer="sgd"), LEVELS)[0] == []
-    off = Experiment(optimizer="adam", off_optimizer="adam")
-    switched = off.but(optimizer="sgd", off_optimizer="sgd", learning_rate=0.02)
+    deep = Experiment(optimizer="deep", base_optimizer="adam")
+    assert settings.commands(deep, deep.but(base_optimizer="sgd"), LEVELS)[0] == []
+    off = Experiment(optimizer="adam", base_optimizer="adam")
+    switched = off.but(optimizer="sgd", base_optimizer="sgd", learning_rate=0.02)
     assert settings.commands(off, switched, LEVELS)[0] == [("optimizer", "sgd"), ("learning_rate", 0.02)]
 
 

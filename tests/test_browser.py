@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, r
 
 PATIENCE = 150.0  # for a slow machine; nothing here asserts a speed
 FREE_AFTER = 12  # seconds, instead of two minutes; a reload on a slow machine takes less
-FAST = "?passes=20&optimizer=adam&speed=40"
+FAST = "?epochs=20&optimizer=adam&speed=40"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -326,7 +326,7 @@ def test_a_run_belongs_to_its_tab(visit, address):
 
 
 def test_bad_input_is_a_sentence_and_the_training_goes_on(visit, address):
-    page = visit("?seed=x&passes=20")
+    page = visit("?seed=x&epochs=20")
     alert = page.get_by_test_id("stAlert")
     assert "seed is 'x'" in alert.inner_text()
     press(page, "play")
@@ -542,7 +542,7 @@ def test_a_lost_connection_is_said_and_nothing_is_lost(browser, address):
         context = browser.new_context(viewport=DESK)
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
-        page.goto(f"http://127.0.0.1:{proxy.port}/?passes=20&optimizer=adam")
+        page.goto(f"http://127.0.0.1:{proxy.port}/?epochs=20&optimizer=adam")
         drawn(page)
         press(page, "play")
         until(lambda: step_of(page) >= 5)
@@ -608,7 +608,7 @@ def test_every_control_is_reached_by_tab_alone(visit):
 HOSTILE = (
     "?seed=-1", "?seed=1e99", "?dim=99999999", "?periods=,,,", "?stream=own:/etc/passwd", "?stream=<script>alert(1)</script>",
     "?order=" + "A," * 3000, "?speed=nan", "?rate=inf&retention=-3", "?front=conv&stream=plane-ab", "?model=hope&stream=names-ab",
-    "?batch_size=0&passes=9999999999999999999999", "?optimizer=%00&loss=%F0%9F%92%A9", "?" + "&".join(f"k{i}=v" for i in range(300)),
+    "?batch_size=0&epochs=9999999999999999999999", "?optimizer=%00&loss=%F0%9F%92%A9", "?" + "&".join(f"k{i}=v" for i in range(300)),
     "lessons?lesson=../../etc&answer=99", "compare?twin=yes&seed=x", "?embed=true&seed=x",
 )  # fmt: skip
 

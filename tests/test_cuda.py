@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from nllab import DeepOptimizer
 from nllab.events import Step
-from nllab.experiment import PLAIN_OPTIMIZERS, Experiment
+from nllab.experiment import BASE_OPTIMIZERS, Experiment
 from nllab.levels import Level
 from nllab.optim.output_metric import OutputMetric
 from nllab.trainer import Trainer
@@ -23,7 +23,7 @@ RUNS = {
     "deep, fading": {"stream": "remapped-digits"},
     "deep, names": {**NAMES, "loss": "cross_entropy"},
     "deep, cross-entropy": {"loss": "cross_entropy"},
-    **{name: {"optimizer": name, "observe": False} for name in PLAIN_OPTIMIZERS},
+    **{name: {"optimizer": name, "observe": False} for name in BASE_OPTIMIZERS},
     "watching": {"optimizer": "adam", "observe": True},
 }
 

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nllab import events, experiment, live, runs
 from nllab.errors import SettingError
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment
 
@@ -45,7 +48,7 @@ def test_json_that_is_no_experiment_is_refused_in_words(text):
 
 
 def test_plain_side_of_the_toggle():
-    assert Experiment(optimizer="deep", off_optimizer="sgd").plain == "sgd"
+    assert Experiment(optimizer="deep", base_optimizer="sgd").plain == "sgd"
     assert Experiment(optimizer="muon").plain == "muon"
     assert (
         Experiment(optimizer="adam").plain_learning_rate == 1e-3
@@ -65,9 +68,37 @@ def test_an_experiment_cannot_be_changed_only_varied():
 def test_settings_are_read_by_their_former_names_in_files_and_addresses():
     now = Experiment(error_weight=2.0, realign_every=5)
     assert Experiment.from_query("attention=2&carry_every=5") == now
+    assert Experiment.from_query("passes=3&off_optimizer=sgd") == Experiment(epochs=3, base_optimizer="sgd")
     assert Experiment.from_json('{"attention": 2, "carry_every": 5}') == now
     assert "error_weight=2.0" in now.to_query() and "attention" not in now.to_json()
     with pytest.raises(SettingError, match="error_weight is given twice"):
         Experiment(error_weight=1.0, attention=1.0)
     with pytest.raises(SettingError, match="attention|error_weight"):
         Experiment.from_query("attention=-1")
+
+
+def test_a_changed_experiment_takes_former_names_too():
+    assert Experiment().but(passes=3) == Experiment.preset("digits-ab", passes=3) == Experiment(epochs=3)
+    with pytest.raises(SettingError, match="epochs is given twice"):
+        Experiment(passes=3, epochs=2)
+
+
+OLD = Path(__file__).parent / "data" / "v1"
+
+
+def test_experiments_and_addresses_of_before_are_read():
+    old = Experiment.from_json((OLD / "experiment.json").read_text())
+    assert (old.epochs, old.base_optimizer, old.realign_every, old.error_weight) == (3, "adamw", 0, 2.5)
+    for line in (OLD / "addresses.txt").read_text().splitlines():
+        now = Experiment.from_query(line)
+        assert Experiment.from_query(now.to_query()) == now and "passes" not in now.to_query()
+
+
+def test_no_public_name_is_an_old_word():
+    old = {"passes", "off_optimizer", "attention", "carry_every", "agenda", "company", "party", "rows", "told", "dream"}
+    for name, module in (("events", events), ("runs", runs), ("experiment", experiment), ("live", live)):
+        public = {word for word in vars(module) if not word.startswith("_")}
+        for kind in [found for found in vars(module).values() if isinstance(found, type)]:
+            if kind.__module__ == module.__name__:
+                public |= {word for word in vars(kind) if not word.startswith("_")} | set(kind.__annotations__)
+        assert not {word.lower() for word in public} & old, name

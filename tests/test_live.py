@@ -164,7 +164,7 @@ class Clock:
 def test_a_run_nobody_watches_is_paused_then_freed_and_picked_up_in_between():
     clock = Clock()
     runs = LiveRuns(pause_after=3, free_after=120, clock=clock)
-    run = runs.open(small(passes=100), speed=50)
+    run = runs.open(small(epochs=100), speed=50)
     try:
         run.play()
         clock.now = 2.9
@@ -258,7 +258,7 @@ def test_a_command_can_be_undone(live):
 
 
 def test_checkpoints_stay_few(live):
-    run = live(small(passes=4))
+    run = live(small(epochs=4))
     for _ in range(60):
         run.command("rate", 1.0)
         before = run.state.step
@@ -324,7 +324,7 @@ def test_runs_beside_each_other_keep_step_and_change_nothing():
 
 def test_only_so_many_train_and_the_rest_wait_in_line():
     runs = LiveRuns(training=2, pause_after=600)
-    opened = [runs.open(small(passes=50)) for _ in range(4)]
+    opened = [runs.open(small(epochs=50)) for _ in range(4)]
     try:
         for run in opened[:2]:
             run.play()

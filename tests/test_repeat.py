@@ -25,7 +25,7 @@ COURSES = {
     ),
     "taught once more": (SMALL, [(4, "period", ["slow", 3]), (35, "teach", "A"), (40, "retention", 0.9)], 45),
     "diverged": (
-        {**SMALL, "optimizer": "sgd", "learning_rate": 1e5, "off_optimizer": "sgd"},
+        {**SMALL, "optimizer": "sgd", "learning_rate": 1e5, "base_optimizer": "sgd"},
         [(2, "learning_rate", 2e5)],
         None,
     ),

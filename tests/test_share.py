@@ -109,4 +109,4 @@ def test_a_learning_rate_survives_the_controls_to_its_last_digit(page, rate):
         page.query_params[key] = value
     page.run()
     button(page, "step").click().run()
-    assert run_of(page).experiment == wanted.but(off_optimizer="adam") and not page.error
+    assert run_of(page).experiment == wanted.but(base_optimizer="adam") and not page.error

@@ -105,7 +105,7 @@ def test_compare_reads_the_table_of_a_sweep(tmp_path):
 
 # -- with processes that are killed
 
-SWEEP = ["sweep", "digits-ab", "--optimizers", "adam,sgd", "--seeds", "8", "--set", "passes=40", *SETTINGS]
+SWEEP = ["sweep", "digits-ab", "--optimizers", "adam,sgd", "--seeds", "8", "--set", "epochs=40", *SETTINGS]
 RUNS = 16
 PATIENCE = 600  # seconds of a busy machine
 

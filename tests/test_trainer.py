@@ -6,7 +6,7 @@ from torch import nn
 
 from nllab.errors import SettingError
 from nllab.events import Answers, End, Experience, Network, Samples, Step, Surface, Switch, Where
-from nllab.experiment import PLAIN_OPTIMIZERS, Experiment
+from nllab.experiment import BASE_OPTIMIZERS, Experiment
 from nllab.run_io import load_run
 from nllab.streams import build
 from nllab.trainer import Trainer, replay, train
@@ -140,7 +140,7 @@ def test_a_joint_run_is_one_experience_of_everything():
 
 
 def test_hope_reads_images_row_by_row_and_its_levels_keep_their_periods():
-    run = train(small(model="hope", optimizer="adam", periods=(1, 2), passes=2))
+    run = train(small(model="hope", optimizer="adam", periods=(1, 2), epochs=2))
     assert run.levels == {"input": 1, "mixer": 1, "fast": 1, "slow": 2, "head": 1} and run.accuracy_matrix[0, 0] > 0.5
     assert run.update_counts == {
         "input": run.steps - 1,
@@ -167,9 +167,9 @@ def test_nested_levels_start_anew_when_the_next_slower_one_has_written():
         Trainer(small(variant="nested", periods=(2, 3)))
 
 
-@pytest.mark.parametrize("name", PLAIN_OPTIMIZERS)
+@pytest.mark.parametrize("name", BASE_OPTIMIZERS)
 def test_every_plain_optimizer_learns_task_a(name):
-    run = train(small(optimizer=name, passes=4, batch_size=20))
+    run = train(small(optimizer=name, epochs=4, batch_size=20))
     assert run.accuracy_matrix[0, 0] > 0.7
 
 
@@ -248,7 +248,7 @@ def test_pictures_say_where_weights_moved_and_what_is_answered():
 
 
 def test_the_pictures_of_a_long_run_stay_few():
-    trainer = Trainer(small(evaluate_every=1, passes=1000))
+    trainer = Trainer(small(evaluate_every=1, epochs=1000))
     told = 0
     for trainer.steps in range(1, 20_001):
         told += trainer.snapshots.due(trainer.steps)

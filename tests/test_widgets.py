@@ -142,7 +142,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(lab):
 def test_long_runs_stay_small_enough_to_send(lab, monkeypatch):
     monkeypatch.setattr(widgets, "POINTS", 100)
     monkeypatch.setattr(widgets, "RASTER_STEPS", 7)
-    lab = lab(small(passes=3, evaluate_every=1))
+    lab = lab(small(epochs=3, evaluate_every=1))
     finish(lab)
     assert lab.live.run.steps > 100
     for view in lab.views:

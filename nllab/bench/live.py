@@ -32,7 +32,7 @@ CHROMIUM_OPTIONS = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 PATIENCE_SECONDS = 60.0
-EXPERIMENT = Experiment.preset("digits-ab", optimizer="adam", passes=100)  # longer than any window
+EXPERIMENT = Experiment.preset("digits-ab", optimizer="adam", epochs=100)  # longer than any window
 PAIR_SPEED = 15  # steps per second of each of two runs side by side
 COUNT_FRAMES = """() => {
   window.nllabFrames = 0;
@@ -200,7 +200,7 @@ def watch_pair(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"{address}/compare?passes=20&speed={PAIR_SPEED}")
+    page.goto(f"{address}/compare?epochs=20&speed={PAIR_SPEED}")
     page.locator(".st-key-play button:visible").click(timeout=PATIENCE_SECONDS * 1000)
     page.wait_for_function(
         "document.querySelector('.nl-accuracy')?.data?.[0].x.length > 2", timeout=PATIENCE_SECONDS * 1000

@@ -375,7 +375,7 @@ def retention_tables(result: Mapping[str, Any]) -> list[Any]:
     """What `run_retention` returned, for people: the learners, then what was chosen for each."""
     experiment, seeds = result["experiment"], result["seeds"]
     title = (
-        f"{experiment['stream']}, {seeds} paired seeds, {experiment['passes']} pass{'es' * (experiment['passes'] > 1)},"
+        f"{experiment['stream']}, {seeds} paired seeds, {experiment['epochs']} epoch{'s' * (experiment['epochs'] > 1)},"
         " test part"
     )
     chosen = Table(
