@@ -82,7 +82,7 @@ def restore(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
 
 
 def to_bytes(value: Any, **more: str) -> bytes:
-    """The value as a safetensors file; more: texts that lie beside it."""
+    """The value as a safetensors file; more: texts that lie beside it, by any name but format, tree and sum."""
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_packed(value, "", tensors), separators=(",", ":"))
     metadata = {"format": FORMAT, "tree": tree, **more}

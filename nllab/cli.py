@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -37,6 +38,10 @@ from nllab.runs import SCORES
 from nllab.streams import stream_of
 from nllab.summary import rank, summarize
 
+if TYPE_CHECKING:
+    from nllab.recorder import Plan
+    from nllab.trainer import Trainer
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -47,6 +52,7 @@ app = typer.Typer(
 errors = Console(stderr=True)
 
 PROBLEM = 2  # exit status for anything the caller can put right
+INTERRUPTED = 130  # exit status of a run that somebody stopped; it is on disk and can be gone on with
 DIVERGED = 3  # exit status of a run whose loss was no longer finite; what it measured until then is printed
 TWIN, CEILING = ", frozen twin", ", joint ceiling"  # what a row of a comparison stands beside
 SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
@@ -105,7 +111,6 @@ def run_seeds(
     *,
     device: str = "cpu",
     label: str = "",
-    out: Path | None = None,
     bars: bool = True,
     **course: Any,
 ) -> dict[str, Any]:
@@ -126,9 +131,34 @@ def run_seeds(
             f"{label or experiment.stream} seed {experiment.seed + number}", trainer.planned_steps, bars
         ) as advance:
             runs.append(trainer.run(advance, **course))
-        if out:
-            runs[-1].save(out / f"seed-{experiment.seed + number}")
     return summarize(experiment, runs, time.perf_counter() - started) | {"device": str(trainer.device)}
+
+
+def _record_seeds(plan: Plan, folder: Path, *, resume: bool) -> tuple[dict[str, Any], list[str]]:
+    """The same, written into a folder as it goes: (the summary, what could not be written). Ctrl+C and SIGTERM end it
+    after the step under way with status 130 or 143; nothing that was trained is lost."""
+    import torch
+
+    from nllab.recorder import Interrupted, stoppable
+    from nllab.trainer import pick_device
+
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    with ExitStack() as bars, stoppable(lambda text: errors.print(text, highlight=False)) as stop:
+
+        def progress(seed: int, trainer: Trainer) -> Any:
+            bars.close()
+            return bars.enter_context(_progress(f"{plan.experiment.stream} seed {seed}", trainer.planned_steps, True))
+
+        try:
+            runs, problems = plan.train(folder, resume=resume, stop=stop, progress=progress)
+        except Interrupted as interruption:
+            bars.close()
+            go_on = shlex.join(["nllab", "run", "--resume", str(folder)])
+            errors.print(f"{interruption} Go on with: {go_on}", highlight=False, markup=False, soft_wrap=True)
+            raise typer.Exit(INTERRUPTED) from None
+    summary = summarize(plan.experiment, runs, time.perf_counter() - started)
+    return summary | {"device": str(pick_device(plan.device))}, problems
 
 
 def _cell(score: dict[str, Any] | None) -> str:
@@ -178,7 +208,9 @@ def _leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
 
 @app.command()
 def run(
-    preset: PresetArgument,
+    preset: Annotated[
+        str | None, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}; not needed with --resume.")
+    ] = None,
     optimizer: Annotated[str | None, typer.Option(help=f"Who writes: {', '.join(OPTIMIZERS)}.")] = None,
     model: Annotated[str | None, typer.Option(help="cms, hope or mlp.")] = None,
     seeds: SeedsOption = 1,
@@ -194,19 +226,48 @@ def run(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many steps, instead of at the end of the plan.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder in which every run is saved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder into which every run is written while it is trained.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder that --out wrote: go on with what was interrupted there, bit for bit.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a preset and print what it learned and what it kept."""
     commands = [read_command(text) for text in at or []]
-    experiment = experiment_of(preset, settings or [], optimizer=optimizer, model=model)
-    result = {"preset": preset, **run_seeds(experiment, seeds, device=device, out=out, commands=commands, steps=steps)}
+    problems: list[str] = []
+    if preset is None and resume is None:
+        raise SettingError(f"Name a preset to train, one of {', '.join(PRESETS)}, or a folder with --resume.")
+    if preset is not None:
+        experiment = experiment_of(preset, settings or [], optimizer=optimizer, model=model)
+    if out is None and resume is None:
+        summary = run_seeds(experiment, seeds, device=device, commands=commands, steps=steps)
+    else:
+        from nllab.recorder import Plan
+
+        if resume is not None:
+            if out is not None and out != resume:
+                raise SettingError(f"--resume goes on in {resume}, so --out {out} has no use; leave it out.")
+            plan = Plan.read(resume)
+            if preset is not None and experiment != plan.experiment:
+                raise SettingError(
+                    f"{resume} was begun with other settings. Leave them out, and --resume takes those that it has."
+                )
+        else:
+            plan = Plan(experiment, seeds, tuple(commands), steps, device)
+        summary, problems = _record_seeds(plan, resume or out, resume=resume is not None)  # type: ignore[arg-type]
+        experiment, seeds, preset = plan.experiment, plan.seeds, preset or plan.experiment.stream
+    result = {"preset": preset, **summary}
     label = (
         experiment.optimizer
         + (", hidden levels frozen" if experiment.frozen else "")
         + (", joint" if experiment.joint else "")
     )
     _print(as_json, result, f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}", {label: result})
+    if problems:
+        errors.print("\n".join(problems), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(PROBLEM)
     _leave_if_diverged({label: result})
 
 
@@ -584,33 +645,41 @@ def check_port(port: int) -> int:
 
 @app.command()
 def dashboard(
-    port: Annotated[int, typer.Option(help="Where the page is served, on this machine only.")] = 8501,
+    port: Annotated[int, typer.Option(help="Where the page is served.")] = 8501,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Others than this machine need the token in the link.")
+    ] = "127.0.0.1",
+    base_path: Annotated[str, typer.Option(help="Path that a proxy puts in front, such as /lab.")] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Name under which a proxy is asked for this server; may be repeated.")
+    ] = None,
+    allow_frame: Annotated[
+        list[str] | None, typer.Option(help="Site that may show the lab in a frame, such as https://slides.example.")
+    ] = None,
+    token: Annotated[
+        bool, typer.Option("--token/--no-token", help="Ask for a token, where others than this machine are served.")
+    ] = True,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Open the live dashboard."""
-    script = shipped("app") / "serve.py"
-    options = {
-        "server.port": check_port(port),
-        "server.address": "127.0.0.1",
-        "server.headless": str(not browser).lower(),
-        "server.showEmailPrompt": "false",  # else it waits for an answer the first time
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "runner.postScriptGC": "false",
-    }
-    errors.print(f"nllab dashboard on http://127.0.0.1:{port} (Ctrl+C ends it)", highlight=False)
-    raise typer.Exit(
-        _call(
-            [
-                sys.executable,
-                "-m",
-                "streamlit",
-                "run",
-                str(script),
-                *(f"--{key}={value}" for key, value in options.items()),
-            ]
-        )
+    from nllab.hosting import serving
+
+    found = serving(
+        shipped("app") / "serve.py",
+        check_port(port),
+        host=host,
+        base_path=base_path,
+        allowed_hosts=allow_host or (),
+        allowed_frames=allow_frame or (),
+        needs_token=token,
+        browser=browser,
     )
+    for warning in found.warnings:
+        errors.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    links = " or ".join(found.links)
+    errors.print(f"nllab dashboard on {links} (Ctrl+C ends it)", highlight=False, markup=False, soft_wrap=True)
+    os.environ |= found.environment
+    raise typer.Exit(_call(found.command))
 
 
 @app.command()

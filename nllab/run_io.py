@@ -138,7 +138,7 @@ def load_run(path: str | Path) -> Run:
             with (path / store.LOG).open("rb") as file:
                 first = file.readline(MOST_LINE)
             _check_head(first, store.LOG)
-            return _of_log(store.read(path))
+            return of_log(store.read(path))
         settings = (path / "experiment.json").read_bytes()
         log = (path / EVENT_FILES[1]).read_bytes()
     except OSError as error:
@@ -256,7 +256,7 @@ def _of_members(members: dict[str, bytes]) -> Run:
     for name in store.COPIES:
         if name in members and (wrong := store.wrong_copy(log, name, members[name])):
             raise RunFormatError(f"{name} {wrong}")
-    return _of_log(log)
+    return of_log(log)
 
 
 def _of_format_1(settings: bytes, data: bytes) -> Run:
@@ -266,7 +266,8 @@ def _of_format_1(settings: bytes, data: bytes) -> Run:
     return _with_events(_begun(told, _json(settings, "experiment.json"), told.get("bytes_kept")), lines, name)
 
 
-def _of_log(log: store.Log) -> Run:
+def of_log(log: store.Log) -> Run:
+    """The run of a log that was read, checked event by event. Raises RunFormatError."""
     kept = (log.closing or {}).get("bytes_kept")
     run = _with_events(_begun(log.head, log.head.get("experiment"), kept), log.events, store.LOG)
     run.interrupted = not log.is_closed

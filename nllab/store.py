@@ -252,6 +252,12 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """The same; raises StoreError where that cannot be."""
+    with _as_sentence(path.parent):
+        replace_file(path, content)
+
+
 def _sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
@@ -359,11 +365,12 @@ class Writer:
                 f"{self.folder} holds a run that was interrupted. Go on with it by --resume, or name another folder."
             )
         self.path = self.folder / (self.prefix + LOG)
-        self.told: list[Record] = []  # what the log has already
+        self.log: Log | None = None  # what is gone on with
+        self.told: list[Record] = []  # its events
         self.sums: list[str] = []
         size = 0
         if resume:
-            log = read(self.folder, prefix=self.prefix)
+            log = self.log = read(self.folder, prefix=self.prefix)
             for key in head.keys() | log.head.keys():
                 if head.get(key) != log.head.get(key) and key not in FREE:
                     raise SettingError(
@@ -508,7 +515,7 @@ class Writer:
             self._lock.close()
 
 
-FREE = ("version",)  # what may differ between a run and its continuation
+FREE = ("nllab",)  # what may differ between a run and its continuation
 
 
 def unfinished(folder: str | Path) -> str | None:
