@@ -44,8 +44,9 @@ def test_a_process_trains_what_this_one_would_and_a_killed_one_costs_its_own_tra
     run = train(SMALL)
     assert job.summary["a_after_b"] == run.summary["a_after_b"] and job.tasks == ("A", "B")
     assert job.curve == [(event.step, accuracy) for event, accuracy in measured(run.log)]
-    long, after = pool.submit("a", SMALL.but(passes=1000)), pool.submit("b", SMALL)
+    long = pool.submit("a", SMALL.but(passes=1000))
     until(lambda: long.curve)
+    after = pool.submit("b", SMALL)
     (worker,) = pool._workers.values()
     worker.kill()
     until(lambda: after.is_over)
