@@ -259,6 +259,7 @@ def renew(runs: Sequence[LiveRun], wanted: Sequence[Experiment]) -> None:
     """Begin anew, and wait until all have: what the page shows next is of the new runs."""
     before = [run.generation for run in runs]
     for run, experiment in zip(runs, wanted, strict=True):
+        shared.check_size(experiment, instead_of=run)
         run.reset(experiment)
         shared.applied[run] = experiment
     _wait_for_change(runs, before)
@@ -548,14 +549,15 @@ def settings(*, twin: bool) -> None:
 
 def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> None:
     for problem in dict.fromkeys([*desk.problems, *unusable]):
-        st.error(problem, icon=":material/error:")
+        st.error(shared.as_text(problem), icon=":material/error:")
     for title, run in zip(desk.runs, desk.live, strict=False):
         failed = run.error or run.state.diverged and (ending := run.run.last(End)) and ending.text
         if failed:
-            st.error(f"**{title}.** {failed}" if title else failed, icon=":material/error:")
+            said = shared.as_text(str(failed))
+            st.error(f"**{title}.** {said}" if title else said, icon=":material/error:")
     notices = dict.fromkeys(run.notice for run in desk.live if run.notice)
     for notice in notices:
-        st.info(notice, icon=":material/pause_circle:")
+        st.info(shared.as_text(notice), icon=":material/pause_circle:")
     if waiting:
         st.info(
             f"Press **Reset** for the new {', '.join(waiting).replace('_', ' ')}; until then the run goes on as it"
@@ -563,9 +565,7 @@ def messages(desk: Desk, unusable: Sequence[str], waiting: Sequence[str]) -> Non
         )
     if desk.was_freed:
         desk.was_freed = False
-        st.info(
-            "Nobody had watched this run for two minutes, so it was freed. This is a new one with the same settings."
-        )
+        st.info("Nobody had watched this run for a minute, so it was freed. This is a new one with the same settings.")
 
 
 def view(desk: Desk, titles: Sequence[str], spotlight: str | None = None) -> None:

@@ -19,6 +19,7 @@ PAGES = {
     "": [st.Page("page_live.py", title="Watch", icon=":material/play_circle:", default=True)],
     "Learn": [
         st.Page("page_lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
+        st.Page("page_room.py", title="Room", icon=":material/groups:", url_path="room"),
         st.Page("page_tour.py", title="Tour", icon=":material/map:", url_path="tour"),
         st.Page("page_glossary.py", title="Glossary", icon=":material/menu_book:", url_path="glossary"),
         st.Page("page_mathematics.py", title="Mathematics", icon=":material/function:", url_path="mathematics"),

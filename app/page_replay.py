@@ -3,12 +3,12 @@ anywhere."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import desk as desks
 import keep
+import shared
 import streamlit as st
 import streamlit.components.v2 as components
 from desk import Desk, state
@@ -28,11 +28,6 @@ _player = components.component(
     js=player.script() + (HERE / "replay.js").read_text(encoding="utf-8"),
     isolate_styles=False,
 )
-
-
-def as_text(sentence: str) -> str:
-    """The sentence with nothing in it read as Markdown: it may quote a file."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|$:~&-])", r"\\\1", sentence)
 
 
 def settings_on_the_live_page() -> None:
@@ -93,7 +88,7 @@ if replayed is not None:
     for name, run in replayed.items():
         keep.downloads(lambda run=run: run, f"replayed-{name}")
 elif sent:
-    st.error(as_text(state.refused), icon=":material/error:")
+    st.error(shared.as_text(state.refused), icon=":material/error:")
 else:
     st.caption("Nothing sent yet. This is a sample, trained just now on this machine: play it, or drag along a curve.")
     _player(key="player", data={"id": "sample", "recordings": sample()})

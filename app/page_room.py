@@ -10,7 +10,7 @@ import streamlit as st
 
 from nllab.errors import NllabError, SettingError
 from nllab.experiment import PRESETS, Experiment
-from nllab.room import BINS, MOST_STEPS, Room, Student, band, histogram
+from nllab.room import BINS, Room, Student, band, histogram
 
 state = st.session_state
 REFRESH_SECONDS = 2.0
@@ -49,7 +49,7 @@ def begin() -> None:
         if st.form_submit_button("Open"):
             experiment = Experiment.preset(stream, optimizer=optimizer)
             try:
-                shared.check_size(experiment, MOST_STEPS)
+                shared.check_size(experiment)
                 room = shared.rooms().open(experiment)
             except SettingError as error:
                 say(error)
@@ -64,7 +64,10 @@ def curves(room: Room, own: Student | None = None) -> None:
     tasks = next((job.tasks for job in jobs if job.tasks), ())
     points = [{"task": task, **point} for task in tasks[:2] for point in band(jobs, task)]
     layers = [
-        {"mark": {"type": "area", "opacity": 0.25}, "encoding": {"y": {"field": "low", **AXIS}, "y2": {"field": "high"}}},
+        {
+            "mark": {"type": "area", "opacity": 0.25},
+            "encoding": {"y": {"field": "low", **AXIS}, "y2": {"field": "high"}},
+        },
         {"mark": {"type": "line", "strokeWidth": 2.5}, "encoding": {"y": {"field": "mean", **AXIS}}},
     ]
     if own is not None and own.job:
@@ -94,7 +97,8 @@ AXIS = {"type": "quantitative", "scale": {"domain": [0, 1]}, "title": "accuracy"
 def predictions(room: Room) -> None:
     """The predictions as a histogram, what came out as a line across it."""
     bars = [
-        {"from": i / BINS, "to": (i + 1) / BINS, "students": count} for i, count in enumerate(histogram(room.predictions))
+        {"from": i / BINS, "to": (i + 1) / BINS, "students": count}
+        for i, count in enumerate(histogram(room.predictions))
     ]
     results = room.results
     layers: list[dict] = [
@@ -173,7 +177,9 @@ def learn(room: Room, student: Student) -> None:
     st.caption(f"Your network draws its weights and its batches from seed {student.seed}; everybody's is another.")
     if student.job is None:
         with st.form("predict"):
-            value = st.slider("My prediction", 0.0, 1.0, student.prediction if student.prediction is not None else 0.5, 0.05)
+            value = st.slider(
+                "My prediction", 0.0, 1.0, student.prediction if student.prediction is not None else 0.5, 0.05
+            )
             if st.form_submit_button("This is my prediction: train", type="primary"):
                 try:
                     room.predict(student, value)
@@ -201,7 +207,9 @@ def learn(room: Room, student: Student) -> None:
             st.progress(min(1.0, job.step / max(1, job.planned_steps)), f"step {job.step} of {job.planned_steps}")
         else:
             result = job.curve[-1][1][job.tasks[0]]
-            st.metric("Accuracy on A at the end", f"{result:.3f}", f"{result - (student.prediction or 0):+.3f} from mine")
+            st.metric(
+                "Accuracy on A at the end", f"{result:.3f}", f"{result - (student.prediction or 0):+.3f} from mine"
+            )
         if job.curve:
             own_step = job.curve[-1][0]
             job.step = max(job.step, own_step)

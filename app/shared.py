@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 from collections import Counter
 from functools import cache
@@ -18,6 +19,7 @@ from nllab.experiment import Experiment
 if TYPE_CHECKING:
     from nllab.live import LiveRun
     from nllab.pool import LiveRuns
+    from nllab.room import Rooms
 
 TESTING = os.environ.get("NLLAB_TEST") == "1"
 
@@ -34,7 +36,7 @@ def _load() -> LiveRuns:
     from nllab.pool import LiveRuns
 
     return LiveRuns(
-        free_after=float(os.environ.get("NLLAB_FREE_AFTER", "120")),
+        free_after=float(os.environ.get("NLLAB_FREE_AFTER", "60")),
         training=int(os.environ.get("NLLAB_TRAININGS", "4")),
     )
 
@@ -42,6 +44,28 @@ def _load() -> LiveRuns:
 def runs() -> LiveRuns:
     with _opening:
         return _load()
+
+
+@cache
+def rooms() -> Rooms:
+    from nllab.room import Rooms
+    from nllab.workers import Pool
+
+    return Rooms(Pool(int(os.environ.get("NLLAB_WORKERS", "2"))))
+
+
+def as_text(sentence: str) -> str:
+    """The sentence with nothing in it read as Markdown: it may quote an address or a file."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|$:~&-])", r"\\\1", sentence)
+
+
+def check_size(experiment: Experiment, instead_of: LiveRun | None = None) -> None:
+    """Raises SettingError where a run of these settings needs more memory than there is for it; instead_of: the run
+    whose place it takes."""
+    from nllab import budget
+
+    taken = sum(budget.bytes_of(applied[run]) for run in runs().all() if run in applied and run is not instead_of)
+    budget.check(experiment, taken)
 
 
 def warm() -> None:
@@ -62,6 +86,7 @@ def warm() -> None:
 
 def open_run(experiment: Experiment, speed: float) -> LiveRun:
     """A new run, paused. Raises SettingError where the settings or the server do not allow one."""
+    check_size(experiment)
     run = runs().open(experiment, speed=speed)
     applied[run] = experiment
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import itertools
+import math
 import sys
 import threading
 import time
@@ -15,6 +16,8 @@ from nllab.errors import SettingError
 from nllab.experiment import Experiment
 from nllab.live import LiveRun
 from nllab.turns import Turns
+
+TIDY_SECONDS, TIDY_EVERY = 60.0, 10.0  # how long, and how often, memory is given back after a run has gone
 
 
 def _trim() -> None:
@@ -48,11 +51,14 @@ class LiveRuns:
         self._seen: dict[str, float] = {}
         self._paused_for_absence: set[str] = set()
         self._held: set[tuple[str, int]] = set()
+        self._tidy_from = self._tidy_until = -math.inf
         self._lock = threading.Lock()
         self._reaper: threading.Thread | None = None
 
     def open(self, experiment: Experiment, *, speed: float | None = None) -> LiveRun:
-        """A new run, paused. Raises SettingError if as many as the limit are kept already."""
+        """A new run, paused. Where as many as the limit are kept, the one that nobody has watched for longest goes;
+        raises SettingError if all are watched."""
+        self._make_room()
         self._refuse_beyond_limit()
         run = LiveRun(
             experiment, speed=speed, turns=self.turns
@@ -83,6 +89,13 @@ class LiveRuns:
             self._paused_for_absence.discard(id)
         if run:
             run.close()
+
+    def _make_room(self) -> None:
+        with self._lock:
+            unseen = min(self._runs, key=lambda id: self._seen[id]) if len(self._runs) >= self.limit else None
+            if unseen is None or self.clock() - self._seen[unseen] <= self.pause_after:
+                return
+        self.free(unseen)
 
     def _refuse_beyond_limit(self) -> None:
         if len(self._runs) >= self.limit:
@@ -122,6 +135,9 @@ class LiveRuns:
             run.close()
         held = {(run.id, run.generation) for run in self.all()}
         if self._held - held:  # a trainer was let go of: it refers to itself, and the allocator keeps what it had
+            self._tidy_from, self._tidy_until = now, now + TIDY_SECONDS
+        if self._tidy_from <= now <= self._tidy_until:  # again, since a session that ends may hold on to it for a while
+            self._tidy_from = now + TIDY_EVERY
             gc.collect()
             _trim()
         self._held = held

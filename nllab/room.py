@@ -17,7 +17,6 @@ from nllab.workers import Job, Pool
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # none that is easily taken for another
 MOST_ROOMS, MOST_STUDENTS = 20, 60
-MOST_STEPS = 3_000  # of one student's training
 ROOM_SECONDS = 4 * 3600.0  # since somebody last looked, after which a room is closed
 BINS = 10
 

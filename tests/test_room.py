@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +10,11 @@ from nllab import room as rooms
 from nllab.errors import SettingError
 from nllab.events import measured
 from nllab.experiment import Experiment
-from nllab.pool import Job, Pool
 from nllab.room import Room, Rooms, band, histogram
 from nllab.trainer import train
+from nllab.workers import Job, Pool
 
+APP = Path(__file__).parent.parent / "app"
 SMALL = Experiment.preset("digits-ab", dim=12, hidden=12, batch_size=80, evaluate_every=5)
 
 
@@ -128,3 +130,39 @@ def test_the_band_and_the_histogram_by_hand():
     assert first["low"] == pytest.approx(0.5 - 0.13**0.5) and first["high"] == pytest.approx(0.5 + 0.13**0.5)
     assert last == {"step": 5, "count": 1, "mean": 0.7, "low": 0.7, "high": 0.7}
     assert histogram([0.0, 0.09, 0.1, 0.99, 1.0]) == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
+
+
+def test_on_the_page_a_teacher_opens_a_room_and_a_student_joins_predicts_and_trains(monkeypatch):
+    monkeypatch.syspath_prepend(str(APP))
+    from streamlit.testing.v1 import AppTest
+
+    def opened(**query):
+        page = AppTest.from_file(str(APP / "page_room.py"), default_timeout=120)
+        for name, value in query.items():
+            page.query_params[name] = value
+        page.run()
+        assert not page.exception
+        return page
+
+    def asked(page, name):
+        found = page.query_params.get(name)
+        return found[0] if isinstance(found, list) else found
+
+    teacher = opened()
+    next(button for button in teacher.button if button.label == "Open").click().run()
+    code = asked(teacher, "room")
+    student = opened(room=code.lower())
+    next(button for button in student.button if button.label.startswith("This is my prediction")).click().run()
+    import shared
+
+    room = shared.rooms().get(code)
+    until(lambda: room.results)
+    student.run()
+    assert student.metric[0].value == f"{room.results[0]:.3f}" and not student.exception
+    again = opened(room=code, me=asked(student, "me"))
+    assert again.metric[0].value == student.metric[0].value and len(room.students) == 1
+    teacher.run()
+    assert [metric.value for metric in teacher.metric] == ["1", "1", "0", "0", "1"] and not teacher.exception
+    stranger = opened(room=code, teacher="guessed")
+    assert not any(button.label.startswith("Train all") for button in stranger.button)
+    shared.rooms().pool.close()
