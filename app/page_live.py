@@ -45,7 +45,7 @@ with st.container(key="opening"):
         f" keeps. Left, {plain} writes whatever the error asks; right, the deep optimizer holds back what earlier inputs"
         " use: the walls around each level."
     )
-spotlight = guide()
+spotlight = guide(desk)
 desks.controls(desk, toggle=one, networks=NETWORKS)
 desks.settings(twin=one)
 desks.messages(desk, unusable, waiting)

@@ -226,6 +226,7 @@ class Panel {
     layout.xaxis.range = this.view.zoom ?? [0, plot.steps];
     if (plot.name === "drift" && !plot.data.some((trace) => trace.x.length)) layout.yaxis.range = [-2, 0];
     else if (plot.name === "drift") delete layout.yaxis.range;
+    plot.frame.layout = layout;
     plot.chart.cursor = this.view.hovered;
     if (!this.view.single && plot.name === "accuracy") layout.annotations = layout.annotations.filter((note) => note.xref !== "paper"); // no room
     const crowd = plot.name === "accuracy" && this.tasks.length > MOST_CURVES;

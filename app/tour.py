@@ -1,63 +1,114 @@
-"""The guided tour: what there is on the live page, one thing at a time, each framed while it is spoken of."""
+"""The guided tour of the page that opens: one thing at a time, framed while it is spoken of, and trained meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import streamlit as st
-from desk import state
+from desk import Desk, state
 
-STATIONS = (  # (title, what is said, what is framed)
-    ("Two tasks, one network", "Images arrive in small batches: first those of task A, later those of task B. Nobody tells the "
-    "network which "
-     "is which, and old images never come back. These numbers say where it stands now.", ".nl-numbers"),
-    ("Play and pause", "**Play** trains, **Step** takes one batch, **One write** goes on until the level of your choice has changed its "
-     "weights. Every training on this page happens at that moment, on this machine.", ".st-key-controls"),
-    ("Accuracy on each task", "The share of test images that are right, task by task. Watch A when B begins. Zoom by dragging, double "
-     "click to see all.",
-     ".nl-card-accuracy"),
-    ("The deep optimizer", "The toggle decides who writes: the plain optimizer, or one with a memory of everything each layer has "
-    "seen. Switch "
-     "it whenever you like; a dotted line marks the step.", ".st-key-toggle"),
-    ("When each level writes", "Each lane is a level, each mark a change of its weights. Fast levels write at every step, slow ones "
-     "seldom.",
-     ".nl-card-raster"),
-    ("How far each level has drifted", "The distance of every level from where it began. Slow levels move in stairs.", ".nl-card-drift"),
-    ("Loops inside each other", "The same levels as rings. A hand that reaches the top writes, and its ring lights up.", ".nl-card-rings"),
-    ("Going back", "Checkpoints are kept as the training goes. Press one to return to that step, change a setting, and go on from there.",
-     ".nl-back"),
-    ("Everything else", "All settings are here, and in the address of this page. Next: the page **Lessons**, where you predict before "
-    "you see.",
-     ".st-key-settings"),
-)  # fmt: skip
+if TYPE_CHECKING:
+    from nllab.live import LiveRun
 
 
-def guide() -> str | None:
+class Station(NamedTuple):
+    title: str
+    text: str
+    frames: str  # selector of what is framed
+    trains: bool = True  # whether the networks train from here on
+
+
+STATIONS = (
+    Station(
+        "Two networks, one seed",
+        "Both begin with the same weights and see the same images in the same order: first task A, later task B. Nobody"
+        " tells them which is which, and old images never come back.",
+        ".nl-panels",
+        trains=False,
+    ),
+    Station(
+        "They train now",
+        "**Play** trains and pauses, **Step** takes one batch. Every number on this page is measured at that moment, on"
+        " this machine.",
+        ".st-key-controls",
+    ),
+    Station(
+        "The network itself",
+        "In the middle stands the image of this step. Around it lie the levels, the fastest innermost; each tile is the"
+        " weights of one unit. A frame lights up when its level writes. Point at a tile to enlarge it.",
+        ".nl-network",
+    ),
+    Station(
+        "What holds a write back",
+        "The deep optimizer remembers which inputs a level has seen, and holds back the part of a write that they would"
+        " notice. The bars say how much, and the walls around the frames show it.",
+        ".nl-levels",
+    ),
+    Station(
+        "Forgotten or learned",
+        "Forty test images of each task. A card shows its image while the network reads it, and what it is taken for"
+        " otherwise. Watch A when B begins.",
+        ".nl-wall",
+    ),
+    Station(
+        "The curve rewinds everything",
+        "Point at the curve, drag along it, or use the arrow keys: tiles, walls and cards show that moment.",
+        ".nl-card-accuracy",
+    ),
+    Station(
+        "More views, and going back",
+        "Below lie the drift of every level, each write, the manager’s log. Checkpoints are kept as the training goes:"
+        " press one to return to that step, change a setting, and go on from there.",
+        ".nl-more",
+    ),
+    Station(
+        "Everything else",
+        "Single writes, undo, reset, pins and one network with the toggle stand here; all settings in the sidebar, and in"
+        " the address. Next: the page **Lessons**, where you predict before you see.",
+        ".st-key-controls",
+    ),
+)
+
+
+def _train(runs: Sequence[LiveRun], *_: Any) -> None:
+    for run in runs:
+        if not run.finished:
+            run.play()
+
+
+def go_to(desk: Desk, place: int | None) -> None:
+    """Stand at this station, or end the tour; the networks train where it speaks of them."""
+    state.tour = place
+    if place is not None and STATIONS[place].trains:
+        desk.ask(_train)
+
+
+def guide(desk: Desk) -> str | None:
     """The station where the visitor stands, and the selector of what it frames; nothing off the tour."""
     place = state.get("tour")
     if place is None:
         return None
-    title, text, what = STATIONS[place]
+    station = STATIONS[place]
     frame = (
-        "outline: 3px solid var(--st-primary-color, #0072B2); outline-offset: 6px; border-radius: 4px;"
+        "outline: 3px solid var(--st-primary-color, #0072B2); outline-offset: 4px; border-radius: 4px;"
         " scroll-margin-top: 12rem;"
     )
-    st.html(f"<style>{what} {{ {frame} }}</style>")
+    st.html(f"<style>{station.frames} {{ {frame} }}</style>")
     with st.container(border=True, key="tour"):
-        st.markdown(f"**{place + 1} of {len(STATIONS)} · {title}.** {text}")
+        st.markdown(f"**{place + 1} of {len(STATIONS)} · {station.title}.** {station.text}")
         with st.container(horizontal=True, gap="xsmall"):
             st.button(
-                "Back",
+                "Previous",
                 key="tour_back",
                 shortcut="Left",
                 disabled=place == 0,
-                on_click=lambda: state.update(tour=place - 1),
+                on_click=go_to,
+                args=(desk, place - 1),
             )
             if place + 1 < len(STATIONS):
                 st.button(
-                    "Next",
-                    key="tour_next",
-                    type="primary",
-                    shortcut="Right",
-                    on_click=lambda: state.update(tour=place + 1),
+                    "Next", key="tour_next", type="primary", shortcut="Right", on_click=go_to, args=(desk, place + 1)
                 )
-            st.button("End the tour", key="tour_end", shortcut="Escape", on_click=lambda: state.update(tour=None))
-    return what
+            st.button("End the tour", key="tour_end", shortcut="Escape", on_click=go_to, args=(desk, None))
+    return station.frames

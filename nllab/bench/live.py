@@ -152,7 +152,7 @@ def run_live(quick: bool = False) -> dict[str, Any]:
             first_answer = time.perf_counter() - begun
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             query = EXPERIMENT.to_query()
-            page.goto(f"{address}/?{query}&speed=unlimited")
+            page.goto(f"{address}/?{query}&networks=1&speed=unlimited")
             play = page.locator(".st-key-play button:visible")
             play.click(timeout=PATIENCE_SECONDS * 1000)
             page.wait_for_function(
@@ -164,7 +164,7 @@ def run_live(quick: bool = False) -> dict[str, Any]:
             headless, watched, refreshes = [], [], []
             for _ in range(rounds):
                 headless.append(headless_rate(window))
-                page.locator(".st-key-reset button:visible").click()
+                page.locator(".st-key-reset button").dispatch_event("click")
                 wait_for(lambda: next(iter(stat(address)["runs"].values()))["step"] == 0, "The reset")
                 play.click()
                 wait_for(lambda: playing(address), "The start")
@@ -205,13 +205,16 @@ def watch_pair(browser: Any, address: str, seconds: float) -> dict[str, Any]:
     page.wait_for_function(
         "document.querySelector('.nl-accuracy')?.data?.[0].x.length > 2", timeout=PATIENCE_SECONDS * 1000
     )
-    box = page.locator(".nl-accuracy .nsewdrag").first.bounding_box()
+    box = page.locator(".nl-accuracy").first.bounding_box()
     page.mouse.move(box["x"] + 40, box["y"] + 60)
+    page.keyboard.down("Shift")
     page.mouse.down()
     page.mouse.move(box["x"] + 200, box["y"] + 60, steps=4)
     page.mouse.up()
+    page.keyboard.up("Shift")
+    page.mouse.move(2, 2)
     page.wait_for_timeout(1500)
-    ranges = "Array.from(document.querySelectorAll('.nl-figure'), (one) => one._fullLayout?.xaxis.range)"
+    ranges = "Array.from(document.querySelectorAll('.nl-figure'), (one) => one.layout?.xaxis.range)"
     zoomed = page.evaluate(ranges)
     page.evaluate(COUNT_FRAMES)
     spent, begun, draws = (

@@ -114,7 +114,7 @@ export class Stage {
       if (!this.canvas.hidden && fit(this.canvas)) this.network.draw(this.canvas, state);
       if (this.answers instanceof WallView && fit(this.wall)) this.answers.draw(this.wall, state);
       if (this.answers instanceof SurfaceView && portrait.surface && fit(this.wall)) this.answers.draw(this.wall, { ...state, surface: portrait.surface });
-      if (theNew) this.say(portrait, state);
+      this.say(portrait, state);
     }
     this.shown = portrait;
     this.ink = theme.ink;
