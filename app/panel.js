@@ -175,7 +175,7 @@ class Panel {
         plot.layout.title = undefined; // the numbers above say it
         plot.layout.margin = { l: 34, r: 52, t: 16, b: 32 };
       }
-      plot.frame.data = plot.data;
+      Object.assign(plot.frame, { data: plot.data, layout: plot.layout });
       plot.steps = plot.layout.xaxis.range?.[1] ?? 1;
     }
     for (const name of Object.keys(STILLS)) {
@@ -226,7 +226,6 @@ class Panel {
     layout.xaxis.range = this.view.zoom ?? [0, plot.steps];
     if (plot.name === "drift" && !plot.data.some((trace) => trace.x.length)) layout.yaxis.range = [-2, 0];
     else if (plot.name === "drift") delete layout.yaxis.range;
-    plot.frame.layout = layout;
     plot.chart.cursor = this.view.hovered;
     if (!this.view.single && plot.name === "accuracy") layout.annotations = layout.annotations.filter((note) => note.xref !== "paper"); // no room
     const crowd = plot.name === "accuracy" && this.tasks.length > MOST_CURVES;
