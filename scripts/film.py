@@ -1,4 +1,4 @@
-"""The README's moving picture: the page that opens, filmed in a browser while it trains. Nothing in it is drawn by hand.
+"""The README's moving picture: the page that opens, filmed in a browser while it trains. Nothing is drawn by hand.
 
     python scripts/film.py docs/forgetting.webp [--seed 0] [--dark]
 
