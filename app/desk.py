@@ -388,7 +388,7 @@ def controls(
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="controls"):
         st.button(
             label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=desk.ask, args=(play,),
-            disabled=bool(locked),
+            disabled=bool(locked), help=locked or None,
         )  # fmt: skip
         st.button(
             "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=desk.ask, args=(step,),

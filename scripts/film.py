@@ -21,7 +21,7 @@ STRIDE = 4  # steps between two pictures
 FRAME_MS, END_MS = 160, 2600
 MOST_BYTES = 3_000_000
 STEPS = "[...document.querySelectorAll('.nl-number-step dd')].map((one) => Number(one.textContent))"
-DRAWN = "document.querySelector('.nl').parentElement.nllab.panels.every(({ stage }) => stage.reel.last?.step >= %d)"
+DRAWN = "document.querySelector('.nl')?.parentElement.nllab?.panels.every(({ stage }) => stage.reel.last?.step >= %d)"
 
 
 def film(seed: int, scheme: str) -> list[Image.Image]:

@@ -29,6 +29,7 @@ def trained():
 @pytest.fixture
 def page():
     found = AppTest.from_file(str(APP / "page_live.py"), default_timeout=60)
+    found.query_params["networks"] = "1"
     yield found
     for run in runs_of(found):
         run.close()
