@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nllab import __version__, store
+from nllab import __version__, run_table, store
 from nllab.errors import NllabError, RunFormatError
 from nllab.events import Context, Event, Step, jsonable, read, task_of
 from nllab.experiment import Experiment
@@ -155,10 +155,15 @@ def load_run(path: str | Path) -> Run:
 
 
 def unpack(name: str, data: bytes) -> Run:
-    """The run in a zip as `pack` writes it; what it is shows from its content, the name is for messages only."""
+    """The run in a zip as `pack` writes it, or in a table of `to_csv`; its content shows which, the name is for
+    messages only."""
     if len(data) > MOST_FILE_BYTES:
         raise RunFormatError(_too_large(name))
     try:
+        if data.removeprefix(b"\xef\xbb\xbf").startswith(b"event,kind,"):
+            told, lines = run_table.lines(data, COLUMNS)
+            _check_head(json.dumps(told).encode(), "this table")
+            return _with_events(_begun(told, told.get("experiment"), told.get("bytes_kept")), lines, "its events")
         if data[:2] != b"PK":
             raise RunFormatError(_not_a_zip(data))
         return _of_members(_members(data))
@@ -175,7 +180,9 @@ def _too_large(name: str) -> str:
 
 def _not_a_zip(data: bytes) -> str:
     upload = "Download the run as .zip and upload that."
-    if data[:4] == b"PAR1" or data.startswith((",".join(COLUMNS).encode(), b"row,kind,step,task,metric")):
+    if data.removeprefix(b"\xef\xbb\xbf").startswith(b"event;kind;"):
+        return f"this is a run's table, saved with semicolons; save it with commas and decimal points. {upload}"
+    if data[:4] == b"PAR1" or data.startswith(b"row,kind,step,task,metric"):
         return f"this is a run's table, which is an export only and cannot be replayed. {upload}"
     if data.lstrip()[:1] == b"{":
         try:

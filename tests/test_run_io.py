@@ -157,7 +157,8 @@ def bad_files(run):
         "a pickle": (b"\x80\x04\x95\x10\x00\x00\x00\xff", "a run is a zip"),
         "a text": (b"Dear lab,\nplease train.", "a run is a zip"),
         "an experiment": (run.experiment.to_json().encode(), "without what happened in it"),
-        "a table, which was read once": (to_csv(run), "export only"),
+        "a table with semicolons": (to_csv(run).replace(b",", b";"), "saved with semicolons"),
+        "a table cut short": (to_csv(run)[:-30], "cells in place of|no object in JSON|cannot be read"),
         "a table of before": (b"row,kind,step,task,metric,subject,value,text\n0,run,0,,,,,{}\n", "export only"),
         "a Parquet table": (to_parquet(run), "export only"),
         "other json": (b'[{"a": 1}]', "a run is a zip"),
@@ -211,7 +212,7 @@ def test_what_is_not_a_run_is_one_sentence_that_says_what_and_what_to_do(run):
             unpack("upload", data)
         text = str(told.value)
         assert len(text) < 500 and "\n" not in text.replace("\\n", ""), name
-        assert any(word in text for word in ("Download", "Upload", "Open it", "Replay", "Take")), name
+        assert any(word in text for word in ("ownload", "Upload", "Open it", "Replay", "Take")), name
 
 
 def test_too_large_a_file_is_refused_before_it_is_looked_at():
@@ -250,3 +251,16 @@ def test_a_missing_file_is_a_sentence(tmp_path):
     for path in (tmp_path / "no.zip", tmp_path / "nowhere" / "run"):
         with pytest.raises(RunFormatError, match="is not a run: No such file"):
             load_run(path)
+
+
+def test_a_table_saved_again_by_a_spreadsheet_or_pandas_is_the_same_run(run):
+    import io
+
+    import pandas as pd
+
+    plain = to_csv(run)
+    again = pd.read_csv(io.BytesIO(plain))
+    saved = again.to_csv(index=False, encoding="utf-8-sig", lineterminator="\r\n").encode("utf-8-sig")
+    for data in (plain, saved):
+        found = unpack("run.csv", data)
+        assert found.experiment == run.experiment and found.log == run.log and found.summary == run.summary

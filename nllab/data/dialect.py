@@ -24,7 +24,7 @@ MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs
 MARKS += (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
 ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a mark", "cp1252": "Windows-1252"}
 
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+LONGEST_NUMBER = 40  # characters; longer cells are no numbers, and the patterns take their time over them
 _LOOSE_NUMBER = re.compile(r"[+-]?[0-9.,' \u00a0\u202f]*[0-9][0-9.,]*([eE][+-]?[0-9]+)?\s*%?")
 _POINT = re.compile(
     r"[+-]?([0-9]{1,3}(,[0-9]{3})+\.[0-9]+|0?\.[0-9]+|[0-9]+\.([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)"
@@ -155,6 +155,10 @@ def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
         return [line.split(separator) for line in lines]
 
 
+def _is_number(cell: str) -> bool:
+    return len(cell) <= LONGEST_NUMBER and _LOOSE_NUMBER.fullmatch(cell) is not None
+
+
 def _separator(lines: Sequence[str]) -> str | None:
     """The one that cuts most rows into the same number of cells, and of those the one whose cells are most often
     numbers."""
@@ -164,7 +168,7 @@ def _separator(lines: Sequence[str]) -> str | None:
         widths = Counter(len(row) for row in rows)
         width, hits = widths.most_common(1)[0]
         cells = [cell.strip() for row in rows[:50] for cell in row[:200]]
-        numbers = sum(bool(_LOOSE_NUMBER.fullmatch(cell)) for cell in cells) / max(1, len(cells))
+        numbers = sum(map(_is_number, cells)) / max(1, len(cells))
         consistency = hits / len(rows)
         whole = width > 1 and len(rows[0]) > 1 and consistency >= CONSISTENT
         if whole and (score := (round(consistency, 1), round(numbers, 3))) > best:
@@ -188,13 +192,13 @@ def _check_size(data: bytes, separator: str, width: int, name: str) -> None:
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     names = [cell.strip().lower() for cell in first]
-    return any(name in LABELS for name in names) or not any(_LOOSE_NUMBER.fullmatch(name) for name in names if name)
+    return any(name in LABELS for name in names) or not any(map(_is_number, names))
 
 
 def _signs(rows: Sequence[Sequence[str]], separator: str, findings: Findings, task: str) -> tuple[str, str | None]:
     """Decimal sign and sign between thousands. 1,5 and 0,123 are decimal commas, 1,234.5 and 1,234,567 are not; 1,234
     alone can be either."""
-    cells = [cell.strip() for row in rows for cell in row]
+    cells = [cell.strip() for row in rows for cell in row if len(cell) <= LONGEST_NUMBER]
     points = sum(bool(_POINT.fullmatch(cell)) for cell in cells)
     commas = sum(bool(_COMMA.fullmatch(cell)) for cell in cells)
     decimal = "," if commas > points else "."
