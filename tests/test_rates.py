@@ -132,3 +132,13 @@ def test_in_an_ordinary_stream_the_rate_falls_as_life_goes_on():
     model = net()
     rates = live(model, DeepOptimizer(model), LOSSES["cross_entropy"], 120)
     assert rates[-1] < rates[20] < rates[2]
+
+
+def test_a_sequence_is_one_sample_of_life():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    optimizer = DeepOptimizer(model)
+    x, y = drawn(rows=60)
+    F.cross_entropy(model(x.view(5, 12, 6)).flatten(0, 1), y).backward()
+    optimizer.step()
+    assert [trace.samples for trace in traces(optimizer)] == [5]

@@ -252,7 +252,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             came = sum(len(seen.rows) for seen in passes)
             own = sum(float(own_energy(step, seen.rows)) for seen in passes)
             gain = float(torch.dot(gradient.flatten(), step.flatten()))
-            self.state[matrix.weight]["trace"].write(gain, own, min(came, batch.asked or came))
+            self.state[matrix.weight]["trace"].write(gain, own, min(came, batch.samples or came))
         return factor * hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
 
     def _is_head(self, matrix: layers.Matrix) -> bool:

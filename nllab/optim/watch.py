@@ -33,6 +33,7 @@ class Batch:
     passes: of each weight. · scales: of each backward pass, what turns its gradient into that of the summed loss.
     inputs: of the model, where it took one tensor of floats. · asked: rows that the loss asked about.
     errors: (answer, right answer) of every row that the model got wrong.
+    samples: rows of the model's output along its first axis, of which a sequence is one.
     residual: sum of ||r||² over the rows, r the gradient of the summed loss at the scores. · curved: sum of r^T H r.
     """
 
@@ -41,6 +42,7 @@ class Batch:
     inputs: list[Tensor] = field(default_factory=list)
     asked: int = 0
     errors: list[tuple[int, int]] = field(default_factory=list)
+    samples: int = 0
     residual: float = 0.0
     curved: float = 0.0
 
@@ -153,6 +155,7 @@ class Watcher:
         residual = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
         size = residual.square().sum()
         self.batch.residual += float(size)
+        self.batch.samples += len(scores) if scores.ndim > 1 else 1
         assert self.loss is not None
         self.batch.curved += float(size * bend(self.loss.kind, scores, residual))
 
