@@ -14,7 +14,7 @@ import streamlit as st
 from live_view import live_view
 from settings import SPEEDS, START, UNLIMITED, commands, preset_changes, read_address, speed_name, write_address
 
-from nllab import figures
+from nllab import narration
 from nllab.errors import NllabError, SettingError
 from nllab.events import End
 from nllab.experiment import LEARNING_RATES, MODELS, PRESETS, Experiment, read_setting
@@ -346,7 +346,7 @@ def pin() -> Action:
         for run in taken:
             state.pinned = state.get("pinned", 0) + 1
             kept = run.run
-            name = f"{state.pinned}: {figures.kind_of(kept).removeprefix('with ').removeprefix('in ')}"
+            name = f"{state.pinned}: {narration.kind_of(kept).removeprefix('with ').removeprefix('in ')}"
             pins[name] = kept.upto()
 
     return action

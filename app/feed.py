@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nllab import figures
+from nllab import figures, narration, pictures
 from nllab.events import Command, Decision, End, Event, Experience, Step, Switch, Untrained, jsonable, measured
 from nllab.runs import periods_asked
 from nllab.scenes import Scenes, changed_levels, stage
@@ -91,7 +91,7 @@ class Feed:
         past = run.log[: self.cursor]  # the training goes on meanwhile, and sentence and numbers are of one moment
         if eventful or events:
             message["sentence"] = (
-                figures.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
+                narration.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
             )
         if eventful or any(measured(events)):
             message["hint"] = hint(run)
@@ -129,7 +129,7 @@ class Feed:
             places = [i for i, event in enumerate(events) if isinstance(event, kind)]
             stride = -(-len(places) // STILLS_OF_THE_PAST) or 1
             for i in reversed(places[::-1][::stride]):
-                spec = figures.still(name, run, self.cursor + i + 1)
+                spec = pictures.still(name, run, self.cursor + i + 1)
                 if spec:
                     found.append((name, events[i].step, spec))
         return found
@@ -148,7 +148,7 @@ def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
         return None
     message: dict[str, Any] = {"runs": runs}
     if len(feeds) > 1 and any(news and "hint" in news for news in runs):
-        message["together"] = figures.contrast([feed.live.run for feed in feeds])
+        message["together"] = narration.contrast([feed.live.run for feed in feeds])
     return message
 
 

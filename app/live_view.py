@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit.components.v2 as components
 
-from nllab import figures, view
+from nllab import figures, narration, view
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
@@ -70,7 +70,7 @@ def live_view(
         "spotlight": spotlight,
         "note": note,
         "about": figures.ABOUT,
-        "writers": figures.WRITERS | {"deep": "deep optimizer"},
+        "writers": narration.WRITERS | {"deep": "deep optimizer"},
         "plotly": PLOTLY,
     }
     return _component(key=f"view-{name}", data=data, **callbacks)

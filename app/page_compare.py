@@ -8,7 +8,7 @@ import streamlit as st
 from desk import Desk, state
 from keep import keep
 
-from nllab import figures
+from nllab import figures, narration
 from nllab.summary import differences
 
 OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
@@ -75,7 +75,7 @@ else:
                 f"Take away {name}", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,)
             )
     for figure in ("accuracy", "drift"):
-        scores = "; ".join(f"{name}: {figures.sentence(run.log, run.tasks)}" for name, run in pins.items())
+        scores = "; ".join(f"{name}: {narration.sentence(run.log, run.tasks)}" for name, run in pins.items())
         st.plotly_chart(
             figures.multiples(figure, pins), key=f"pinned_{figure}", config={"displayModeBar": False}, alt=scores
         )

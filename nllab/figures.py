@@ -13,34 +13,24 @@ pages.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
-from typing import Any, TypeVar
+from typing import Any
 
 from nllab.events import (
     SIGNALS,
-    Answers,
     Command,
     End,
     Event,
-    Experience,
-    Samples,
     Step,
-    Surface,
     Switch,
-    Texts,
-    Where,
     accuracy_of,
     measured,
     task_of,
 )
-from nllab.optim import REGISTRY as OPTIMIZERS
-from nllab.runs import Run, readable
+from nllab.runs import Run
 
 Spec = dict[str, Any]
-P = TypeVar("P", Answers, Texts)
 FIGURES = ("accuracy", "drift", "raster")
 CURVES = FIGURES + SIGNALS
 TITLES = {
@@ -107,7 +97,6 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
         " anything."
     ),
 }
-WRITERS = {name: entry.title for name, entry in OPTIMIZERS.items()} | {"deep": "the deep optimizer"}
 TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B26F00")
 LEVEL_COLOURS = {  # shades of no task's hue, the slower the darker
     "input": "#8A86A0", "fast": "#8F80D8", "memory": "#8F80D8", "medium": "#7A63CC", "slow": "#6D50BE", "head": "#75757F",
@@ -115,10 +104,7 @@ LEVEL_COLOURS = {  # shades of no task's hue, the slower the darker
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
 SMALLEST_DRIFT = 1e-4  # below this the logarithmic axis ends
-MOST_ACROSS = 12  # images of a task in one line
-LONGEST_TEXT = 15  # characters of a name that fit into a column
 MOST_LABELS = 8  # tasks and switches that can all be named
-FALL = 0.05  # a change of accuracy smaller than this is called no change
 
 
 def level_colours(levels: Iterable[str]) -> list[str]:
@@ -437,281 +423,6 @@ def draw(name: str, run: Run, *, chance: float | None = None) -> Spec:
     return spec
 
 
-STILLS: dict[type, str] = {  # kind of event -> the picture it brings
-    Experience: "matrix",
-    Where: "where",
-    Answers: "answers",
-    Texts: "texts",
-    Surface: "surface",
-}
-
-
-def still(name: str, run: Run, end: int | None = None) -> Spec | None:
-    """A picture of one moment: of the last event of its kind among `run.log[:end]`; None if there is none yet.
-
-    The numbers behind it are in `meta.table`: a head and lines.
-    """
-    past = run.upto(end)
-    event = past.last(next(kind for kind, picture in STILLS.items() if picture == name))
-    samples = next((event for event in past.log if isinstance(event, Samples)), Samples(step=0, tasks={}))
-    match event:
-        case Experience():
-            return _matrix(past)
-        case Where():
-            return _where(event)
-        case Surface():
-            return _surface(event, samples)
-        case Answers():
-            return _answers(event, samples, past)
-        case Texts():
-            return _texts(event, samples, past)
-    return None
-
-
-def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **layout: Any) -> Spec:
-    head = {"text": f'{title}<br><span style="font-size:12px">{sub}</span>' if sub else title, "font": {"size": 14}}
-    place = {"x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 16 if sub else 4}}
-    plain = {
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": INK, "size": 12},
-        "showlegend": False,
-    }
-    axis = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
-    axes = {"xaxis": axis | layout.pop("xaxis", {}), "yaxis": axis | layout.pop("yaxis", {})}
-    margin = {"l": 64, "r": 12, "t": 56, "b": 36}
-    whole = {"title": head | place, **plain, "margin": margin, "height": 300, **axes, **layout}
-    return {"data": data, "layout": whole, "meta": {"table": table}}
-
-
-def _matrix(run: Run) -> Spec:
-    matrix, summary = run.accuracy_matrix, run.summary
-    visits = [experience.task for experience in run.of(Experience)]
-    told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
-    sub = " · ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in told if value is not None)
-    cells = matrix.round(3).tolist()
-    heat = {
-        "type": "heatmap",
-        "z": cells,
-        "x": list(run.tasks),
-        "y": [f"{i} · {task}" for i, task in enumerate(visits, start=1)],
-    }
-    heat |= {"zmin": 0, "zmax": 1, "colorscale": "Cividis", "showscale": False, "xgap": 2, "ygap": 2}
-    heat["hovertemplate"] = "task %{x} after experience %{y}: %{z:.3f}<extra></extra>"
-    if matrix.size <= MOST_LABELS**2:
-        heat["texttemplate"] = "%{z:.2f}"
-    title = {"title": {"text": "accuracy on task", "standoff": 4}, "type": "category"}
-    y = {"autorange": "reversed", "type": "category", "title": {"text": "after experience", "standoff": 4}}
-    table = [["after", *run.tasks], *([label, *line] for label, line in zip(heat["y"], cells, strict=True))]
-    return _picture("Accuracy matrix", sub, [heat], table, xaxis=title, yaxis=y)
-
-
-def _where(event: Where) -> Spec:
-    """Each level is a band of tiles, one for each of its matrices; tiles are set apart by gaps."""
-    levels = event.levels
-    high = max((len(grid) for grids in levels.values() for grid in grids), default=1) + 1
-    wide = max((len(grid[0]) for grids in levels.values() for grid in grids), default=1) + 1
-    across = max((len(grids) for grids in levels.values()), default=1)
-    cells: list[list[float | None]] = [[None] * (wide * across - 1) for _ in range(high * len(levels) - 1)]
-    table: list[list[Any]] = [["level", "matrix", "moved on average", "moved most"]]
-    for i, (level, grids) in enumerate(levels.items()):
-        for k, grid in enumerate(grids):
-            for y, line in enumerate(grid):
-                for x, value in enumerate(line):
-                    cells[i * high + y][k * wide + x] = value
-            flat = [value for line in grid for value in line]
-            table.append([level, k + 1, round(sum(flat) / len(flat), 4), max(flat)])
-    shades = [[None if v is None else math.log10(max(v, SMALLEST_DRIFT)) for v in line] for line in cells]
-    heat = {
-        "type": "heatmap",
-        "z": shades,
-        "customdata": cells,
-        "zmin": math.log10(SMALLEST_DRIFT),
-        "zmax": 0.5,
-        "colorscale": "Cividis",
-    }
-    ticks = {
-        "tickvals": [-4, -3, -2, -1, 0],
-        "ticktext": ["0.0001", "0.001", "0.01", "0.1", "1"],
-        "thickness": 10,
-        "outlinewidth": 0,
-    }
-    heat |= {"colorbar": ticks, "hoverongaps": False, "hovertemplate": "moved %{customdata:.2g}<extra></extra>"}
-    y = {
-        "autorange": "reversed",
-        "tickvals": [i * high + (high - 2) / 2 for i in range(len(levels))],
-        "ticktext": list(levels),
-    }
-    return _picture(
-        "Where the weights moved", f"step {event.step}", [heat], table, yaxis=y, xaxis={"showticklabels": False}
-    )
-
-
-def _surface(event: Surface, samples: Samples) -> Spec:
-    left, right, bottom, top = event.span
-    ground = [[int(c, 16) for c in line] for line in event.classes]
-    size, classes = len(ground), len(TASK_COLOURS)
-    bands = [[(i + k) / classes, colour] for i, colour in enumerate(TASK_COLOURS) for k in (0, 1)]
-    heat = {
-        "type": "heatmap",
-        "z": ground,
-        "zmin": -0.5,
-        "zmax": classes - 0.5,
-        "colorscale": bands,
-        "opacity": 0.35,
-        "showscale": False,
-    }
-    heat |= {"x0": left, "dx": (right - left) / (size - 1), "y0": bottom, "dy": (top - bottom) / (size - 1)}
-    heat["hovertemplate"] = "answer: class %{z}<extra></extra>"
-    points = [
-        (*xy, label)
-        for task in samples.tasks.values()
-        for xy, label in zip(task.points or (), task.labels or (), strict=True)
-    ]
-    x, y, labels = zip(*points, strict=True) if points else ((), (), ())
-    marks = {
-        "size": 6,
-        "color": [TASK_COLOURS[label % classes] for label in labels],
-        "symbol": [label % 4 for label in labels],
-    }
-    marks["line"] = {"width": 0.6, "color": INK}
-    dots = {"type": "scatter", "mode": "markers", "x": list(x), "y": list(y), "marker": marks}
-    dots["text"] = [f"class {label}" for label in labels]
-    dots["hovertemplate"] = "%{text}<extra></extra>"
-    counts = Counter(c for line in ground for c in line)
-    table = [["class", "share of the plane"], *([c, round(counts[c] / size**2, 3)] for c in sorted(counts))]
-    return _picture("What it would answer everywhere", f"step {event.step}", [heat, dots], table)
-
-
-def _answers(event: Answers, samples: Samples, run: Run) -> Spec | None:
-    """The images next to each other, a line for each task; above each what is read in it, and what was when the last
-    experience ended."""
-    if not samples.shape:
-        return None
-    before = _before(event, run)
-    height, width = samples.shape
-    above = height + 1  # room for two lines of text
-    tall, wide = above + height, width + 1 + width // 8
-    shown = {name: _spread(len(task.images or ()), MOST_ACROSS) for name, task in samples.tasks.items()}
-    across = max(map(len, shown.values()))
-    cells: list[list[int | None]] = [[None] * (wide * across) for _ in range(tall * len(samples.tasks))]
-    notes: list[Spec] = []
-    table: list[list[Any]]
-    table, wrong = [["task", "image", "is", "before", "now"]], 0
-    for i, (name, task) in enumerate(samples.tasks.items()):
-        for sample, (image, label) in enumerate(zip((task.images or ()), task.labels or (), strict=True)):
-            now, then = event.answers[name][sample], before.answers[name][sample] if before else None
-            table.append([name, sample + 1, label, "–" if then is None else then, now])
-            wrong += now != label
-            if sample not in shown[name]:
-                continue
-            k = shown[name].index(sample)
-            for y in range(height):
-                for x in range(width):
-                    cells[i * tall + above + y][k * wide + x] = int(image[y * width + x], 16)
-            told = str(now) if now == label else f"<b>({now})</b>"
-            if then is not None:
-                told = (str(then) if then == label else f"({then})") + f"<br>{told}"
-            place = {
-                "x": k * wide + width / 2 - 0.5,
-                "y": i * tall + above - 0.5,
-                "yanchor": "bottom",
-                "showarrow": False,
-            }
-            notes.append({**place, "text": told, "font": {"size": 11}})
-    heat = {
-        "type": "heatmap",
-        "z": cells,
-        "colorscale": "Greys",
-        "reversescale": True,
-        "showscale": False,
-        "hoverinfo": "skip",
-    }
-    lines = [i * tall + above + height // 2 for i in range(len(samples.tasks))]
-    y_axis = {"autorange": "reversed", "tickvals": lines, "ticktext": [f"task {name}" for name in samples.tasks]}
-    y_axis |= {"scaleanchor": "x", "constrain": "domain"}  # images keep their proportions
-    sub = f"step {event.step}: {wrong} of {len(table) - 1} wrong" + (
-        f"; above each, step {before.step} and now" if before else ""
-    )
-    size = 92 + 72 * len(lines)
-    hidden = {"showticklabels": False}
-    return _picture(
-        "What it reads in some test images",
-        sub,
-        [heat],
-        table,
-        xaxis=hidden,
-        yaxis=y_axis,
-        annotations=notes,
-        height=size,
-    )
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` of the first `count` whole numbers, evenly spread."""
-    return (
-        sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(min(count, most))})
-        if count > most
-        else [*range(count)]
-    )
-
-
-def _before(event: P, run: Run) -> P | None:
-    """The event of the same kind when the last experience ended before this one."""
-    past = [experience.step for experience in run.of(Experience) if experience.step < event.step]
-    return next((other for other in reversed(run.of(type(event))) if past and other.step == past[-1]), None)
-
-
-def _texts(event: Texts, samples: Samples, run: Run) -> Spec:
-    """Unseen names as they are, a line each, and what the network makes of their first letters: at the last
-    experience's end, and now."""
-    before, given = _before(event, run), samples.given or 0
-    columns = ["the name", *([f"step {before.step}"] if before else []), "now"]
-    notes: list[Spec] = [_cell(f"<i>{text}</i>", k, len(columns), 0) for k, text in enumerate(columns)]
-    table: list[list[Any]] = [["task", *columns]]
-    places, labels, right = [], [], 0
-    for name, task in samples.tasks.items():
-        names = task.names or []
-        places.append(len(table) + (len(names) - 1) / 2)
-        labels.append(f"task {name}")
-        for k, whole in enumerate(names):
-            told = [whole, *([before.texts[name][k]] if before else []), event.texts[name][k]]
-            right += told[-1] == whole
-            line = len(table)
-            table.append([name, *told])
-            notes += [
-                _cell(_written(text, given, text == whole and i > 0), i, len(columns), line)
-                for i, text in enumerate(told)
-            ]
-    y = {"range": [len(table) - 0.5, -0.6], "tickvals": places, "ticktext": labels}
-    sub = f"step {event.step}: {right} of {len(table) - 1} as they are spelled; in bold the letters it was given"
-    shape = {
-        "xaxis": {"range": [0, 1], "showticklabels": False},
-        "yaxis": y,
-        "annotations": notes,
-        "height": 80 + 20 * len(table),
-    }
-    return _picture("How it goes on with names it has never seen", sub, [], table, **shape)
-
-
-def _cell(text: str, column: int, columns: int, line: int) -> Spec:
-    return {
-        "x": column / columns,
-        "y": line,
-        "xanchor": "left",
-        "text": text,
-        "showarrow": False,
-        "font": {"size": 11},
-        "align": "left",
-    }
-
-
-def _written(text: str, given: int, right: bool) -> str:
-    """With its given letters in bold, cut to what fits; a tick where it is right."""
-    shown = text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-    return f"<b>{escape(shown[:given])}</b>{escape(shown[given:])}{' ✓' if right else ''}"
-
-
 def multiples(name: str, runs: Mapping[str, Run]) -> Spec:
     """The same figure of several runs, by their titles, next to each other on the same axes."""
     data: list[Spec] = []
@@ -746,105 +457,3 @@ def multiples(name: str, runs: Mapping[str, Run]) -> Spec:
         head = {"text": f"<b>{title}</b>", "showarrow": False, "xref": f"x{number} domain", "yref": f"y{number} domain"}
         layout["annotations"].append({**head, "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "yshift": 4})
     return {"data": data, "layout": layout}
-
-
-def sentence(events: Sequence[Event], tasks: Sequence[str]) -> str:
-    """One plain sentence that says what just happened, from the events alone."""
-    end = next((event for event in reversed(events[-3:]) if isinstance(event, End)), None)
-    if end and end.reason != "finished":
-        return end.text
-    now = next((accuracy for _, accuracy in measured(reversed(events))), None)
-    steps = next((event.step for event in reversed(events) if isinstance(event, Step)), 0)
-    place, switch = next(
-        ((i, events[i]) for i in range(len(events) - 1, -1, -1) if isinstance(events[i], Switch)), (0, None)
-    )
-    if now is None or not isinstance(switch, Switch) or not steps:
-        return "Nothing has been learned yet."
-    if end:
-        return f"The plan is over after {steps} steps: {_standing(now, tasks)}."
-    commands = (event for event in reversed(events) if isinstance(event, Command) and event.name != "teach")
-    command = next(commands, None)
-    if command and command.step > switch.step:
-        return f"{_obeyed(command.name, command.value)} at step {command.step}; {_standing(now, tasks)}."
-    before = next((accuracy for _, accuracy in measured(events[place::-1])), now)
-    taught, ago = switch.task, steps - switch.step + 1
-    since = f"{ago} {'step' if ago == 1 else 'steps'}"
-    if taught not in now:
-        return f"All tasks have been taught at once for {since}; {_standing(now, tasks)}."
-    gained = _moved(taught, before, now)
-    earlier = [event.task for event in events[:place] if isinstance(event, Switch)]
-    others = [task for task in dict.fromkeys(earlier) if task != taught]
-    if not others:
-        return f"Task {taught} has been taught for {since}: accuracy on {gained}."
-    opening = f"Task {taught} replaced task {earlier[-1]} {since} ago"
-    if len(others) == 1:
-        return f"{opening}: accuracy on {_moved(others[0], before, now)} while {gained}."
-    mean = sum(now[task] for task in others) / len(others)
-    return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
-
-
-def contrast(runs: Sequence[Run]) -> str:
-    """One plain sentence that sets runs of one stream side by side by their first task, from their events alone."""
-    accuracies = [{event.step: accuracy for event, accuracy in measured(run.log)} for run in runs]
-    if not all(accuracies) or not min(map(max, accuracies)):
-        return "The same samples in the same order, side by side."
-    task = runs[0].tasks[0]
-    kinds = [kind_of(run) for run in runs]
-    if len(set(kinds)) < len(kinds):
-        kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]
-    common = max(set.intersection(*map(set, accuracies)), default=0)
-    # Runs that train side by side are never more than a measurement apart.
-    beside = common > 0 and max(run.steps for run in runs) - common < 2 * runs[0].experiment.evaluate_every
-    steps = [common if beside else max(found) for found in accuracies]
-    parts = [f"{found[step][task]:.2f} {kind}" for found, step, kind in zip(accuracies, steps, kinds, strict=False)]
-    if not beside:
-        parts = [f"{part} (step {step})" for part, step in zip(parts, steps, strict=True)]
-    text = f"Accuracy on task {task}{f' at step {common}' if beside else ''}: {_listed(parts)}."
-    *_, whole, twin = [None, *runs]
-    over = len({run.steps for run in runs}) == 1 and all(run.last(End) for run in (whole, twin) if run)
-    if over and whole and twin.experiment == whole.experiment.but(frozen=True):
-        gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
-        text += (
-            f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this"
-            " seed."
-        )
-    return text
-
-
-def kind_of(run: Run) -> str:
-    """Who wrote last, in words: "with the deep optimizer", "with Adam", "in the frozen twin"."""
-    last = run.last(Step)
-    writer = last.optimizer if last else run.experiment.optimizer
-    name = WRITERS.get(writer, writer)
-    return (
-        "in the frozen twin" + ("" if writer == "deep" else f" with {name}")
-        if run.experiment.frozen
-        else f"with {name}"
-    )
-
-
-def _moved(task: str, before: Mapping[str, float], now: Mapping[str, float]) -> str:
-    old, new = before[task], now[task]
-    if abs(new - old) < FALL:
-        return f"{task} {'stays' if now is not before else 'stands'} at {new:.2f}"
-    return f"{task} {'rose' if new > old else 'fell'} from {old:.2f} to {new:.2f}"
-
-
-def _standing(accuracy: Mapping[str, float], tasks: Sequence[str]) -> str:
-    return _listed([f"{task} stands at {accuracy[task]:.2f}" for task in tasks])
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
-def _obeyed(name: str, value: Any) -> str:
-    if name == "optimizer":
-        return (
-            "The deep optimizer was switched on"
-            if value == "deep"
-            else f"The deep optimizer was switched off and {value} took over"
-        )
-    if name == "period":
-        return f"The period of the level {value[0]} became {value[1]}"
-    return f"The {name.replace('_', ' ')} became {value:g}"

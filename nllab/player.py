@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from nllab import figures, view
+from nllab import figures, narration, pictures, view
 from nllab.events import Decision, Event, Experience, Network, Step, Where, jsonable, measured
 from nllab.experiment import Experiment, spelled
 from nllab.repeat import command_line, snippet
@@ -46,7 +46,7 @@ def recording(run: Run) -> dict[str, Any]:
         "tasks": run.tasks,
         "figures": drawn,
         "about": figures.ABOUT,
-        "writers": figures.WRITERS | {"deep": "deep optimizer"},
+        "writers": narration.WRITERS | {"deep": "deep optimizer"},
         "moments": _moments(run),
         "stills": _stills(run),
         "levels": list(run.levels),
@@ -83,7 +83,9 @@ def _scenes(run: Run) -> list[dict[str, Any]]:
 def _title(run: Run) -> str:
     """The stream, who wrote, one after another, and the seed."""
     writers = [key for key, _ in groupby(step.optimizer for step in run.of(Step))] or [run.experiment.optimizer]
-    names = [figures.WRITERS.get(str(writer), str(writer)) for writer in writers[:3]] + ["others"] * (len(writers) > 3)
+    names = [narration.WRITERS.get(str(writer), str(writer)) for writer in writers[:3]] + ["others"] * (
+        len(writers) > 3
+    )
     twin = ", the frozen twin" if run.experiment.frozen else ""
     return f"{run.experiment.stream}: {', then '.join(names)}{twin}, seed {run.experiment.seed}"
 
@@ -129,7 +131,7 @@ def _moments(run: Run) -> list[dict[str, Any]]:
                 "task": task,
                 "optimizer": optimizer,
                 "accuracy": next((accuracy for _, accuracy in measured(reversed(past))), {}),
-                "sentence": figures.sentence(past, run.tasks),
+                "sentence": narration.sentence(past, run.tasks),
                 "ends": {name: label for name, label in labels.items() if label},
                 **lanes,
             }
@@ -145,7 +147,7 @@ def _stills(run: Run) -> dict[str, list[list[Any]]]:
             continue
         places = [i for i, event in enumerate(run.log, start=1) if isinstance(event, kind)]
         stride = math.ceil(len(places) / PICTURES) or 1
-        specs = [[run.log[end - 1].step, figures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
+        specs = [[run.log[end - 1].step, pictures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
         if any(spec for _, spec in specs):
             found[name] = [[step, spec] for step, spec in specs if spec]
     return found

@@ -15,7 +15,7 @@ from typing import Any
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
-from nllab import figures
+from nllab import figures, narration
 from nllab.errors import SettingError, unknown
 from nllab.events import Event, Step, accuracy_of
 from nllab.experiment import LEARNING_RATES, Experiment
@@ -196,7 +196,7 @@ class LiveLab:
             if now[:2] != self._drawn[:2]:
                 self._draw(log)
             if log or not self._drawn:
-                self._say(status["error"] or figures.sentence(log, self.live.run.tasks))
+                self._say(status["error"] or narration.sentence(log, self.live.run.tasks))
             self._drawn = now
 
     def _show_status(self, status: dict[str, Any]) -> None:

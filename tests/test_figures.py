@@ -7,7 +7,7 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from nllab import Trainer, figures
+from nllab import Trainer, figures, narration, pictures
 from nllab.events import (
     Answers,
     Command,
@@ -194,7 +194,7 @@ def test_thinning_keeps_accuracies_events_and_writes(limit):
 
 
 def test_the_sentence_tells_a_fall_a_toggle_and_the_end():
-    say = figures.sentence
+    say = narration.sentence
     rows = lesson()
     assert say([], TASKS) == say(rows[:2], TASKS) == "Nothing has been learned yet."
     assert say(rows[:8], TASKS) == "Task A has been taught for 6 steps: accuracy on A rose from 0.10 to 0.90."
@@ -224,13 +224,13 @@ def test_the_sentence_for_many_tasks_and_for_all_at_once():
             *(replace(step(4 * i + k, task=task), accuracy=accuracy) for k in range(1, 5)),
         ]
     assert (
-        figures.sentence(rows, tasks)
+        narration.sentence(rows, tasks)
         == "Task C replaced task B 4 steps ago: accuracy on C rose from 0.00 to 0.90, and the 2 earlier tasks stand at"
         " 0.20 on average."
     )
     joint = [switch(1, "all"), step(1, task="all", accuracy=(0.5, 0.25))]
     assert (
-        figures.sentence(joint, TASKS)
+        narration.sentence(joint, TASKS)
         == "All tasks have been taught at once for 1 step; A stands at 0.50 and B stands at 0.25."
     )
 
@@ -254,11 +254,11 @@ def test_runs_are_set_side_by_side_in_one_sentence():
         run_of([step(24, optimizer="deep", accuracy=(0.8, 0.1)), step(25, optimizer="deep")]),
     )
     assert (
-        figures.contrast([first, second])
+        narration.contrast([first, second])
         == "Accuracy on task A at step 24: 0.03 with Adam and 0.80 with the deep optimizer."
     )
-    assert figures.contrast([run_of([]), second]).startswith("The same samples")
-    assert "0.03 in the first and 0.03 in the second" in figures.contrast([first, first])
+    assert narration.contrast([run_of([]), second]).startswith("The same samples")
+    assert "0.03 in the first and 0.03 in the second" in narration.contrast([first, first])
 
 
 def test_numbers_of_different_steps_each_say_their_own():
@@ -267,7 +267,7 @@ def test_numbers_of_different_steps_each_say_their_own():
         run_of([step(2, optimizer="deep", accuracy=(0.8, 0.1)), step(3, optimizer="deep")]),
     )
     assert (
-        figures.contrast([ahead, behind])
+        narration.contrast([ahead, behind])
         == "Accuracy on task A: 0.03 with Adam (step 24) and 0.80 with the deep optimizer (step 2)."
     )
 
@@ -278,10 +278,10 @@ def test_the_gain_over_the_twin_is_said_once_both_have_ended():
         return Run(Experiment(**settings), TASKS, LEVELS, [*rows, End(step=1, reason="finished", text="")])
 
     whole, twin = ended((0.9, 0.0)), ended((0.8, 0.0), frozen=True)
-    assert "brought +0.100 against the twin, on this seed" in figures.contrast([whole, twin])
-    assert "brought" not in figures.contrast([run_of([step(9, accuracy=(0.9, 0.0))]), whole, twin])
+    assert "brought +0.100 against the twin, on this seed" in narration.contrast([whole, twin])
+    assert "brought" not in narration.contrast([run_of([step(9, accuracy=(0.9, 0.0))]), whole, twin])
     twin.log.pop()
-    assert "brought" not in figures.contrast([whole, twin])
+    assert "brought" not in narration.contrast([whole, twin])
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)
@@ -304,10 +304,10 @@ def pictured():
     ).run()
 
 
-@pytest.mark.parametrize("name", figures.STILLS.values())
+@pytest.mark.parametrize("name", pictures.STILLS.values())
 def test_a_picture_of_a_moment_is_a_figure_with_its_numbers(pictured, name):
-    assert figures.still(name, pictured, 1) is None
-    spec = figures.still(name, pictured)
+    assert pictures.still(name, pictured, 1) is None
+    spec = pictures.still(name, pictured)
     if name in ("surface", "texts"):
         assert spec is None
         return
@@ -318,7 +318,7 @@ def test_a_picture_of_a_moment_is_a_figure_with_its_numbers(pictured, name):
 
 
 def test_the_matrix_says_what_was_forgotten(pictured):
-    spec = figures.still("matrix", pictured)
+    spec = pictures.still("matrix", pictured)
     assert spec["data"][0]["z"] == pictured.accuracy_matrix.round(3).tolist() and spec["data"][0]["y"] == [
         "1 · A",
         "2 · B",
@@ -327,7 +327,7 @@ def test_the_matrix_says_what_was_forgotten(pictured):
 
 
 def test_what_is_misread_now_is_told_with_what_was_read_before(pictured):
-    spec = figures.still("answers", pictured)
+    spec = pictures.still("answers", pictured)
     a, b = sorted({note["y"] for note in spec["layout"]["annotations"]})
     cell = (spec["layout"]["height"] - spec["layout"]["margin"]["t"] - spec["layout"]["margin"]["b"]) / len(
         spec["data"][0]["z"]
@@ -359,7 +359,7 @@ def test_signals_stand_where_they_were_measured_and_end_in_the_name_of_their_lev
 
 def test_names_are_written_on_before_and_now():
     run = Trainer(Experiment.preset("names-ab", optimizer="adam", dim=16, hidden=16, evaluate_every=100)).run(steps=300)
-    spec = figures.still("texts", run)
+    spec = pictures.still("texts", run)
     head, *lines = spec["meta"]["table"]
     switch = run.of(Switch)[1].step - 1
     assert head == ["task", "the name", f"step {switch}", "now"] and len(lines) == 12
@@ -371,7 +371,7 @@ def test_names_are_written_on_before_and_now():
     assert all(told.startswith(line[1][:3]) for line in lines for told in line[2:])
     go.Figure({"data": spec["data"], "layout": spec["layout"]})
     samples = Samples(step=0, given=2, tasks={"A": TaskSamples(names=["<b>&x"])})
-    spec = figures.still("texts", run_of([samples, Texts(step=1, texts={"A": ["<script>"]})]))
+    spec = pictures.still("texts", run_of([samples, Texts(step=1, texts={"A": ["<script>"]})]))
     assert all("<script" not in note["text"] and "<b>&x" not in note["text"] for note in spec["layout"]["annotations"])
 
 

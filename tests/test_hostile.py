@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nllab import figures, run_io
+from nllab import pictures, run_io
 from nllab.data import load
 from nllab.errors import DataError, DataWarning, NllabError
 from nllab.experiment import Experiment, read_setting
@@ -260,8 +260,8 @@ def damaged_run(folder, number):
     with bounded():
         run = run_io.unpack("run.zip", mutated_run(number))
         assert run.summary is not None and run.events is not None  # what is accepted can be used
-        for name in figures.STILLS.values():
-            figures.still(name, run)
+        for name in pictures.STILLS.values():
+            pictures.still(name, run)
 
 
 def mutated_run(number):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from nllab import cli, figures, player
+from nllab import cli, figures, narration, player
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path
 from nllab.errors import SettingError
 from nllab.events import Decision, End, Step
@@ -28,7 +28,7 @@ def test_every_moment_is_what_a_watcher_saw_then():
     assert [moment["step"] for moment in told["moments"]] == list(range(run.steps + 1))
     for moment in told["moments"]:
         past = [row for row in run.log if row.step <= moment["step"]]
-        assert moment["sentence"] == figures.sentence(past, run.tasks)
+        assert moment["sentence"] == narration.sentence(past, run.tasks)
         assert moment["ends"].get("accuracy") == figures.ends("accuracy", past, run.tasks, run.levels)
     writers = [moment["optimizer"] for moment in told["moments"][1:]]
     assert writers == [row.optimizer for row in run.of(Step)]

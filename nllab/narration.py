@@ -1,0 +1,115 @@
+"""What has happened in a run, in plain sentences, from its events alone. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nllab.events import Command, End, Event, Step, Switch, measured
+from nllab.optim import REGISTRY as OPTIMIZERS
+from nllab.runs import Run
+
+WRITERS = {name: entry.title for name, entry in OPTIMIZERS.items()} | {"deep": "the deep optimizer"}
+FALL = 0.05  # a change of accuracy smaller than this is called no change
+
+
+def sentence(events: Sequence[Event], tasks: Sequence[str]) -> str:
+    """One plain sentence that says what just happened, from the events alone."""
+    end = next((event for event in reversed(events[-3:]) if isinstance(event, End)), None)
+    if end and end.reason != "finished":
+        return end.text
+    now = next((accuracy for _, accuracy in measured(reversed(events))), None)
+    steps = next((event.step for event in reversed(events) if isinstance(event, Step)), 0)
+    place, switch = next(
+        ((i, events[i]) for i in range(len(events) - 1, -1, -1) if isinstance(events[i], Switch)), (0, None)
+    )
+    if now is None or not isinstance(switch, Switch) or not steps:
+        return "Nothing has been learned yet."
+    if end:
+        return f"The plan is over after {steps} steps: {_standing(now, tasks)}."
+    commands = (event for event in reversed(events) if isinstance(event, Command) and event.name != "teach")
+    command = next(commands, None)
+    if command and command.step > switch.step:
+        return f"{_obeyed(command.name, command.value)} at step {command.step}; {_standing(now, tasks)}."
+    before = next((accuracy for _, accuracy in measured(events[place::-1])), now)
+    taught, ago = switch.task, steps - switch.step + 1
+    since = f"{ago} {'step' if ago == 1 else 'steps'}"
+    if taught not in now:
+        return f"All tasks have been taught at once for {since}; {_standing(now, tasks)}."
+    gained = _moved(taught, before, now)
+    earlier = [event.task for event in events[:place] if isinstance(event, Switch)]
+    others = [task for task in dict.fromkeys(earlier) if task != taught]
+    if not others:
+        return f"Task {taught} has been taught for {since}: accuracy on {gained}."
+    opening = f"Task {taught} replaced task {earlier[-1]} {since} ago"
+    if len(others) == 1:
+        return f"{opening}: accuracy on {_moved(others[0], before, now)} while {gained}."
+    mean = sum(now[task] for task in others) / len(others)
+    return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
+
+
+def contrast(runs: Sequence[Run]) -> str:
+    """One plain sentence that sets runs of one stream side by side by their first task, from their events alone."""
+    accuracies = [{event.step: accuracy for event, accuracy in measured(run.log)} for run in runs]
+    if not all(accuracies) or not min(map(max, accuracies)):
+        return "The same samples in the same order, side by side."
+    task = runs[0].tasks[0]
+    kinds = [kind_of(run) for run in runs]
+    if len(set(kinds)) < len(kinds):
+        kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]
+    common = max(set.intersection(*map(set, accuracies)), default=0)
+    # Runs that train side by side are never more than a measurement apart.
+    beside = common > 0 and max(run.steps for run in runs) - common < 2 * runs[0].experiment.evaluate_every
+    steps = [common if beside else max(found) for found in accuracies]
+    parts = [f"{found[step][task]:.2f} {kind}" for found, step, kind in zip(accuracies, steps, kinds, strict=False)]
+    if not beside:
+        parts = [f"{part} (step {step})" for part, step in zip(parts, steps, strict=True)]
+    text = f"Accuracy on task {task}{f' at step {common}' if beside else ''}: {_listed(parts)}."
+    *_, whole, twin = [None, *runs]
+    over = len({run.steps for run in runs}) == 1 and all(run.last(End) for run in (whole, twin) if run)
+    if over and whole and twin.experiment == whole.experiment.but(frozen=True):
+        gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
+        text += (
+            f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this"
+            " seed."
+        )
+    return text
+
+
+def kind_of(run: Run) -> str:
+    """Who wrote last, in words: "with the deep optimizer", "with Adam", "in the frozen twin"."""
+    last = run.last(Step)
+    writer = last.optimizer if last else run.experiment.optimizer
+    name = WRITERS.get(writer, writer)
+    return (
+        "in the frozen twin" + ("" if writer == "deep" else f" with {name}")
+        if run.experiment.frozen
+        else f"with {name}"
+    )
+
+
+def _moved(task: str, before: Mapping[str, float], now: Mapping[str, float]) -> str:
+    old, new = before[task], now[task]
+    if abs(new - old) < FALL:
+        return f"{task} {'stays' if now is not before else 'stands'} at {new:.2f}"
+    return f"{task} {'rose' if new > old else 'fell'} from {old:.2f} to {new:.2f}"
+
+
+def _standing(accuracy: Mapping[str, float], tasks: Sequence[str]) -> str:
+    return _listed([f"{task} stands at {accuracy[task]:.2f}" for task in tasks])
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _obeyed(name: str, value: Any) -> str:
+    if name == "optimizer":
+        return (
+            "The deep optimizer was switched on"
+            if value == "deep"
+            else f"The deep optimizer was switched off and {value} took over"
+        )
+    if name == "period":
+        return f"The period of the level {value[0]} became {value[1]}"
+    return f"The {name.replace('_', ' ')} became {value:g}"
