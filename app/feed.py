@@ -38,7 +38,7 @@ class Feed:
         self._forget()
 
     def _forget(self) -> None:
-        self._scenes, self._sent, self._portrait = Scenes(), {}, (-1, -1)
+        self._scenes, self._sent, self._portrait = Scenes(self.live.subject.drawable), {}, (-1, -1)
 
     @property
     def place(self) -> str:
@@ -108,7 +108,7 @@ class Feed:
     def _portraits(self, events: Sequence[Event], past: bool) -> list[dict[str, Any]]:
         """The scenes that are new: those of the past for a newcomer, then the network as it is now."""
         recorded = list(self._scenes.read(events))
-        found = recorded if past else []
+        found = recorded if past or not self._scenes.drawn else []
         now = self.live.portrait()
         if now and (place := (self.live.generation, now[-1].step)) != self._portrait:
             self._portrait = place

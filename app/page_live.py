@@ -19,6 +19,8 @@ ABOUT = {
     "plane-ab": "Two networks learn two crescents on the left (**A**), then two on the right (**B**).",
 }
 
+MOST_DRAWN = 64  # units of a level that are drawn one by one
+
 desk = Desk.of("live")
 desks.follow_preset()
 base, unusable = desks.shown()
@@ -36,14 +38,15 @@ waiting = desk.attend(wanted, state.speed)
 with st.container(key="opening"):
     st.title("Watch memory being painted over, or not", anchor=False)
     plain = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}.get(state.plain, state.plain)
+    drawn = all(run.subject.drawable for run in desk.live) and (desk.live or base is None or base.dim <= MOST_DRAWN)
+    tiles = "Each tile is one unit’s weights, in the colour of the task whose answers it keeps. " if drawn else ""
     about = ABOUT.get(state.stream, "Two networks learn one task after another.")
     st.markdown(
         about.replace("Two networks learn", "A network learns").replace("Two networks write", "A network writes")
         + " Switch the deep optimizer on and off while it trains."
         if one
-        else f"{about} Same seed, same samples. Each tile is one unit’s weights, in the colour of the task whose answers it"
-        f" keeps. Left, {plain} writes whatever the error asks; right, the deep optimizer holds back what earlier inputs"
-        " use: the walls around each level."
+        else f"{about} Same seed, same samples. {tiles}Left, {plain} writes whatever the error asks; right, the deep"
+        f" optimizer holds back what earlier inputs use{': the walls around each level' if tiles else ''}."
     )
 spotlight = guide(desk)
 desks.controls(desk, toggle=one, networks=NETWORKS)

@@ -185,7 +185,7 @@ class Panel {
     this.stage.open({ ...opened.stage, tasks: opened.tasks, levels: opened.levels });
     this.log.replaceChildren(element("li", "nl-none", "No decision so far."));
     this.decision.textContent = "";
-    if (!opened.stage.drawn) this.decision.textContent = `This network has ${opened.stage.weights.toLocaleString("en")} weights, too many to draw one by one: its levels as rings.`;
+    if (!opened.stage.drawn) this.decision.textContent = `Drawn level by level, not unit by unit: ${opened.stage.weights.toLocaleString("en")} weights.`;
   }
 
   colours() {
@@ -271,7 +271,8 @@ class Panel {
 
   // Of each task; of a crowd only of the one being taught and of all that have been taught on average.
   accuracies(now, accuracy) {
-    const card = (task) => [`accuracy-${task}`, `accuracy on ${task}`, accuracy[task]?.toFixed(2) ?? "–", this.tasks.indexOf(task)];
+    const of = !this.view.single && this.tasks.length > 2 ? "on" : "accuracy on"; // where there is little room
+    const card = (task) => [`accuracy-${task}`, `${of} ${task}`, accuracy[task]?.toFixed(2) ?? "–", this.tasks.indexOf(task)];
     if (this.tasks.length <= MOST_CARDS) return this.tasks.map(card);
     const values = Object.entries(accuracy).filter(([task]) => (now.taught ?? []).includes(task)).map(([, value]) => value);
     const mean = values.length ? (values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(2) : "–";

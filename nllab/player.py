@@ -74,7 +74,7 @@ def recording(run: Run) -> dict[str, Any]:
 
 def _scenes(run: Run) -> list[dict[str, Any]]:
     """The portraits, as many as fit, the first and the last among them."""
-    found = list(Scenes().read(run.log))
+    found = list(Scenes(drawn=any(run.of(Network))).read(run.log))
     stride = math.ceil(len(found) / SCENES) or 1
     sent: dict[str, str] = {}
     return [changed_levels(scene, sent) for scene in found[::-1][::stride][::-1]]

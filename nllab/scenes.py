@@ -12,7 +12,8 @@ from nllab.events import Answers, Event, LevelStep, Network, Samples, Step, Surf
 class Scenes:
     """Reads events in order and keeps what a portrait taken now would stand beside."""
 
-    def __init__(self) -> None:
+    def __init__(self, drawn: bool = True) -> None:
+        self.drawn = drawn  # else a scene is what the network answers
         self.beside: dict[str, Any] = {"written": {}, "held": {}, "task": None, "earlier": None, "acting": ""}
         self._taught: list[str] = []
 
@@ -28,12 +29,18 @@ class Scenes:
                     self._step(event)
                 case Answers():
                     self.beside["answers"] = event.answers
+                    yield from self._undrawn(event.step)
                 case Texts():
                     self.beside["texts"] = event.texts
+                    yield from self._undrawn(event.step)
                 case Surface():
                     self.beside["surface"] = {"span": event.span, "classes": event.classes}
                 case Network():
                     yield self.scene(event)
+
+    def _undrawn(self, step: int) -> Iterator[dict[str, Any]]:
+        if not self.drawn:
+            yield {**self.beside, "step": step, "levels": {}}
 
     def _step(self, event: Step) -> None:
         deep = event.optimizer == "deep"  # any other writes whatever it has computed: nothing is held back

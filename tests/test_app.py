@@ -430,7 +430,7 @@ def test_a_lesson_waits_for_a_prediction_and_then_says_what_became_of_it(lessons
         button(lessons, "play").disabled and "Predict first" in button(lessons, "play").help and not lessons.exception
     )
     assert any("waits for your prediction" in found.value for found in lessons.caption)
-    lessons.radio[0].set_value("Nearly all: over 0.9").run()
+    lessons.radio[0].set_value("Nearly all of it").run()
     assert not any("waits for your prediction" in found.value for found in lessons.caption)
     next(w for w in lessons.selectbox if w.key == "speed").set_value(settings.UNLIMITED).run()
     button(lessons, "play").click().run()

@@ -208,8 +208,10 @@ export class NetworkView {
   }
 
   paintSeen(brush, centre, state) {
-    const { theme, portrait, shape } = state;
+    const { theme, portrait } = state;
     const { seen } = portrait;
+    const square = Math.sqrt(seen?.image?.length ?? 0);
+    const shape = state.shape ?? (Number.isInteger(square) ? [square, square] : null); // of a crowd of tasks no samples are shown
     brush.textAlign = "center";
     brush.textBaseline = "middle";
     brush.fillStyle = theme.ink;
