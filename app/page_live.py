@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import desk as desks
+import own_data
 import streamlit as st
 from desk import Desk, state
 from keep import keep
@@ -54,4 +55,5 @@ desks.settings(twin=one)
 desks.messages(desk, unusable, waiting)
 desks.view(desk, titles, spotlight)
 keep(desk)
+own_data.panel()
 desks.remember(base, pair=None if one else state.networks == PAIR and "2" or "3")
