@@ -1,0 +1,44 @@
+"""The live page says what the lab makes of uploads, as plain text."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit")
+from streamlit.testing.v1 import AppTest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "app"))
+
+
+def script():
+    import own_data
+
+    own_data.panel()
+
+
+def table(offset):
+    rows = [f"{i};{i * 37 % 11 + offset},5;{'up' if i % 3 else 'down'}" for i in range(40)]
+    return ("nr;x;label\n" + "\n".join(rows)).encode()
+
+
+def uploaded(*files):
+    page = AppTest.from_function(script, default_timeout=60).run()
+    (uploader,) = page.get("file_uploader")
+    return uploader.set_value(list(files)).run()
+
+
+def test_two_files_are_reported_with_the_command_that_trains_on_them():
+    page = uploaded(("a.csv", table(0), "text/csv"), ("b.csv", table(2), "text/csv"))
+    assert not page.exception and not page.error
+    report, command = (block.value for block in page.code)
+    assert (
+        "semicolons with decimal commas; 40 samples" in report and "'nr'" in report and "shared classes: all" in report
+    )
+    assert command.startswith("nllab run own:PATH_A,PATH_B")
+
+
+def test_one_file_asks_for_another_and_a_bad_one_is_named_without_markdown():
+    assert "One more" in uploaded(("a.csv", table(0), "text/csv")).info[0].value
+    page = uploaded(("a.csv", table(0), "text/csv"), ("![x](y).csv", b"\0\1\2", "text/csv"))
+    assert not page.exception and "![x](y)" not in page.error[0].value and "/tmp" not in page.error[0].value
