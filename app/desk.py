@@ -33,8 +33,8 @@ MOST_PINS = 4
 MOST_LEVELS = 8
 START_LEVELS = ("input", "fast", "medium", "slow", "head")  # of the experiment that the page starts with
 SETTINGS = (  # with a control of the same name
-    "stream", "seed", "epochs", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention", "observe", "frozen",
-    "manager", "front",
+    "stream", "seed", "epochs", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention",
+    "observe", "frozen", "manager", "front",
 )  # fmt: skip
 state = st.session_state
 
@@ -387,8 +387,8 @@ def controls(
     label, icon = ("Pause", "pause") if playing else ("Play again", "replay") if finished else ("Play", "play_arrow")
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="controls"):
         st.button(
-            label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=desk.ask, args=(play,),
-            disabled=bool(locked), help=locked or None,
+            label, key="play", type="primary", icon=f":material/{icon}:", shortcut="Space", on_click=desk.ask,
+            args=(play,), disabled=bool(locked), help=locked or None,
         )  # fmt: skip
         st.button(
             "Step", key="step", icon=":material/skip_next:", shortcut="N", on_click=desk.ask, args=(step,),
@@ -433,15 +433,19 @@ def controls(
             state.level = next((level for level in reversed(levels) if level != "head"), levels[-1])
         with st.container(horizontal=True, gap=None, key="write", width="content", vertical_alignment="center"):
             st.button(
-                "One write of", key="one_write", icon=":material/edit:", shortcut="W", on_click=lambda: desk.ask(write(state.level)),
-                disabled=finished or bool(locked), help="Train until this level has written once more, then stand still.",
+                "One write of", key="one_write", icon=":material/edit:", shortcut="W",
+                on_click=lambda: desk.ask(write(state.level)), disabled=finished or bool(locked),
+                help="Train until this level has written once more, then "
+                "stand still.",
             )  # fmt: skip
             st.selectbox(
-                "Level", levels, key="level", label_visibility="collapsed", width=112, filter_mode=None, persist_state="session",
+                "Level", levels, key="level", label_visibility="collapsed", width=112, filter_mode=None,
+                persist_state="session",
             )  # fmt: skip
         st.button(
             "Undo", key="undo", icon=":material/undo:", shortcut="B", on_click=desk.ask, args=(undo,),
-            help="Return to the checkpoint before this step; what came after it is undone. Below the figures stand all.",
+            help="Return to the checkpoint before this step; what came after it is undone. Below the figures "
+            "stand all.",
         )  # fmt: skip
         st.button(
             "Reset", key="reset", icon=":material/restart_alt:", shortcut="Shift+X", on_click=desk.ask, args=(reset,),
@@ -492,7 +496,8 @@ def settings(*, twin: bool) -> None:
             st.toggle("Frozen twin", key="frozen", help=about("frozen"), **keep)
         st.toggle(
             "Joint ceiling", key="ceiling", on_change=lambda: None, persist_state="session",
-            help="Train the same network on all tasks at once, mixed, in the background, and draw what it reaches as a line.",
+            help="Train the same network on all tasks at once, mixed, in the background, and draw what it "
+            "reaches as a line.",
         )  # fmt: skip
         with st.expander("Stop by itself"):
             st.number_input(
@@ -505,8 +510,8 @@ def settings(*, twin: bool) -> None:
                 **keep,
             )
             st.number_input(
-                "When the accuracy on the first task falls below", key="stop_below", min_value=0.0, max_value=1.0, step=0.05,
-                help="0: never. Play goes on from there.", **keep,
+                "When the accuracy on the first task falls below", key="stop_below", min_value=0.0,
+                max_value=1.0, step=0.05, help="0: never. Play goes on from there.", **keep,
             )  # fmt: skip
             st.number_input(
                 "When the task being taught is learned to", key="stop_above", min_value=0.0, max_value=1.0, step=0.05,

@@ -15,18 +15,16 @@ st.set_page_config(
 st.html(HERE / "frame.css")
 if st.context.is_embedded:
     st.html(HERE / "embed.css")
-PAGES = {
+PAGES = {  # one list, so that Play is among the first stops of the tab key
     "": [st.Page("page_live.py", title="Watch", icon=":material/play_circle:", default=True)],
-    "Learn": [
+    "Learn and compare": [
         st.Page("page_lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
-        st.Page("page_room.py", title="Room", icon=":material/groups:", url_path="room"),
         st.Page("page_tour.py", title="Tour", icon=":material/map:", url_path="tour"),
-        st.Page("page_glossary.py", title="Glossary", icon=":material/menu_book:", url_path="glossary"),
-        st.Page("page_mathematics.py", title="Mathematics", icon=":material/function:", url_path="mathematics"),
-    ],
-    "Compare and keep": [
         st.Page("page_compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
         st.Page("page_replay.py", title="Replay", icon=":material/slideshow:", url_path="replay"),
+        st.Page("page_room.py", title="Room", icon=":material/groups:", url_path="room"),
+        st.Page("page_glossary.py", title="Glossary", icon=":material/menu_book:", url_path="glossary"),
+        st.Page("page_mathematics.py", title="Mathematics", icon=":material/function:", url_path="mathematics"),
     ],
 }
 st.navigation(PAGES, position="top").run()

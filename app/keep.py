@@ -88,7 +88,8 @@ def together(desk: Desk) -> None:
 def downloads(taken: Callable[[], Run], key: str) -> None:
     """A button for each kind of file; `taken` says what it holds when it is pressed."""
     run = taken()
-    name = f"nllab-{''.join(c if c.isalnum() or c in '-_' else '-' for c in run.experiment.stream)[:40]}-seed-{run.experiment.seed}"
+    stream = "".join(c if c.isalnum() or c in "-_" else "-" for c in run.experiment.stream)[:40]
+    name = f"nllab-{stream}-seed-{run.experiment.seed}"
     with st.container(horizontal=True, gap="xsmall"):
         for ending, (label, kind, contents, about) in WAYS.items():
 

@@ -82,7 +82,8 @@ if replayed is not None:
     first = next(iter(replayed.values()))
     if first.experiment.stream in PRESETS:
         st.button(
-            "Train it again, live", key="train_again", icon=":material/play_circle:", on_click=settings_on_the_live_page,
+            "Train it again, live", key="train_again", icon=":material/play_circle:",
+            on_click=settings_on_the_live_page,
             help="Opens the page Watch with the settings that the first run began with.",
         )  # fmt: skip
     for name, run in replayed.items():

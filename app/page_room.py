@@ -21,7 +21,8 @@ HEIGHT = 300
 
 def question(room: Room) -> str:
     return (
-        f"A network learns task A of *{room.experiment.stream}*, then task B, with {OPTIMIZERS[room.experiment.optimizer]}."
+        f"A network learns task A of *{room.experiment.stream}*, then task B, with "
+        f"{OPTIMIZERS[room.experiment.optimizer]}."
         " How much of its test samples of **A** will it still get right at the end?"
     )
 

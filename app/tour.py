@@ -64,7 +64,8 @@ STATIONS = (
     ),
     Station(
         "Everything else",
-        "Single writes, undo, reset, pins and one network with the toggle stand here; all settings in the sidebar, and in"
+        "Single writes, undo, reset, pins and one network with the toggle stand here; all settings in the "
+        "sidebar, and in"
         " the address. Next: the page **Lessons**, where you predict before you see.",
         ".st-key-controls",
     ),
