@@ -1,15 +1,19 @@
 """The live lab inside a notebook: buttons, figures and one sentence over a training that goes on in the kernel itself.
 
 The same trainer as everywhere, in a thread of its own (live.py); a second thread redraws what is new a few times a
-second. The only room that knows ipywidgets.
+second. Run its cell again, and it takes the place of its predecessor; reload the page, and its curves are there again;
+without its kernel its last picture is there, and says how to go on (place.py).
 """
 
 from __future__ import annotations
 
 import html
+import io
 import math
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import ipywidgets as widgets
@@ -20,8 +24,12 @@ from nllab.errors import SettingError, unknown
 from nllab.events import Event, Step, accuracy_of
 from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.live import LiveRun
+from nllab.place import Place, building
+from nllab.runs import Run
+from nllab.trainer import train
 
-KNOBS = ("optimizer", "teach", "learning_rate", "periods")
+KNOBS = ("optimizer", "teach", "learning_rate", "periods", "rate", "retention", "manager")
+HINT = "The live lab on {}. Run this cell in Jupyter, then press Play."
 SPEEDS = (("5 steps/s", 5.0), ("20 steps/s", 20.0), ("100 steps/s", 100.0), ("unlimited", None))
 PERIODS = (1, 2, 4, 8, 16, 32, 64)
 REDRAW_SECONDS = 0.2  # a figure's whole arrays are sent again, so no more than five times a second ...
@@ -30,11 +38,26 @@ RASTER_STEPS = 150  # the raster shows the last steps only: five levels that alw
 VIEW_PIXELS, ABOVE_PIXELS, BELOW_PIXELS = 240, 48, 40  # height of a view, and of its title and its step axis within
 
 
+class Curves(go.FigureWidget):
+    """A figure whose present curves are what a page gets that is loaded again.
+
+    Plotly's own widget gives such a page the curves that it was made with.
+    """
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        if key is None and getattr(self, "_data", None):
+            # Set without telling anybody: pages that are open have these curves already.
+            self._trait_values["_widget_data"] = deepcopy(self._data)
+            self._trait_values["_widget_layout"] = deepcopy(self._layout)
+        return super().get_state(key, drop_defaults)
+
+
 class LiveLab:
     """A training to play, pause, step and steer, with figures that grow while it goes on; show it as the last value of
     a cell.
 
-    knobs: what can be changed while it trains, out of `KNOBS`; optimizer is the toggle of the deep optimizer.
+    knobs: what can be changed while it trains, out of `KNOBS`; optimizer is the toggle of the deep optimizer. Its
+        manager alone is switched by the next reset.
     views: what its figure shows, one below the other, out of `figures.FIGURES`.
     speed: steps per second, or None for unlimited.
     `reset` starts anew from where the knobs stand. `close()` ends both threads; a `with` block does it by itself.
@@ -59,6 +82,7 @@ class LiveLab:
         self._drawing = threading.RLock()
         self._ending = threading.Event()
         self._drawn: tuple[Any, ...] = ()
+        self._pictured: tuple[Any, ...] = ()
 
         self.play = widgets.Button(
             icon="play", description="Play", button_style="primary", tooltip="Train, or stand still"
@@ -96,15 +120,37 @@ class LiveLab:
             )
             for name, period in self.live.run.levels.items()
         }
+        self.rate = widgets.FloatLogSlider(
+            max(self.experiment.rate, 1e-3), min=-3, max=2, step=0.1, description="deep rate", continuous_update=False,
+            readout_format=".2g", style={"description_width": "90px"}, layout={"width": "420px"},
+        )  # fmt: skip
+        self.retention = widgets.FloatSlider(
+            self.experiment.retention, min=0, max=1, step=0.01, description="retention", continuous_update=False,
+            style={"description_width": "90px"}, layout={"width": "420px"},
+        )  # fmt: skip
+        self.manager = widgets.Checkbox(
+            self.experiment.manager, description="manager (from the next reset)", indent=False
+        )
         self.sentence = widgets.HTML()
         self.views = tuple(views)
         self.figure = self._empty_figure()
         self.box = self._laid_out(knobs)
         self._listen()
         self._name_toggle()
+        me = weakref.ref(self)
+        self.place = Place(
+            self.box, hint=HINT.format(self.experiment.stream), close=lambda: (lab := me()) and lab.close()
+        )
+        if building():  # a page that is only read shows the run that Play would have made
+            self.place.frames = {"experiment": self.experiment.model_dump(mode="json")}
+            self.place.picture(self._png(train(self.experiment)))
         self.refresh()
-        self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.live.id[:6]}", daemon=True)
+        # Threads and widgets know the lab only weakly: one that nobody can reach any more ends.
+        self._watcher = threading.Thread(
+            target=_watch, args=(me, self._ending), name=f"watch-{self.live.id[:6]}", daemon=True
+        )
         self._watcher.start()
+        weakref.finalize(self, _end, self.live, self._ending)
 
     def _laid_out(self, knobs: Sequence[str]) -> widgets.VBox:
         wrapping = {"flex_flow": "row wrap", "align_items": "center"}
@@ -112,18 +158,20 @@ class LiveLab:
         steering = [self.toggle] * ("optimizer" in knobs) + list(self.teach.values()) * ("teach" in knobs)
         rows += [steering] * bool(steering)
         rows += [[self.learning_rate]] * ("learning_rate" in knobs)
+        rows += [[self.rate]] * ("rate" in knobs) + [[self.retention]] * ("retention" in knobs)
+        rows += [[self.manager]] * ("manager" in knobs)
         rows += [list(self.periods.values())] * ("periods" in knobs)
         bars = [widgets.Box(row, layout=wrapping) for row in rows]
         return widgets.VBox([*bars, self.sentence, self.figure], layout={"max_width": "960px"})
 
-    def _empty_figure(self) -> go.FigureWidget:
+    def _empty_figure(self) -> Curves:
         # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last
         # alone.
         run, state = self.live.run, self.live.state
         specs = [figures.empty(name, run.tasks, run.levels, steps=state.planned_steps) for name in self.views]
         self._shown = {name: spec["layout"]["xaxis"]["range"] for name, spec in zip(self.views, specs, strict=True)}
         self._marked: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        return go.FigureWidget(_stacked(specs))
+        return Curves(_stacked(specs))
 
     def traces(self, view: str) -> list[Any]:
         """The traces of one view: one for each task or level."""
@@ -132,18 +180,27 @@ class LiveLab:
         return [trace for trace in traces if trace.xaxis == axis and trace.mode != "text"]
 
     def _listen(self) -> None:
-        self.play.on_click(lambda _: self.live.pause() if self.live.playing else self.live.play())
-        self.step.on_click(lambda _: self.live.step())
-        self.reset.on_click(lambda _: self._trying(self._reset))
+        me = weakref.ref(self)
+
+        def do(what: Callable[[LiveLab, Any], Any]) -> Callable[[Any], None]:
+            def called(change: Any) -> None:
+                if (lab := me()) is not None:
+                    lab._trying(what, lab, change)
+
+            return called
+
+        self.play.on_click(do(lambda lab, _: lab.live.pause() if lab.live.playing else lab.live.play()))
+        self.step.on_click(do(lambda lab, _: lab.live.step()))
+        self.reset.on_click(do(lambda lab, _: lab._reset()))
         for name, button in self.teach.items():
-            button.on_click(lambda _, task=name: self._trying(self._teach, task))
-        self.speed.observe(lambda change: self._trying(self.live.set_speed, change["new"]), "value")
-        self.toggle.observe(
-            lambda change: self._command("optimizer", "deep" if change["new"] else self.experiment.plain), "value"
-        )
-        self.learning_rate.observe(lambda change: self._command("learning_rate", change["new"]), "value")
-        for name, slider in self.periods.items():
-            slider.observe(lambda change, level=name: self._command("period", [level, change["new"]]), "value")
+            button.on_click(do(lambda lab, _, task=name: lab._teach(task)))
+        self.speed.observe(do(lambda lab, change: lab.live.set_speed(change["new"])), "value")
+        plain = self.experiment.plain
+        self.toggle.observe(do(lambda lab, c: lab._command("optimizer", "deep" if c["new"] else plain)), "value")
+        for name in ("learning_rate", "rate", "retention"):
+            getattr(self, name).observe(do(lambda lab, c, name=name: lab._command(name, c["new"])), "value")
+        for level, slider in self.periods.items():
+            slider.observe(do(lambda lab, c, level=level: lab._command("period", [level, c["new"]])), "value")
 
     def _command(self, name: str, value: Any) -> None:
         self._trying(self.live.command, name, value)
@@ -163,6 +220,9 @@ class LiveLab:
         usual = self.learning_rate.value == LEARNING_RATES[plain]
         fresh = self.experiment.but(
             seed=self.seed.value,
+            rate=self.experiment.rate if self.rate.value == max(self.experiment.rate, 1e-3) else self.rate.value,
+            retention=self.retention.value,
+            manager=self.manager.value,
             optimizer="deep" if self.toggle.value else plain,
             base_optimizer=plain,
             learning_rate=None if usual else self.learning_rate.value,
@@ -191,6 +251,9 @@ class LiveLab:
             log = list(self.live.run.log)
             now = (status["generation"], len(log), status["playing"], status["finished"], status["error"])
             if now == self._drawn:
+                if not status["playing"] and log and now[:2] != self._pictured:
+                    self._pictured = now[:2]
+                    self.place.picture(self._png(self.live.run))
                 return
             self._show_status(status)
             if now[:2] != self._drawn[:2]:
@@ -235,17 +298,27 @@ class LiveLab:
                 figure.layout.shapes, figure.layout.annotations = self._marked = shapes, notes
             figure.update_layout(layout)
 
-    def _watch(self) -> None:
-        while not self._ending.wait(REDRAW_SECONDS):
-            self.refresh()
+    def _png(self, run: Run) -> bytes:
+        """The views as a picture, for a notebook that is opened without its kernel."""
+        from nllab.course.draw import canvas, still
+
+        if not self.views:
+            return b""
+        figure, axes = canvas(len(self.views))
+        for name, own in zip(self.views, axes, strict=True):
+            still(name, run, own)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return buffer.getvalue()
 
     def close(self) -> None:
         """End the training and the drawing; the figures stay as they are."""
-        self._ending.set()
-        self.live.close()
-        self._watcher.join(5)
+        _end(self.live, self._ending)
+        if threading.current_thread() is not self._watcher:
+            self._watcher.join(5)
         for control in (self.play, self.step, self.reset, self.toggle, *self.teach.values()):
             control.disabled = True
+        self.place.end()
 
     def __enter__(self) -> LiveLab:
         return self
@@ -253,12 +326,21 @@ class LiveLab:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        shown = self.box._repr_mimebundle_(**kwargs) or {}
-        return {
-            **shown,
-            "text/plain": f"The live lab on {self.experiment.stream}. Run this cell in Jupyter, then press Play.",
-        }
+    def _ipython_display_(self) -> None:
+        self.place.show()
+
+
+def _watch(lab: weakref.ref[LiveLab], ending: threading.Event) -> None:
+    while not ending.wait(REDRAW_SECONDS):
+        if (known := lab()) is None:
+            return
+        known.refresh()
+        del known
+
+
+def _end(live: LiveRun, ending: threading.Event) -> None:
+    ending.set()
+    live.close()
 
 
 _NO_ENDS: dict[str, list] = {"x": [], "y": [], "text": []}

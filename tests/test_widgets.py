@@ -1,9 +1,11 @@
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
-from nllab import widgets
+from nllab import place, widgets
 from nllab.errors import SettingError
 from nllab.events import Switch
 from nllab.experiment import Experiment
@@ -176,6 +178,59 @@ def test_close_leaves_no_thread():
     assert lab.play.disabled
 
 
-def test_shown_as_text_where_no_widget_can_be(lab):
-    shown = lab()._repr_mimebundle_()
-    assert "digits-ab" in shown["text/plain"] and "application/vnd.jupyter.widget-view+json" in shown
+def test_a_lab_that_nobody_can_reach_any_more_ends():
+    lab = LiveLab(small(passes=50))
+    live, gone = lab.live, weakref.ref(lab)
+    lab.play.click()
+    wait(lambda: live.trainer.steps > 2)
+    del lab
+    wait(lambda: gc.collect() is None or gone() is None)
+    wait(lambda: live.closed and not live._thread.is_alive())
+
+
+def shell_with(monkeypatch, cell, execution):
+    parent = {"metadata": {"cellId": cell}, "header": {"msg_id": execution}}
+    monkeypatch.setattr(place, "_cell", lambda: (parent["metadata"]["cellId"], parent["header"]["msg_id"]))
+
+
+def test_a_cell_that_is_run_again_replaces_its_lab_and_no_other(lab, monkeypatch):
+    shell_with(monkeypatch, "a", "1")
+    first, beside = lab(), lab()
+    shell_with(monkeypatch, "b", "2")
+    elsewhere = lab()
+    assert not first.live.closed and not beside.live.closed
+    shell_with(monkeypatch, "a", "3")
+    again = lab()
+    assert first.live.closed and beside.live.closed and not elsewhere.live.closed and not again.live.closed
+    for ended in (first, beside):
+        assert not ended._watcher.is_alive() and not ended.live._thread.is_alive()
+
+
+def test_a_page_loaded_again_gets_the_curves_as_they_stand(lab):
+    lab = lab()
+    finish(lab)
+    sent = lab.figure.get_state()
+    lengths = [len(trace.get("x", ())) for trace in sent["_widget_data"]]
+    assert lengths[0] > 5 and lengths[0] == len(lab.traces(lab.views[0])[0].x)
+
+
+def test_a_saved_notebook_holds_the_last_picture_and_how_to_go_on(lab):
+    lab = lab(views=("accuracy",))
+    assert "<img" not in lab.place.bundle()["text/html"]
+    finish(lab)
+    wait(lambda: lab.refresh() is None and "<img" in lab.place.bundle()["text/html"])
+    bundle = lab.place.bundle()
+    assert "digits-ab" in bundle["text/plain"] and "Run this cell" in bundle["text/html"]
+    assert not [kind for kind in bundle if "widget" in kind]
+
+
+def test_rate_and_retention_steer_and_the_manager_waits_for_a_reset(lab):
+    lab = lab(knobs=("rate", "retention", "manager"))
+    lab.rate.value, lab.retention.value = 0.1, 0.5
+    lab.step.click()
+    wait(lambda: lab.live.run.steps == 1)
+    assert [(name, value) for _, name, value in lab.live.run.commands] == [("rate", 0.1), ("retention", 0.5)]
+    lab.manager.value = False
+    lab.reset.click()
+    wait(lambda: lab.live.trainer.steps == 0 and not lab.live.experiment.manager)
+    assert (lab.live.experiment.rate, lab.live.experiment.retention) == (0.1, 0.5)
