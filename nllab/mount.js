@@ -45,6 +45,13 @@ export default {
       observer.disconnect();
       look();
     };
+    // Messages that came while the widget's script was loading were lost: ask once for all of it, and draw anew.
+    model.on("change:fresh", () => {
+      for (const view of views) { view.made?.remove(); view.made = null; view.holder.remove(); }
+      views.length = 0;
+      look();
+    });
+    model.send({ ready: true });
     observer.observe(document.body, { childList: true, subtree: true });
     // The kernel has gone or was started anew: the last picture stands there again, and says how to go on.
     child.on("comm_live_update", () => { if (!child.comm_live) end(); });

@@ -39,16 +39,22 @@ VIEW_PIXELS, ABOVE_PIXELS, BELOW_PIXELS = 240, 48, 40  # height of a view, and o
 
 
 class Curves(go.FigureWidget):
-    """A figure whose present curves are what a page gets that is loaded again.
+    """A figure whose present curves are what a page gets, from its first message on.
 
-    Plotly's own widget gives such a page the curves that it was made with.
+    Plotly's own widget is empty when a page first hears of it, and fills it by a message that is lost while its script
+    is loading; a page that is loaded again gets the curves of the beginning.
     """
 
+    def __init__(self, spec: figures.Spec) -> None:
+        self.__dict__["_first"] = spec
+        super().__init__(spec)
+
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        if key is None and getattr(self, "_data", None):
+        if key is None:
             # Set without telling anybody: pages that are open have these curves already.
-            self._trait_values["_widget_data"] = deepcopy(self._data)
-            self._trait_values["_widget_layout"] = deepcopy(self._layout)
+            made = bool(getattr(self, "_data", None))
+            self._trait_values["_widget_data"] = deepcopy(self._data if made else self._first["data"])
+            self._trait_values["_widget_layout"] = deepcopy(self._layout if made else self._first["layout"])
         return super().get_state(key, drop_defaults)
 
 
@@ -139,7 +145,10 @@ class LiveLab:
         self._name_toggle()
         me = weakref.ref(self)
         self.place = Place(
-            self.box, hint=HINT.format(self.experiment.stream), close=lambda: (lab := me()) and lab.close()
+            self.box,
+            hint=HINT.format(self.experiment.stream),
+            close=lambda: (lab := me()) and lab.close(),
+            fresh=self.figure.send_state,
         )
         if building():  # a page that is only read shows the run that Play would have made
             self.place.frames = {"experiment": self.experiment.model_dump(mode="json")}

@@ -77,12 +77,12 @@ def check(name: str, answer: Any = ...) -> None:
     """Say whether an answer solves an exercise. Raises Wrong, shown as one sentence without a traceback."""
     one, progress = find(name), Progress()
     entry = progress.of(name)
+    verdict = judge(one, answer)
     if one.prediction is not None and "prediction" not in entry:
-        if progress.problem or answer is ... or answer is None:
+        if progress.problem or verdict.empty:
             _say(one, progress.problem or "Your turn: predict first, then answer.")
             return
         raise Wrong(f'Predict first: run the cell with predict("{name}", ...), with your guess in place of the dots.')
-    verdict = judge(one, answer)
     if verdict.empty:
         _say(one, "Your turn: write the answer in the cell above in place of the dots, then run both cells again.")
         return
