@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -687,27 +686,78 @@ def lab(
     folder: Annotated[Path, typer.Option(help="Where your copy of the notebooks lies.")] = Path("nllab-notebooks"),
     port: Annotated[int, typer.Option(help="Where JupyterLab is served.")] = 8888,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open JupyterLab in a browser.")] = True,
+    check: Annotated[bool, typer.Option("--check", help="Show what you have solved, and open nothing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="With --check: a file for your teacher, with predictions and answers.")
+    ] = None,
+    reader: Annotated[str, typer.Option(help="With --out: the name to put into that file.")] = "",
+    grade: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file that --out wrote: run its answers again, and print what passes; may be repeated."),
+    ] = None,
 ) -> None:
     """Open the notebooks in JupyterLab, on a copy of your own that is never overwritten."""
-    check_port(port)
-    for copied, existed in copy_notebooks(folder):
-        errors.print(f"{'kept your' if existed else 'wrote'} {copied}", highlight=False)
-    command = [sys.executable, "-m", "jupyter", "lab", f"--port={port}", f"--notebook-dir={folder}"]
-    raise typer.Exit(_call(command + ([] if browser else ["--no-browser"])))
+    if out and not check:
+        raise SettingError("--out goes with --check.")
+    if grade:
+        _grade(grade)
+    elif check:
+        _show_progress(folder, out, reader)
+    else:
+        from nllab.course.copies import copy_notebooks
+
+        check_port(port)
+        said = {"wrote": "wrote", "kept": "kept your", "offered": "put a new version beside yours:"}
+        for copied, how in copy_notebooks(shipped("notebooks"), folder):
+            errors.print(f"{said[how]} {copied}", highlight=False)
+        command = [sys.executable, "-m", "jupyter", "lab", f"--port={port}", f"--notebook-dir={folder}"]
+        raise typer.Exit(_call(command + ([] if browser else ["--no-browser"])))
 
 
-def copy_notebooks(folder: Path) -> list[tuple[Path, bool]]:
-    """Copy the notebooks into `folder`, leaving every file that is already there; (file, whether it was there)."""
-    if folder.exists() and not folder.is_dir():
-        raise SettingError(f"--folder is {str(folder)!r}, which is a file; name a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for source in sorted(shipped("notebooks").glob("*.ipynb")):
-        target = folder / source.name
-        found.append((target, target.exists()))
-        if not target.exists():
-            shutil.copyfile(source, target)
-    return found
+def _show_progress(folder: Path, out: Path | None, reader: str) -> None:
+    from nllab.course import marks
+
+    found = marks.collected(folder, reader)
+    table = Table(title=f"{found['solved']} of {found['of']} exercises solved", title_justify="left")
+    for heading in ("exercise", "solved", "attempts", "predicted", "came out"):
+        table.add_column(heading)
+    for name in marks.exercises():
+        entry = found["exercises"].get(name, {})
+        cells = (entry.get("solved", "")[:10], *(entry.get(key, "") for key in ("attempts", "prediction", "truth")))
+        table.add_row(name, *("" if cell is None else str(cell) for cell in cells))
+    _wide().print(table)
+    if out:
+        try:
+            out.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+        except OSError as error:
+            raise SettingError(f"{out} cannot be written: {error.strerror}.") from None
+        errors.print(f"wrote {out}", highlight=False, markup=False)
+
+
+def _grade(files: Sequence[Path]) -> None:
+    from nllab.course import marks
+
+    table = Table(title="Answers, run again", title_justify="left")
+    for heading in ("file", "reader", "passed", "what did not"):
+        table.add_column(heading)
+    for path in files:
+        found = marks.read_collected(path)
+        results = marks.grade(found)
+        passed = [name for name, (good, _) in results.items() if good]
+        failed = "; ".join(f"{name}: {sentence}" for name, (good, sentence) in results.items() if not good)
+        table.add_row(path.name, str(found.get("reader", "")), f"{len(passed)} of {found.get('of')}", failed)
+    _wide().print(table)
+
+
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder for the pages.")],
+) -> None:
+    """Write the course as pages for any static host: they ask for nothing from anywhere."""
+    from nllab.course.site import write_site
+
+    for page in write_site(shipped("notebooks"), folder):
+        errors.print(f"wrote {page}", highlight=False, markup=False)
 
 
 def _call(command: list[str]) -> int:

@@ -49,7 +49,8 @@ figure
 # %% [markdown]
 # ## Why it forgets
 #
-# With the weights $W$, the batch $x$ that arrives, the loss $L$ and the rate $\eta$, a step of gradient descent solves a
+# With the weights $W$, the batch $x$ that arrives, the loss $L$ and the rate $\eta$, a step of gradient descent
+# solves a
 # small problem (Eq. 8–9 of the paper; $y$ is the output): lower the loss on this batch, and stay near the weights that
 # you have, $W_t$.
 #

@@ -213,7 +213,8 @@ bars(axes, kept, ("seed 0", "seed 1"), ylabel="A after B", ylim=(0, 1.05))
 figure
 
 # %% [markdown]
-# **In short.** An optimizer is a memory, and its reach can be computed. A better write (delta momentum) or a better read
+# **In short.** An optimizer is a memory, and its reach can be computed. A better write (delta momentum) or a better
+# read
 # (Newton–Schulz) makes it learn faster. But a gradient says where the *present* batch wants to go; remembering where
 # earlier ones wanted to go is not knowing what must stay as it is. That takes a memory of inputs: notebook 06.
 #

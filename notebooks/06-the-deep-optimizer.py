@@ -30,7 +30,8 @@ begin("06")
 # $$W_{t+1} = \operatorname{argmin}_W \; -\langle W x, u\rangle + \frac{1}{2\eta}\lVert W - W_t\rVert^2$$
 #
 # Two things can be changed. **The wish**: delta gradient descent asks that the layer *say* $u$ at $x$ (Eq. 56),
-# $\tfrac12\lVert W x - u\rVert^2$ in place of the product. Solved exactly, with $\eta' = \eta / (1 + \eta\lVert x\rVert^2)$:
+# $\tfrac12\lVert W x - u\rVert^2$ in place of the product. Solved exactly, with $\eta' = \eta / (1 + \eta\lVert
+# x\rVert^2)$:
 #
 # $$W_{t+1} = W_t - \eta'\,\big(W_t x + \nabla_y L\big)\, x^\top \qquad \text{(Eq. 57 has it for } \lVert x\rVert = 1)$$
 #
@@ -185,7 +186,8 @@ LiveLab(
 # %% [markdown]
 # ## Is it worth what it costs?
 #
-# Two honest questions. *Do the hidden levels learn anything, or is it the last layer alone?* Beside every row stands its
+# Two honest questions. *Do the hidden levels learn anything, or is it the last layer alone?* Beside every row stands
+# its
 # **frozen twin**: the same network with all levels but the head kept at their random initial values. *What does the
 # memory weigh?* Count the bytes kept beyond the weights.
 

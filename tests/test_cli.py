@@ -214,15 +214,6 @@ def test_a_run_that_diverges_prints_what_it_measured_and_fails():
     assert json.loads(done.stdout)["metrics"]["a_after_b"]["mean"] is None
 
 
-def test_notebooks_are_copied_once_and_never_overwritten(tmp_path):
-    folder = tmp_path / "mine"
-    first = cli.copy_notebooks(folder)
-    assert first and not any(existed for _, existed in first)
-    first[0][0].write_text("my own work")
-    again = cli.copy_notebooks(folder)
-    assert all(existed for _, existed in again) and first[0][0].read_text() == "my own work"
-
-
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_the_first_dashboard_of_a_life_asks_nothing_and_says_only_where_it_is(tmp_path):
     import pty

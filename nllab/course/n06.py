@@ -93,7 +93,7 @@ def learn(f: Answer, draw: Draw) -> None:
     "code",
     hints=(
         "Build the context of all past inputs: ridge * I + past.T @ past.",
-        "x . inverse(context) . x is small where past inputs lie along x. Scale it so that it is 1 when there are none.",
+        "x . inverse(context) . x is small where past inputs lie along x. Scale so that it is 1 where there are none.",
         "With no past the context is ridge * I, and x . inverse(context) . x is |x|^2 / ridge.",
     ),
     solution="""

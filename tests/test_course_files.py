@@ -1,0 +1,132 @@
+"""The reader's copy, what a teacher collects, and the pages of the course."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nllab.cli import shipped
+from nllab.course import marks
+from nllab.course.copies import copy_notebooks
+from nllab.course.progress import Progress
+from nllab.course.site import rendered, write_site
+from nllab.errors import SettingError
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A folder of notebooks as one version of nllab ships them, and a way to ship another."""
+    source = tmp_path / "shipped"
+    source.mkdir()
+
+    def ship(**texts):
+        for name, text in texts.items():
+            (source / f"{name}.ipynb").write_text(text)
+        return source
+
+    return ship
+
+
+def test_an_edited_notebook_is_kept_and_a_new_version_put_beside_it(release, tmp_path):
+    mine = tmp_path / "mine"
+    assert [how for _, how in copy_notebooks(release(a="1", b="1"), mine)] == ["wrote", "wrote"]
+    (mine / "a.ipynb").write_text("my work")
+    assert [how for _, how in copy_notebooks(release(), mine)] == ["kept", "kept"]
+    done = copy_notebooks(release(a="2", b="2"), mine)
+    assert [(path.name, how) for path, how in done] == [("a.new.ipynb", "offered"), ("b.ipynb", "wrote")]
+    assert (mine / "a.ipynb").read_text() == "my work" and (mine / "b.ipynb").read_text() == "2"
+    (mine / "a.new.ipynb").write_text("worked on as well")
+    copy_notebooks(release(a="3"), mine)
+    texts = {path.name: path.read_text() for path in mine.glob("a*.ipynb")}
+    assert texts == {"a.ipynb": "my work", "a.new.ipynb": "worked on as well", "a.new-2.ipynb": "3"}
+
+
+def test_notebooks_of_before_copies_were_recorded_count_as_the_readers(release, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a.ipynb").write_text("of long ago")
+    assert copy_notebooks(release(a="1"), mine) == [(mine / "a.new.ipynb", "offered")]
+    assert (mine / "a.ipynb").read_text() == "of long ago"
+
+
+def test_a_folder_that_cannot_be_written_is_named(release, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SettingError, match="--folder is .*file"):
+            copy_notebooks(release(a="1"), folder)
+
+
+def test_what_a_teacher_collects_can_be_run_again(tmp_path):
+    with pytest.raises(SettingError, match="no nllab-progress.json yet"):
+        marks.collected(tmp_path)
+    right = "def half_life(beta):\n    return math.log(0.5) / math.log(beta)\n"
+    progress = Progress(tmp_path)
+    progress.note("03.1", prediction=70.0, answer=right, solved="2026-01-01", attempts=2)
+    progress.note("02.1", answer="def delta_write(memory, key, value, rate):\n    return memory\n", attempts=1)
+    progress.note("02.3", answer="raise SystemExit(0)", attempts=1)
+    found = marks.collected(tmp_path, "Ada")
+    assert found["solved"] == 1 and found["of"] == len(marks.exercises())
+    file = tmp_path / "ada.json"
+    file.write_text(json.dumps(found))
+    results = marks.grade(marks.read_collected(file))
+    assert {name: good for name, (good, _) in results.items()} == {"02.1": False, "02.3": False, "03.1": True}
+    assert "delta rule" in results["02.1"][1] and "could not be run" in results["02.3"][1]
+    for text in ("", "[]", '{"format": 9}', '{"format": 1, "exercises": {"a": 3}}'):
+        file.write_text(text)
+        with pytest.raises(SettingError, match="is not what"):
+            marks.read_collected(file)
+
+
+# Pages.
+
+
+def test_mathematics_becomes_mathml_and_code_stays():
+    made = rendered(
+        "Let $a < b$ and\n\n$$x^2 = \\tfrac12$$\n\nand `$HOME` and\n\n| $t$ | b |\n|---|---|\n| 1 | $u$ |\n"
+    )
+    assert made.count("<math") == 4 and "$" not in made.replace("$HOME", "") and "<code>$HOME</code>" in made
+    assert "[01](01-a.html)" not in made and 'href="01-a.html"' in rendered("[01](01-a.ipynb)")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The first and the last notebook, as they are shipped."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for path in sorted(shipped("notebooks").glob("[0-9][0-9]-*.ipynb"))[1:3]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_pages_ask_for_nothing_from_anywhere(small, tmp_path):
+    pages = write_site(small, tmp_path / "site")
+    assert {page.name for page in pages} >= {"index.html", "teacher.html"} and len(pages) == 4
+    files = {
+        path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*") if path.is_file()
+    }
+    assert sum((tmp_path / "site" / name).stat().st_size for name in files) < 25e6
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r'(?:src|href)="([^"]+)"', text):
+            assert link.startswith(("data:", "https://arxiv.org/", "#")) or link in files or "-" in link, link
+        assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', text)
+        assert "$$" not in text and "ClaimError" not in text
+
+
+def test_a_folder_with_something_else_is_left_alone(small, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(SettingError, match="not an empty folder"):
+        write_site(small, tmp_path / "mine")
+    with pytest.raises(SettingError, match="no built notebooks"):
+        write_site(tmp_path, tmp_path / "new")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_the_formulas_of_every_notebook_can_be_drawn():
+    for path in sorted(Path(shipped("notebooks")).glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                assert "$" not in re.sub(r"<code>.*?</code>", "", rendered(cell.source)), cell.source
