@@ -46,15 +46,15 @@ class Curves(go.FigureWidget):
     """
 
     def __init__(self, spec: figures.Spec) -> None:
-        self.__dict__["_first"] = spec
+        object.__setattr__(self, "_first", spec)  # before plotly's own constructor, which refuses other names
         super().__init__(spec)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         if key is None:
             # Set without telling anybody: pages that are open have these curves already.
-            made = bool(getattr(self, "_data", None))
-            self._trait_values["_widget_data"] = deepcopy(self._data if made else self._first["data"])
-            self._trait_values["_widget_layout"] = deepcopy(self._layout if made else self._first["layout"])
+            made, first = bool(getattr(self, "_data", None)), vars(self)["_first"]
+            self._trait_values["_widget_data"] = deepcopy(self._data if made else first["data"])
+            self._trait_values["_widget_layout"] = deepcopy(self._layout if made else first["layout"])
         return super().get_state(key, drop_defaults)
 
 

@@ -19,13 +19,14 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from nllab.course.exercise import exercises_of
+
 HERE = Path(__file__).parent
 KEPT = ("text/plain", "text/html", "image/png", "application/vnd.nllab+json")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-EXERCISES = HERE.parent / "nllab" / "course"
 
 
 def sources() -> list[Path]:
@@ -33,10 +34,12 @@ def sources() -> list[Path]:
 
 
 def fingerprint(source: Path) -> str:
-    """Of all that a notebook is built from: its source and its exercises."""
-    exercises = EXERCISES / f"n{source.name[:2]}.py"
-    texts = [path.read_text(encoding="utf-8") for path in (source, exercises) if path.exists()]
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    """Of all that a reader sees: the source, and what its exercises say."""
+    known = exercises_of(source.name[:2]).values()
+    shown = [(e.name, e.answer, e.hints, e.solution, repr(e.prediction)) for e in known]
+    return hashlib.sha256(
+        f"{source.read_text(encoding='utf-8')}\0{shown!r}".encode()
+    ).hexdigest()
 
 
 def read(source: Path) -> NotebookNode:

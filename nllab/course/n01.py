@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nllab import metrics
 from nllab.course.exercise import Answer, Draw, Wrong, described, exercise
@@ -70,8 +70,8 @@ def paired_interval(first, second):
 """,
 )
 def paired_interval(f: Answer, draw: Draw) -> None:
-    def both(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-        result = f(list(first), list(second))
+    def both(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
+        result = f(*(np.asarray(scores).tolist() for scores in (first, second)))
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise Wrong(f"{f.last} returned {described(result)}; two numbers are wanted, the mean and the half width.")
         try:
@@ -122,7 +122,7 @@ def same_average(f: Answer, draw: Draw) -> None:
             raise Wrong(f"{f.last} should return two arrays of numbers, not {described(result)}.") from None
         for matrix in pair:
             f.expect(matrix.shape == (2, 2), f"Each matrix should be 2 x 2; one has shape {matrix.shape}.")
-            f.expect(((matrix >= 0) & (matrix <= 1)).all(), "Accuracies lie between 0 and 1.")
+            f.expect(bool(((matrix >= 0) & (matrix <= 1)).all()), "Accuracies lie between 0 and 1.")
             f.close(metrics.average_accuracy(matrix, (0, 1)), average, "The average at the end is another one.")
         falls = [metrics.forgetting(matrix, (0, 1)) for matrix in pair]
         f.expect(

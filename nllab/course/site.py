@@ -92,7 +92,7 @@ def rendered(markdown: str) -> str:
     text = MATHS.sub(formula, CODE.sub(hide, markdown))
     text = re.sub("\x04(\\d+)\x05", lambda m: codes[int(m[1])], text)
     text = re.sub(r"\]\((\d\d-[a-z-]+)\.ipynb\)", r"](\1.html)", text)
-    made = mistune.create_markdown(escape=False, plugins=["table"])(text)
+    made = str(mistune.create_markdown(escape=False, plugins=["table"])(text))
     made = made.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
     return re.sub("\x02(\\d+)\x03", lambda m: kept[int(m[1])], made)
 
