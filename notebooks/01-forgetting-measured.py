@@ -116,15 +116,8 @@ def at(learning_rate):
     figure, (left, right) = canvas(2)
     bars(left, {"after A": (a, 0), "after B": (a_later, b)}, ("A", "B"), ylim=(0, 1.1))
     averages = {"average": [(row[1] + row[2]) / 2 for row in ends.values()]}
-    curves(
-        RATES,
-        averages,
-        marks=True,
-        axes=right,
-        xscale="log",
-        ylim=(0, 1),
-        xlabel="learning rate",
-    )
+    about = {"xscale": "log", "ylim": (0, 1), "xlabel": "learning rate"}
+    curves(RATES, averages, marks=True, axes=right, **about)
     right.axvline(learning_rate, color="#444444", linestyle=":")
     return figure
 
@@ -204,7 +197,8 @@ for other, gain in found.items():
     print(f"deep − {other:<12} {gain['mean']:+.3f} ± {gain['half_width']:.3f}")
     claim(
         clear,
-        f"{len(SEEDS)} pairs: the deep optimizer is ahead of {other}, the interval excludes zero.",
+        f"{len(SEEDS)} pairs: the deep optimizer is ahead of {other}, the interval excludes "
+        "zero.",
     )
 claim(
     found["Adam, trick"]["mean"] < found["Adam"]["mean"] / 2,

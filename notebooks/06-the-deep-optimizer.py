@@ -91,29 +91,24 @@ claim(
 
 
 # %%
-def two_worlds(retention, seed=0, dim=8):
-    """Mean squared error on both worlds along the stream, in parts of what it is at zero "
-    "weights."""
-    generator = torch.Generator().manual_seed(seed)
-    truths, weight, context = (
-        torch.randn(2, dim, generator=generator),
-        torch.zeros(dim),
-        torch.zeros(dim, dim),
-    )
+def two_worlds(retention, dim=8):
+    """Error left on both worlds along the stream, in parts of what it is at zero weights."""
+    generator = torch.Generator().manual_seed(0)
+    truths = torch.randn(2, dim, generator=generator)
+    weight, context = torch.zeros(dim), torch.zeros(dim, dim)
     errors = {"first world": [], "second world": []}
     for step in range(200):
-        second, x = step >= 100, torch.zeros(dim)
-        used = slice(3, 8) if second else slice(0, 5)
-        x[used] = torch.randn(5, generator=generator)
+        world, x = int(step >= 100), torch.zeros(dim)
+        x[USED[world]] = torch.randn(5, generator=generator)
         context = retention * context + torch.outer(x, x)
-        error = truths[int(second)] @ x - weight @ x
-        weight = weight + error * torch.linalg.solve(0.1 * torch.eye(dim) + context, x)
-        for name, truth, part in zip(errors, truths, (slice(0, 5), slice(3, 8)), strict=True):
-            left = (truth - weight)[part].square().sum() / truth[part].square().sum()
-            errors[name].append(float(left))
+        direction = torch.linalg.solve(0.1 * torch.eye(dim) + context, x)
+        weight = weight + (truths[world] @ x - weight @ x) * direction
+        for name, truth, part in zip(errors, truths, USED, strict=True):
+            errors[name].append(float((truth - weight)[part].norm() / truth[part].norm()) ** 2)
     return errors
 
 
+USED = (slice(0, 5), slice(3, 8))  # the directions of each world
 ends = {keep: two_worlds(keep) for keep in (0.5, 0.9, 0.99, 1.0)}
 
 

@@ -61,7 +61,8 @@ def spots(groups: Mapping[str, Mapping[str, Sequence[float]]], axes: Axes | None
             own.plot([at] * len(values), values, label=label if first else None, **style)
     own.set_xticks(range(len(groups)), list(groups))
     own.set(xlim=(-0.5, len(groups) - 0.5), **axis)
-    own.legend(frameon=False, fontsize=9)
+    if any(labels):
+        own.legend(frameon=False, fontsize=9)
     return figure  # type: ignore[return-value]
 
 
