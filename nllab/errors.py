@@ -7,6 +7,7 @@ NllabError
 ├── RunFormatError   a saved run that cannot be read
 └── DivergedError    a training whose loss or gradient is no longer a finite number
 
+OptimizerWarning     what an optimizer cannot see or hold of a model, and what to change
 DataWarning          what of somebody's data may make results look better or worse than they are
 """
 
@@ -45,6 +46,10 @@ class RunFormatError(NllabError):
 
 
 class DivergedError(NllabError):
+    pass
+
+
+class OptimizerWarning(UserWarning):
     pass
 
 

@@ -69,7 +69,7 @@ class Trainer:
             name: getattr(experiment, name)
             for name in ("retention", "ridge", "error_weight", "manager", "realign_every")
         }
-        self.deep = DeepOptimizer(self.model, levels=self.levels, **settings)
+        self.deep = DeepOptimizer(self.model, levels=self.levels, warn=False, **settings)
         self.set_rate(experiment.rate)
         self.base_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
         self.own_optimizer = optimizer is not None

@@ -12,6 +12,7 @@ from nllab.errors import DivergedError, SettingError
 from nllab.levels import Level
 from nllab.optim.context import REFRESH, Context, context_write, low_rank_gain
 from nllab.optim.deep import DeepOptimizer
+from nllab.optim.diagonal import Diagonal
 
 EXACT = 1e-9  # relative, float64: two orders of the same sums
 
@@ -283,18 +284,30 @@ def test_retention_zero_is_least_squares_on_the_batch_alone():
     assert (as_features(layer) - expected).norm() <= EXACT * expected.norm()
 
 
-def test_other_parameters_learn_by_adagrad_in_their_level():
+def test_norms_learn_by_adagrad():
     torch.manual_seed(0)
     model = nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 2)).double()
-    twin = copy.deepcopy(model)
-    batches = stream_of_batches(4)
-    train(model, DeepOptimizer(model, rate=0.0, learning_rate=0.01), batches)
-    adagrad = torch.optim.Adagrad(twin[0].parameters(), 0.01)
-    for x, y in batches:
-        twin.zero_grad()
-        half_squared_sum(twin, x, y).backward()
-        adagrad.step()
-    assert torch.equal(model[0].weight, twin[0].weight) and torch.equal(model[0].bias, twin[0].bias)
+    optimizer, weight = DeepOptimizer(model, learning_rate=0.01, manager=False), model[0].weight.detach().clone()
+    squares = torch.zeros_like(weight)
+    for x, y in stream_of_batches(6):
+        optimizer.zero_grad()
+        half_squared_sum(model, x, y).backward()
+        squares += model[0].weight.grad.square()
+        weight -= 0.01 * model[0].weight.grad / squares.sqrt()
+        optimizer.step()
+        assert torch.allclose(model[0].weight, weight)
+
+
+def test_a_diagonal_steps_as_adam_in_its_youth_and_as_adagrad_with_age():
+    gradients = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for life, momentum in ((1000, 0.5), (1, 0.0), (7, 0.9)):
+        held, mean, squares = Diagonal.empty(gradients[0]), 0.0, 0.0
+        for count, gradient in enumerate(gradients, start=1):
+            held.absorb(gradient)
+            mean, squares = momentum * mean + (1 - momentum) * gradient, squares + gradient.square()
+            young = mean / (1 - momentum**count) / (squares / count).sqrt()
+            old = mean / (1 - momentum**count) / squares.sqrt() * life**0.5
+            assert torch.allclose(held.close(momentum, life), young if count <= life else old)
 
 
 def test_forward_passes_without_a_loss_leave_no_trace():

@@ -95,7 +95,7 @@ def test_realigning_keeps_old_answers_while_the_features_move():
     drift = {}
     for every in (0, 4):
         model = network()
-        optimizer = DeepOptimizer(model, realign_every=every, manager=False)
+        optimizer = DeepOptimizer(model, realign_every=every, manager=False, loss_reduction="mean")
         train(model, optimizer, 40)
         probe = normal(200, 3, 4, seed=99)
         before = model(probe).detach()

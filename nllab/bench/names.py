@@ -157,6 +157,7 @@ class Writer:
                 rate=setting.rate,
                 ridge=setting.ridge,
                 realign_every=0,
+                warn=False,
                 manager=False,
                 loss="cross_entropy",
                 loss_reduction="sum",

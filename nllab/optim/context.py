@@ -73,6 +73,7 @@ class Context:
     rows: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     count: int = 0
     _fresh: tuple[Tensor, Tensor] | None = None
+    _solved: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def empty(cls, width: int, ridge: float, *, one_hot: bool = False, **like: Any) -> Self:
@@ -112,7 +113,7 @@ class Context:
 
     def close(self) -> None:
         """End a period: what waited is absorbed, and the next write may go through it."""
-        self._fresh = None
+        self._fresh = self._solved = None
         if self.rows:
             rows, deltas = zip(*self.rows, strict=True)
             self._fresh = self.rows[0] if len(rows) == 1 else (torch.cat(rows), torch.cat(deltas))
@@ -121,9 +122,15 @@ class Context:
 
     def solve(self, gradient: Tensor) -> Tensor:
         """G A^-1, (out, D): through the rows of the period that has just been closed where that is cheaper, and equal.
+        Asked again for the same tensor before A changes, it answers at once.
 
         Raises DivergedError where A is beyond the reach of its number type.
         """
+        if self._solved is None or self._solved[0] is not gradient:
+            self._solved = gradient, self._solve(gradient)
+        return self._solved[1]
+
+    def _solve(self, gradient: Tensor) -> Tensor:
         if self.matrix.ndim == 1:
             return gradient / self.matrix
         fresh, self._fresh = self._fresh, None
@@ -153,7 +160,7 @@ class Context:
 
     def forget_inverse(self) -> None:
         """After a change of A that no write followed."""
-        self.inverse = self._fresh = None
+        self.inverse = self._fresh = self._solved = None
 
     def fade(self, retention: float, ridge: float) -> None:
         """A <- retention * (A - ridge I) + ridge I."""
@@ -166,12 +173,15 @@ class Context:
         found = [self.matrix, self.inverse, self.gradient, *(t for pair in self.rows for t in pair)]
         return [t for t in found if t is not None]
 
-    def to(self, device: torch.device) -> None:
-        """Move to a device."""
-        self.matrix = self.matrix.to(device)
-        self.inverse = None if self.inverse is None else self.inverse.to(device)
-        self.gradient = None if self.gradient is None else self.gradient.to(device)
-        self.rows = [(rows.to(device), deltas.to(device)) for rows, deltas in self.rows]
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device and a number type."""
+        self.matrix = self.matrix.to(device, dtype)
+        self.gradient = None if self.gradient is None else self.gradient.to(device, dtype)
+        self.rows = [
+            (rows.to(device, dtype if rows.is_floating_point() else None), deltas.to(device, dtype))
+            for rows, deltas in self.rows
+        ]
+        self.forget_inverse()
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""

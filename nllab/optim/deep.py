@@ -8,34 +8,40 @@ For a layer y = W x with gradient G of the summed loss, once per period of its l
 
 Directions that old inputs used cost much to change, directions that nothing has used yet are free: that is how new
 tasks find room beside old ones. What hooks see is in watch.py, how far a layer steps in rates.py, what the policy makes
-of it in policy.py, how the head follows its drifting features in realign.py.
+of it in policy.py, how the head follows its drifting features in realign.py; groups.py knows which parameter is held
+how, diagonal.py holds those that no context fits.
 """
 
 from __future__ import annotations
 
+import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.utils._pytree import tree_map_only
 
-from nllab.errors import DivergedError, SettingError, unknown
-from nllab.levels import Level, Schedule
+from nllab.errors import DivergedError, OptimizerWarning, SettingError, unknown
+from nllab.levels import Level
 from nllab.optim import layers
-from nllab.optim.checks import COUNT, FRACTION, NONNEGATIVE, POSITIVE, Rule, evaluate
+from nllab.optim.checks import BELOW_ONE, COUNT, FRACTION, NONNEGATIVE, PERIOD, POSITIVE, Rule, evaluate
 from nllab.optim.context import Context, bytes_of, context_write
-from nllab.optim.leveled import Leveled, members_of
+from nllab.optim.diagonal import Diagonal
+from nllab.optim.groups import Group, Holdings
+from nllab.optim.leveled import members_of
 from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
 from nllab.optim.rates import Trace, head_rate, hidden_rate, own_energy
 from nllab.optim.realign import WIDEST, Realignment, features_of
 from nllab.optim.report import Report, Written
-from nllab.optim.watch import Batch, Pass, Watcher
+from nllab.optim.watch import Batch, Pass, Watcher, explains
+
+PATIENCE = 50  # steps after which a layer that never had a gradient is named
 
 _RULES: dict[str, Rule] = {
     "rate": NONNEGATIVE,
@@ -44,7 +50,21 @@ _RULES: dict[str, Rule] = {
     "realign_every": COUNT,
     "error_weight": NONNEGATIVE,
     "learning_rate": NONNEGATIVE,
+    "momentum": BELOW_ONE,
+    "period": PERIOD,
 }
+
+
+class Due(NamedTuple):
+    """A layer at the end of its period. samples: of this step."""
+
+    matrix: layers.Matrix
+    group: dict[str, Any]
+    context: Context
+    gradient: Tensor
+    passes: Sequence[Pass]
+    head: bool
+    samples: int
 
 
 class DeepOptimizer(torch.optim.Optimizer):
@@ -57,9 +77,11 @@ class DeepOptimizer(torch.optim.Optimizer):
     step saw and did is its `report`.
 
     model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context each (see layers.py); all
-        other parameters are trained by Adagrad, whose memory is the diagonal of all squared gradients.
+        other parameters are held by their diagonal (see diagonal.py), and named once in an OptimizerWarning. Layers may
+        be thawed, added or replaced later; they are found at the next zero_grad() or step().
     levels: groups with periods, rates and retentions of their own; None makes one level of period 1.
     rate: step size in units of the exact minimizer (1 = recursive least squares for squared error), at least 0.
+        In every parameter group it is `lr` as well, so that torch's schedulers change it. lr: another name for it.
     retention: how much of a context survives a write, in [0, 1]; 1 keeps everything.
     ridge: resistance of directions never seen, > 0, in units of one input of unit mean square.
     error_weight: further weight of a sample that the model got wrong, in the loss and in the contexts alike:
@@ -72,7 +94,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         the model's output (see output.py).
     loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. Contexts need the
         summed loss; for a mean it multiplies by the number of rows of the model's output (its leading dimensions).
-    learning_rate: of Adagrad, for the parameters outside those layers.
+    learning_rate, momentum: of the parameters outside those layers, in units of Adam's.
+    warn: whether what it cannot see or hold is said once, in an OptimizerWarning.
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same
@@ -89,79 +112,91 @@ class DeepOptimizer(torch.optim.Optimizer):
         *,
         levels: Sequence[Level] | None = None,
         rate: float = 1.0,
+        lr: float | None = None,
         retention: float = 1.0,
         ridge: float = 0.1,
         error_weight: float = 0.0,
         manager: bool = True,
         realign_every: int = 16,
         loss: str = "auto",
-        loss_reduction: str = "mean",
+        loss_reduction: str | None = None,
         learning_rate: float = 1e-3,
+        momentum: float = 0.9,
+        warn: bool = True,
     ) -> None:
-        own = {"rate": rate, "retention": retention, "ridge": ridge, "realign_every": realign_every}
-        own |= {"error_weight": error_weight, "learning_rate": learning_rate}
-        for name, (words, fits) in _RULES.items():
-            if not fits(own[name]):
-                raise SettingError(f"{name} is {own[name]!r}; it must be {words}.")
+        if not isinstance(model, nn.Module):
+            raise SettingError(
+                f"DeepOptimizer was given {type(model).__name__}; it needs the model itself, whose layers it watches:"
+                " DeepOptimizer(model)."
+            )
+        own = {"rate": rate if lr is None else lr, "retention": retention, "ridge": ridge, "momentum": momentum}
+        own |= {"error_weight": error_weight, "realign_every": realign_every, "learning_rate": learning_rate}
+        _check(own)
         if loss not in ("auto", *LOSSES):
             raise unknown("loss", loss, ("auto", *LOSSES))
-        if loss_reduction not in ("mean", "sum"):
+        if loss_reduction not in (None, "mean", "sum"):
             raise SettingError(
                 f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced."
             )
-        levels = tuple(levels) if levels is not None else (Level("all", "*"),)
-        found = layers.supported_layers(model)
-        if not found:
+        self._made_with = {**own, "levels": levels, "manager": manager, "loss": loss, "loss_reduction": loss_reduction}
+        self._made_with["warn"] = warn
+        self._levels = tuple(levels) if levels is not None else (Level("all", "*"),)
+        self.acting, self.error_weight, self.realign_every = True, error_weight, realign_every
+        self.learning_rate, self.report = learning_rate, Report()
+        self._model, self._holdings = model, Holdings(model)
+        if not self._holdings.matrices:
             raise SettingError(
                 "The model has no nn.Linear, nn.Conv1d, nn.Conv2d or nn.Embedding layer with trainable weights, so"
                 " there is nothing for a context memory to hold."
             )
-        self._made_with = {**own, "manager": manager, "levels": levels, "loss": loss, "loss_reduction": loss_reduction}
-        self.acting, self.error_weight, self.realign_every = True, error_weight, realign_every
-        self.report = Report()
-        self._model = model
-        self._names = {p: name for name, p in model.named_parameters()}
-        self._held: dict[Tensor, layers.Matrix] = {m.weight: layers.Matrix.of(m) for m in found}
-        self._head = next((m for m in reversed(found) if isinstance(m, nn.Linear)), None)
-        self._entry = found[0].weight
-        self._aligns = self._head is not None and found[0] is not self._head
         self.policy = Policy() if manager else None
-        me = weakref.ref(self)
-        self._watcher = Watcher(model, list(self._held), lambda: _error_weight(me()), loss, loss_reduction)
-
-        members = members_of(model, levels)
-        groups: list[dict[str, Any]] = [
-            {
-                "params": members[level.name],
-                "level": level.name,
-                "period": level.period,
-                "rate": rate if level.rate is None else level.rate,
-                "retention": retention if level.retention is None else level.retention,
-                "ridge": ridge if level.ridge is None else level.ridge,
-                "steps": 0,
-            }
-            for level in levels
+        me, reduction = weakref.ref(self), loss_reduction or "mean"
+        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
+        self._steps, self._warns = 0, warn
+        self._warned: set[str] = set()
+        self._found: set[Tensor] = set()  # parameters that came into the model after this was made
+        members = members_of(model, self._levels)
+        groups = [
+            {"params": members[level.name], "level": level.name, "period": level.period, **_own_settings(level)}
+            for level in self._levels
         ]
-        super().__init__(groups, {})
-        held = {id(p) for matrix in self._held.values() for p in (matrix.weight, matrix.bias)}
-        others = {level: [p for p in parameters if id(p) not in held] for level, parameters in members.items()}
-        self._others = (
-            Leveled(others, Schedule.of(levels), lambda p: torch.optim.Adagrad(p, learning_rate))
-            if any(others.values())
-            else None
-        )
-        for group in groups:
-            for p in group["params"]:
-                if p in self._held:
-                    self.state[p]["context"] = self._held[p].new_context(group["ridge"])
-                    if not self._is_head(self._held[p]):
-                        self.state[p]["trace"] = Trace()
+        super().__init__(groups, {name: own[name] for name in ("rate", "retention", "ridge", "momentum")})
+        for group in self.param_groups:
+            for p in self._holdings.matrices.keys() & set(group["params"]):
+                self.state[p]["context"] = self._holdings.matrices[p].new_context(group["ridge"])
+        if names := self._holdings.unheld():
+            self._warn_once(f"{', '.join(names)}: no context fits, so a diagonal of squared gradients holds them.")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Parameters with settings of their own: rate (or lr), retention, ridge, momentum, period.
+
+        What the optimizer has found in the model by itself since it was made moves into the new group.
+        Raises SettingError for settings out of range.
+        """
+        group = Group(level=f"group {len(self.param_groups)}", period=1, steps=0)
+        group.update(self.defaults)
+        group.update(param_group)
+        _check(group)
+        given = group["params"]
+        mine = [given] if isinstance(given, Tensor) else list(given)
+        moved = self._found.intersection(mine)
+        for other in self.param_groups:
+            other["params"] = [p for p in other["params"] if p not in moved]
+        group["params"], group["began"] = mine, group["rate"]
+        super().add_param_group(group)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DeepOptimizer:
         """A copy that watches the copy of the model."""
         copy = memo[id(self)] = DeepOptimizer(deepcopy(self._model, memo), **self._made_with)
         copy.load_state_dict(self.state_dict())
         return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self._model, "made_with": self._made_with, "state": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["model"], **state["made_with"])
+        self.load_state_dict(state["state"])
 
     @property
     def loss(self) -> Loss | None:
@@ -175,6 +210,7 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, and what was seen on the way to them."""
+        self._refresh()
         self._watcher.clear()
         super().zero_grad(set_to_none)
 
@@ -184,92 +220,128 @@ class DeepOptimizer(torch.optim.Optimizer):
         self.report = Report()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        value = evaluate(closure)
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: Any = None) -> Any:  # type: ignore[override]
+        """Absorb what was seen since the last step; levels whose period ends write.
+
+        closure: computes the loss anew and returns it. · loss: its value, for the report; it is returned.
+        """
+        value = loss if closure is None else evaluate(closure)
         batch = self._watcher.clear()
         self._refuse_what_is_not_finite()
-        self._refuse_what_it_cannot_see(batch)
-        written: list[Written] = []
+        self._refresh()
+        self._look_for_what_it_cannot_see(batch)
+        self._steps += 1
+        due: list[Due] = []
         for group in self.param_groups:
             group["steps"] += 1
             for p in group["params"]:
-                if p in self._held:
-                    written += self._step_layer(self._held[p], group, batch)
-        if self._others is not None:
-            self._others.schedule = Schedule({group["level"]: group["period"] for group in self.param_groups})
-            self._others.step(write=self.acting)
+                if p in self._holdings.matrices:
+                    due += self._absorb(self._holdings.matrices[p], group, batch)
+                elif p not in self._holdings.held:
+                    self._step_other(p, group)
+        written = self._write(due, batch)
+        for layer in due:
+            self._fade(layer)
         self._realign(batch)
         self.report = self._follow(batch, written, value)
         return value
 
-    def _step_layer(self, matrix: layers.Matrix, group: dict[str, Any], batch: Batch) -> list[Written]:
-        """Absorb what a layer saw in this step; at the end of its period write."""
-        context: Context = self.state[matrix.weight]["context"]
+    def _absorb(self, matrix: layers.Matrix, group: dict[str, Any], batch: Batch) -> list[Due]:
+        """Take in what a layer saw in this step; at the end of its period it is due."""
+        context = self._room(matrix.weight, "context", lambda: matrix.new_context(group["ridge"]))
         gradient, passes = matrix.gradient(batch.scale), batch.of(matrix.weight)
-        settings, head, written = self.settings, self._is_head(matrix), []
+        head = self._holdings.head is not None and matrix.weight is self._holdings.head.weight
         if gradient is None:
             gradient = context.gradient
         elif context.gradient is not None:
             gradient += context.gradient
-        if came := sum(len(seen.rows) for seen in passes):
-            context.seen += min(came, batch.asked or came)  # the patches of an image are one sample
+        came = sum(len(each.rows) for each in passes)
+        context.seen += min(came, batch.asked or came)  # the patches of an image are one sample
         for rows, deltas, weights in passes:
             context.absorb(rows, deltas, weights, batch.scale)
         if passes and not head:
-            signal = batch.scale**2 * sum(float(seen.deltas.square().sum()) for seen in passes)
-            self.state[matrix.weight]["trace"].see(signal, batch.residual or signal, batch.bend)
+            signal = batch.scale**2 * sum(float(each.deltas.square().sum()) for each in passes)
+            self._trace(matrix).see(signal, batch.residual or signal, batch.bend)
         if gradient is None:
             return []
         if group["steps"] % group["period"]:
             context.gradient = gradient
             return []
         context.close()
-        if self.acting:
-            factor = group["rate"] * settings.rate
-            rate = partial(self._rate_of, matrix, gradient, passes, batch, factor)
-            step = context_write(matrix, gradient, context, rate)
-            if passes and context.inverse is not None:
-                ridge, diagonal = group["ridge"], context.matrix.diagonal().mean()
-                seen = (passes, batch.scale, gradient, step, context.inverse, ridge, diagonal)
-                outer = head or matrix.weight is self._entry
-                written.append(Written(group["level"], outer, *seen))
-        else:
-            context.forget_inverse()
-        retention = group["retention"] * (settings.head_retention if head else settings.hidden_retention)
-        if retention < 1:
-            context.fade(retention, group["ridge"])
-            if head and (realignment := self.state[matrix.weight].get("realignment")):
-                realignment.fade(retention, group["ridge"])
+        return [Due(matrix, group, context, gradient, passes, head, min(came, batch.samples or came))]
+
+    def _write(self, due: Sequence[Due], batch: Batch) -> list[Written]:
+        """W <- W - rate * G A^-1 for all layers that are due; what is needed to measure each write."""
+        if not self.acting:
+            for layer in due:
+                layer.context.forget_inverse()
+            return []
+        for layer in due:
+            layer.context.solve(layer.gradient)
+        written = []
+        for layer, rate in zip(due, self._rates(due), strict=True):
+            context, ridge = layer.context, layer.group["ridge"]
+            step = context_write(layer.matrix, layer.gradient, context, rate)
+            if layer.passes and context.inverse is not None:
+                outer = layer.head or layer.matrix.weight is self._holdings.entry
+                seen = (layer.passes, batch.scale, layer.gradient, step, context.inverse, ridge)
+                written.append(Written(layer.group["level"], outer, *seen, context.matrix.diagonal().mean()))
         return written
 
-    def _rate_of(
-        self, matrix: layers.Matrix, gradient: Tensor, passes: Sequence[Pass], batch: Batch, factor: float, step: Tensor
-    ) -> float:
-        """The rate of a write along G A^-1 = step; factor: of its level and of the policy."""
-        if self._is_head(matrix):
-            return factor * head_rate(self.loss)
-        if passes:
-            came = sum(len(seen.rows) for seen in passes)
-            own = sum(float(own_energy(step, seen.rows)) for seen in passes)
-            gain = float(torch.dot(gradient.flatten(), step.flatten()))
-            self.state[matrix.weight]["trace"].write(gain, own, min(came, batch.samples or came))
-        return factor * hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+    def _rates(self, due: Sequence[Due]) -> list[float]:
+        """The rate of each layer's write: the head's own, one for all hidden layers."""
+        for layer in due:
+            if layer.passes and not layer.head:
+                step = layer.context.solve(layer.gradient)
+                own = sum(float(own_energy(step, each.rows)) for each in layer.passes)
+                gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
+                self._trace(layer.matrix).write(gain, own, layer.samples)
+        hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        factors = (layer.group["rate"] * self.settings.rate for layer in due)
+        return [
+            factor * (head_rate(self.loss) if layer.head else hidden)
+            for factor, layer in zip(factors, due, strict=True)
+        ]
 
-    def _is_head(self, matrix: layers.Matrix) -> bool:
-        return self._head is not None and matrix.weight is self._head.weight
+    def _trace(self, matrix: layers.Matrix) -> Trace:
+        return self.state[matrix.weight].setdefault("trace", Trace())
+
+    def _fade(self, layer: Due) -> None:
+        settings, group = self.settings, layer.group
+        retention = group["retention"] * (settings.head_retention if layer.head else settings.hidden_retention)
+        if retention < 1:
+            layer.context.fade(retention, group["ridge"])
+            if layer.head and (realignment := self.state[layer.matrix.weight].get("realignment")):
+                realignment.fade(retention, group["ridge"])
+
+    def _step_other(self, p: Tensor, group: dict[str, Any]) -> None:
+        """A parameter without a context, by its diagonal; at the end of its period."""
+        if p.grad is None and "diagonal" not in self.state[p]:
+            return
+        diagonal: Diagonal = self._room(p, "diagonal", lambda: Diagonal.empty(p))
+        diagonal.absorb(p.grad)
+        if group["steps"] % group["period"] or diagonal.gradient is None:
+            return
+        affine = p in self._holdings.affine  # all features hang on it: no youth
+        step = diagonal.close(0.0, 1) if affine else diagonal.close(group["momentum"])
+        if self.acting:
+            p.add_(step, alpha=-self.learning_rate * self.settings.rate * group["rate"] / (group["began"] or 1.0))
+        if (retention := group["retention"] * self.settings.hidden_retention) < 1:
+            diagonal.fade(retention)
 
     def _realign(self, batch: Batch) -> None:
         """Collect a window of steps; at its end realign the head's context, and while acting its weights, to its
         features as they are now."""
-        if self._head is None or not (self._aligns and self.realign_every):
+        head = self._holdings.head
+        if head is None or not self.realign_every or head.weight is self._holdings.entry:
             return
-        state, passes = self.state[self._head.weight], batch.of(self._head.weight)
+        state, passes = self.state[head.weight], batch.of(head.weight)
         if not passes or sum(len(seen.rows) for seen in passes) != sum(map(len, batch.inputs)):
             return
         inputs, rows, context = torch.cat(batch.inputs), torch.cat([seen.rows for seen in passes]), state["context"]
         if inputs[0].numel() > WIDEST or context.matrix.ndim != 2:
             return
-        group = next(g for g in self.param_groups if any(p is self._head.weight for p in g["params"]))
+        group = next(g for g in self.param_groups if any(p is head.weight for p in g["params"]))
         if "realignment" not in state:
             state["realignment"] = Realignment.begin(inputs, group["ridge"], context.matrix.dtype)
         window: Realignment = state["realignment"]
@@ -277,10 +349,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         window.collect(inputs, rows, self.acting)
         over = window.steps >= self.realign_every or (self.acting and not window.exclusive)
         if over and group["steps"] % group["period"] == 0:
-            features = partial(features_of, self._model, self._head)
-            window.close(
-                self._held[self._head.weight], context, features, inputs, ridge=group["ridge"], seed=group["steps"]
-            )
+            features, matrix = partial(features_of, self._model, head), self._holdings.matrices[head.weight]
+            window.close(matrix, context, features, inputs, ridge=group["ridge"], seed=group["steps"])
 
     def _follow(self, batch: Batch, written: Sequence[Written], value: Any) -> Report:
         """Show the policy what was seen; the report of the step."""
@@ -294,36 +364,85 @@ class DeepOptimizer(torch.optim.Optimizer):
             decision = self.policy.decide() if self.acting else None
         return Report(self.loss, value, error_rate, decision, written)
 
+    def _room(self, p: Tensor, name: str, make: Callable[[], Any]) -> Any:
+        """What is kept of a parameter, on its device and as its number type asks."""
+        state = self.state[p]
+        if name not in state:
+            state[name] = make()
+        kept, dtype = state[name].tensors()[0], torch.promote_types(p.dtype, torch.float32)
+        if kept.device != p.device or kept.dtype != dtype:
+            for room in state.values():
+                if room.tensors():
+                    room.to(p.device, dtype)
+        return state[name]
+
+    def _refresh(self) -> None:
+        """Take in layers that were thawed, added or replaced since the last look."""
+        if not self._holdings.refresh():
+            return
+        known = {p for group in self.param_groups for p in group["params"]}
+        for p, name in self._holdings.names.items():
+            if p.requires_grad and p not in known:
+                place = next((i for i, level in enumerate(self._levels) if level.matches(name)), -1)
+                self.param_groups[place]["params"].append(p)
+                self._found.add(p)
+        self._watcher.weights = self._holdings.matrices
+
     def _refuse_what_is_not_finite(self) -> None:
         seen = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if torch.isfinite(get_total_norm([p.grad for p in seen])):
+        gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in seen]
+        if torch.isfinite(get_total_norm(gradients)):
             return
-        bad = next((self._names[p] for p in seen if not torch.isfinite(p.grad).all()), "the whole model")
+        names = (self._holdings.names.get(p, "a parameter outside the model") for p in seen)
+        bad = (name for name, gradient in zip(names, gradients, strict=True) if not torch.isfinite(gradient).all())
         raise DivergedError(
-            f"The gradient of {bad} is not finite; weights and memory stay as they were. Lower the rate, or look for"
-            " NaN in the data."
+            f"The gradient of {next(bad, 'the whole model')} is not finite; weights and memory stay as they were."
+            " Lower the rate, or look for NaN in the data."
         )
 
-    def _refuse_what_it_cannot_see(self, batch: Batch) -> None:
-        for weight in self._held:
-            if weight.grad is not None and not batch.of(weight) and not self.state[weight]["context"].seen:
-                raise SettingError(
-                    f"{self._names[weight]} received a gradient, but its layer never ran, so its memory saw no input:"
-                    " the model uses the weight directly. Run the layer itself, or keep it out of the model given to"
-                    " DeepOptimizer."
-                )
+    def _look_for_what_it_cannot_see(self, batch: Batch) -> None:
+        """Once for each weight: does its layer account for the gradient? Otherwise no context fits it."""
+        for weight, matrix in list(self._holdings.matrices.items()):
+            known = self.state[weight].get("context")
+            if weight.grad is None or (known and known.seen) or explains(matrix, batch.of(weight)):
+                continue
+            self.state.pop(weight, None)
+            self._holdings.release(weight)
+            self._watcher.weights = self._holdings.matrices
+            self._warn_once(
+                f"{self._holdings.names[weight]} has a gradient that its layer does not account for: the model uses the"
+                " weight directly. So a diagonal of squared gradients holds it; run the layer itself for a context."
+            )
+        if self._watcher.unrecognised and self._made_with["loss_reduction"] is None:
+            self._warn_once(
+                "The loss was not recognised. It is taken as a mean over the rows of the model's output; say what it is"
+                " with loss='cross_entropy' or 'squared_error', or loss_reduction='mean' or 'sum'."
+            )
+        if self._steps == PATIENCE:
+            names, state = self._holdings.names, self.state
+            idle = [
+                names[p] for p in self._holdings.matrices if "context" not in state[p] or not state[p]["context"].seen
+            ]
+            if idle:
+                self._warn_once(f"{', '.join(idle)}: no gradient in {PATIENCE} steps, so nothing is learned there.")
+
+    def _warn_once(self, text: str) -> None:
+        if self._warns and text not in self._warned:
+            self._warned.add(text)
+            warnings.warn(text, OptimizerWarning, stacklevel=3)
 
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""
         return sum(bytes_of(kept.tensors()) for state in self.state.values() for kept in state.values())
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything but the weights, as plain values that `torch.load` reads by default."""
         own = super().state_dict()
         kept = {number: {name: room.state() for name, room in state.items()} for number, state in own["state"].items()}
         return {
             **own,
             "state": kept,
-            "others": self._others.state_dict() if self._others else None,
+            "steps": self._steps,
             "acting": self.acting,
             "error_weight": self.error_weight,
             "loss": self.loss and list(self.loss),
@@ -333,7 +452,7 @@ class DeepOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
         own = {group["level"]: len(group["params"]) for group in self.param_groups}
-        missing = {"state", "param_groups", "others", "acting", "error_weight", "loss", "policy"} - set(state_dict)
+        missing = {"state", "param_groups", "steps", "acting", "error_weight", "loss", "policy"} - set(state_dict)
         if missing:
             raise SettingError(f"This is not the state of a DeepOptimizer: it lacks {', '.join(sorted(missing))}.")
         found = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
@@ -342,36 +461,47 @@ class DeepOptimizer(torch.optim.Optimizer):
                 f"The state is of another model: its levels hold {found} parameters, this model's {own}."
             )
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        for parameter, number in zip(parameters, numbers, strict=True):
-            mine = tuple(self.state[parameter]["context"].matrix.shape) if parameter in self._held else None
-            theirs = state_dict["state"].get(number, {}).get("context")
-            shape = None if theirs is None else tuple(theirs["matrix"].shape)
-            if shape != mine:
+        ordered = [(p, group) for group in self.param_groups for p in group["params"]]
+        for (p, group), number in zip(ordered, numbers, strict=True):
+            theirs, matrix = state_dict["state"].get(number, {}).get("context"), self._holdings.matrices.get(p)
+            mine = None if matrix is None else tuple(matrix.new_context(group["ridge"]).matrix.shape)
+            if theirs is not None and (shape := tuple(theirs["matrix"].shape)) != mine:
                 raise SettingError(
-                    f"The state is of another model: its memory of {self._names[parameter]} has shape {shape}, not"
+                    f"The state is of another model: its memory of {self._holdings.names[p]} has shape {shape}, not"
                     f" {mine}."
                 )
-        super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
+        groups = zip(state_dict["param_groups"], self.param_groups, strict=True)
+        self.param_groups = [Group({**theirs, "params": mine["params"]}) for theirs, mine in groups]
         self.state.clear()
-        for parameter, number in zip(parameters, numbers, strict=True):
+        for (p, _), number in zip(ordered, numbers, strict=True):
             if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter
-                move = partial(Tensor.to, device=parameter.device, copy=True)
+                move = partial(Tensor.to, device=p.device, copy=True)
                 kept = tree_map_only(Tensor, move, state_dict["state"][number])
-                self.state[parameter] = {name: _ROOMS[name].of_state(room) for name, room in kept.items()}
-        self.acting, self.error_weight = state_dict["acting"], state_dict["error_weight"]
+                self.state[p] = {name: _ROOMS[name].of_state(room) for name, room in kept.items()}
+        self._steps, self.acting, self.error_weight = (state_dict[name] for name in ("steps", "acting", "error_weight"))
         self._watcher.loss = state_dict["loss"] and Loss(*state_dict["loss"])
         self.policy = state_dict["policy"] and Policy.of_state(state_dict["policy"])
         self._watcher.clear()
-        if self._others is not None:
-            self._others.load_state_dict(state_dict["others"])
 
 
-_ROOMS: dict[str, type[Context] | type[Realignment] | type[Trace]] = {
+_ROOMS: dict[str, type[Context] | type[Realignment] | type[Diagonal] | type[Trace]] = {
+    "trace": Trace,
     "context": Context,
     "realignment": Realignment,
-    "trace": Trace,
+    "diagonal": Diagonal,
 }
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    for name, (words, fits) in _RULES.items():
+        if name in settings and not fits(settings[name]):
+            raise SettingError(f"{name} is {settings[name]!r}; it must be {words}.")
+
+
+def _own_settings(level: Level) -> dict[str, float]:
+    """What a level sets for itself."""
+    found = {"rate": level.rate, "retention": level.retention, "ridge": level.ridge}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _error_weight(optimizer: DeepOptimizer | None) -> float:

@@ -24,20 +24,25 @@ def is_supported(module: nn.Module) -> bool:
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros"
     if isinstance(module, nn.Embedding):
-        return module.max_norm is None and not module.sparse and not module.scale_grad_by_freq
+        return module.max_norm is None and not module.scale_grad_by_freq
     return isinstance(module, nn.Linear)
 
 
+def _own_weight(module: nn.Module) -> bool:
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.requires_grad
+
+
 def supported_layers(model: nn.Module) -> list[Layer]:
-    """The layers of a model that memories can hold, in the model's order: trainable, not shared with a layer of another
-    kind.
+    """The layers of a model that contexts can hold, in the model's order: with a trainable weight of their own, neither
+    computed from other parameters nor shared with a layer of another kind.
 
     The projections inside `nn.MultiheadAttention` are left out, since it uses their weights without running them.
     """
     hidden = {
         child for module in model.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()
     }
-    found = [m for m in model.modules() if is_supported(m) and m not in hidden and m.weight.requires_grad]  # type: ignore[union-attr]
+    found = [m for m in model.modules() if is_supported(m) and m not in hidden and _own_weight(m)]
     kinds: dict[nn.Parameter, set[type]] = {}
     for m in found:
         kinds.setdefault(m.weight, set()).add(type(m))  # type: ignore[arg-type]
@@ -90,7 +95,8 @@ class Matrix:
         """The gradient of W times `scale`, (out, D), a new tensor; None if nothing arrived."""
         if self.weight.grad is None:
             return None
-        gradient = self.weight.grad.T if self.table else self.weight.grad.flatten(1)
+        gradient = self.weight.grad.to_dense() if self.weight.grad.is_sparse else self.weight.grad
+        gradient = gradient.T if self.table else gradient.flatten(1)
         gradient = gradient.to(self.dtype) * (scale * self.unit)
         if self.bias is None:
             return gradient

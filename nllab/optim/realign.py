@@ -191,12 +191,10 @@ class Realignment:
         """All tensors that it holds."""
         return [t for t in (self.inputs, self.came, self.rows, *(self.moments or ())) if t is not None]
 
-    def to(self, device: torch.device) -> None:
-        """Move to a device."""
-        self.inputs = self.inputs.to(device)
-        self.moments = self.moments and Moments(*(t.to(device) for t in self.moments))
-        self.came = None if self.came is None else self.came.to(device)
-        self.rows = None if self.rows is None else self.rows.to(device)
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device and a number type; the window opens anew."""
+        self.inputs = self.inputs.to(device, dtype)
+        self.discard()
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""

@@ -7,8 +7,9 @@ nothing is written on the model: it is saved, copied, scripted and exported as i
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 
 from nllab.optim import layers
 from nllab.optim.output import LOSSES, Loss, bend, recognise, targets
+
+OUTPUT = "output"  # of the model as a whole, as the place where the loss is read
+TRIES = 50  # backward passes in which the loss is looked for
+UNEXPLAINED = 0.1  # share of a gradient that may come from elsewhere than its layer, such as from weight decay
 
 
 class Pass(NamedTuple):
@@ -59,32 +64,55 @@ class Batch:
         return self.passes.get(weight, [])
 
 
+class Sight:
+    """Scores, as a place where the loss may be read. given: the model's input, where they are its output."""
+
+    def __init__(self, scores: Tensor, place: Any) -> None:
+        self.scores = scores.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive
+        self.place, self.given = place, None
+
+    given: Tensor | None
+
+
 class Watcher:
     """Gathers the `batch` of one model.
+
+    The loss is read where it is recognised first: at the model's output, or at the output of a layer, whose gradient
+    arrives before those of all layers behind it. So a model may be called in parts, or return its loss.
 
     error_weight: asked in the backward pass for the further weight of samples that the model got wrong; their
     gradient is multiplied on the way. · loss, reduction: see DeepOptimizer.
     """
 
     def __init__(
-        self, model: nn.Module, weights: Sequence[Tensor], error_weight: Callable[[], float], loss: str, reduction: str
+        self, model: nn.Module, weights: Container[Any], error_weight: Callable[[], float], loss: str, reduction: str
     ) -> None:
         self.model = weakref.ref(model)
         self.error_weight, self.reduction = error_weight, reduction
         self.loss = None if loss == "auto" else Loss(loss, 0.0)
-        self.weights = set(weights)
+        self.weights = weights
         self.batch = Batch()
+        self.place: Any = None  # where the loss is read: a weight, or OUTPUT; None while it is not recognised
+        self.tries = 0
+        self._pass = -1
+        self._fallback = False
         self._sample_weights: Tensor | None = None
+        self._last: tuple[Any, int, Sight] | None = None
         _watch(self)
+
+    @property
+    def unrecognised(self) -> bool:
+        """Whether the loss has been looked at long enough."""
+        return self.place is None and self.tries >= TRIES
 
     def clear(self) -> Batch:
         """Begin a new batch; returns the one that was seen."""
-        seen, self.batch, self._sample_weights = self.batch, Batch(), None
+        seen, self.batch, self._sample_weights, self._last = self.batch, Batch(), None, None
         return seen
 
     def ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """A module has run: if it is one of ours, look at what comes back to it."""
-        if getattr(module, "weight", None) in self.weights and layers.is_supported(module):
+        if layers.is_supported(module) and module._parameters.get("weight") in self.weights:
             self._watch_layer(module, inputs, output)  # type: ignore[arg-type]
         if module is self.model():
             self._watch_output(inputs, output)
@@ -100,9 +128,12 @@ class Watcher:
             self.batch.passes.setdefault(layer.weight, []).append(Pass(rows, deltas, self._weights_for(len(rows))))
 
         # When the gradient arrives, so that a forward pass that no loss uses leaves no trace; and at the node, not at
-        # the tensor, so that `_watch_output`, which may weigh the samples, comes first even where the layer's output is
-        # the model's.
+        # the tensor, so that `_look`, which may weigh the samples, comes first.
         output.grad_fn.register_prehook(keep)
+        if isinstance(layer, nn.Linear) and (self.place is None or self.place is layer.weight):
+            sight = Sight(output, layer.weight)
+            output.register_hook(partial(self._look, sight))
+            self._last = output.grad_fn, place, sight
 
     def _weights_for(self, count: int) -> Tensor | None:
         """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their
@@ -116,26 +147,36 @@ class Watcher:
         found = first_tensor(output)
         if found is None:
             return
-        scores = found.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive
         alone = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point()
         given = inputs[0].detach() if alone else None
-        found.register_hook(lambda gradient: self._look(scores, given, gradient))
+        if self._last is not None and found.grad_fn is self._last[0] and found.output_nr == self._last[1]:
+            self._last[2].given = given
+        else:
+            sight = Sight(found, OUTPUT)
+            sight.given = given
+            found.register_hook(partial(self._look, sight))
+        self._last = None
 
-    def _look(self, scores: Tensor, given: Tensor | None, gradient: Tensor) -> Tensor | None:
-        """Read loss and errors from the gradient at the model's output; returns it with its samples weighted."""
-        self.loss = self.loss or recognise(scores, gradient)
-        if self.loss is None:
+    def _look(self, sight: Sight, gradient: Tensor) -> Tensor | None:
+        """Read loss and errors from the gradient at scores; returns it with its samples weighted."""
+        if self.place is None:
+            self._recognise(sight, gradient)
+        if self.place is not sight.place:
+            if sight.given is not None:
+                self.batch.inputs.append(sight.given)
             return None
+        assert self.loss is not None
+        scores = sight.scores
         asked = (gradient != 0).any(-1).flatten()  # rows without a gradient are padding
         count = int(asked.sum())
         unrecognised = float(len(asked)) if self.reduction == "mean" else 1.0
         scale = self.loss.per_row * count if self.loss.per_row else unrecognised
         self.batch.scales.append(scale)
-        if given is not None:
-            self.batch.inputs.append(given)
+        if sight.given is not None:
+            self.batch.inputs.append(sight.given)
         self._sample_weights = None
         if self.loss.kind not in LOSSES:
-            self._measure(scores, gradient, scale)
+            self._measure(self.loss, scores, gradient, scale)
             return None
         answers = scores.argmax(-1).flatten()
         rights = targets(self.loss.kind, scores, gradient, scale).flatten()
@@ -143,27 +184,67 @@ class Watcher:
         self.batch.errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
         self.batch.asked += count
         if not (error_weight := self.error_weight()):
-            self._measure(scores, gradient, scale)
+            self._measure(self.loss, scores, gradient, scale)
             return None
         weights = self._sample_weights = 1 + error_weight * wrong
         weighted = gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
-        self._measure(scores, weighted, scale)
+        self._measure(self.loss, scores, weighted, scale)
         return weighted
 
-    def _measure(self, scores: Tensor, gradient: Tensor, scale: float) -> None:
+    def _measure(self, loss: Loss, scores: Tensor, gradient: Tensor, scale: float) -> None:
         """Size of the residuals, and how the loss bends along them."""
         residual = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
         size = residual.square().sum()
         self.batch.residual += float(size)
         self.batch.samples += len(scores) if scores.ndim > 1 else 1
-        assert self.loss is not None
-        self.batch.curved += float(size * bend(self.loss.kind, scores, residual))
+        self.batch.curved += float(size * bend(loss.kind, scores, residual))
+
+    def _recognise(self, sight: Sight, gradient: Tensor) -> None:
+        """Look for the place where the loss is to be read; until then the first gradient of a pass gives its scale."""
+        task = torch._C._current_graph_task_id()
+        first, self._pass = task != self._pass, task
+        self._fallback &= not first
+        if self.loss is not None and not self.loss.per_row:  # given
+            found = self.loss if first else None
+        else:
+            found = recognise(sight.scores, gradient) if self.tries < TRIES else Loss("unknown", 0.0)
+        if found is None:
+            return
+        if found.kind in LOSSES:
+            if self._fallback:
+                self.batch.scales.pop()
+                self.batch.residual, self.batch.curved, self.batch.samples = 0.0, 0.0, 0
+            self.loss, self.place = self.loss or found, sight.place
+        elif first:
+            self.tries += 1
+            rows = sight.scores[..., 0].numel()
+            scale = float(rows) if self.reduction == "mean" else 1.0
+            self.batch.scales.append(scale)
+            self._measure(found, sight.scores, gradient, scale)
+            self._fallback = True
+
+
+def explains(matrix: layers.Matrix, passes: Sequence[Pass]) -> bool:
+    """Whether what a layer saw makes up its gradient, as far as one number can scale it."""
+    gradient = matrix.gradient()
+    if gradient is None or not passes:
+        return gradient is None or not bool(gradient.any())
+    outer = torch.zeros_like(gradient)
+    for rows, deltas, _ in passes:
+        if matrix.table:
+            outer.index_add_(1, rows, deltas.T)
+        else:
+            outer.addmm_(deltas.T, rows)
+    size = outer.square().sum()
+    factor = (outer * gradient).sum() / size.clamp_min(1e-30)
+    return bool((gradient - factor * outer).norm() <= UNEXPLAINED * gradient.norm())
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """A model's scores: its output, or the first tensor of a tuple or dict that carries a gradient."""
+    """A model's scores: its output, or the first tensor of a tuple or dict that carries a gradient and is no number."""
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
-    return next((part for part in parts if isinstance(part, Tensor) and part.requires_grad), None)
+    found = [part for part in parts if isinstance(part, Tensor) and part.requires_grad and part.grad_fn is not None]
+    return next((part for part in found if part.ndim), None)
 
 
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
@@ -196,4 +277,4 @@ def _show(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         watcher.ran(module, inputs, output)
 
 
-_apart_from_graphs: Callable[..., None] = torch.compiler.disable(_show)
+_apart_from_graphs: Any = torch.compiler.disable(_show)

@@ -1,0 +1,81 @@
+"""Which parameters a deep optimizer trains, how each is held, and the group of settings that it belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from nllab.optim import layers
+
+NORMS = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+
+
+class Group(dict[str, Any]):
+    """A parameter group in which `lr` and `rate` are one number, so that torch's schedulers find what they change."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        for name in ("lr", "rate") if key in ("lr", "rate") else (key,):
+            super().__setitem__(name, value)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+
+class Holdings:
+    """What a model's parameters are to the optimizer, kept up to date while layers are thawed, added or replaced.
+
+    matrices: of each weight that has a context. · head: the last linear layer, or the only layer. · entry: the first weight.
+    affine: parameters of norms. · names: of all parameters.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.released: set[Tensor] = set()  # weights that no context fits, since they are used without their layer
+        self.matrices: dict[Tensor, layers.Matrix] = {}
+        self.refresh()
+
+    def _mark(self) -> tuple[tuple[int, bool], ...]:
+        return tuple((id(p), p.requires_grad) for p in self.model.parameters())
+
+    def refresh(self) -> bool:
+        """Look at the model again; whether anything has changed."""
+        if getattr(self, "_seen", None) == (mark := self._mark()):
+            return False
+        self._seen = mark
+        found = [m for m in layers.supported_layers(self.model) if m.weight not in self.released]
+        self.names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
+        before = self.matrices
+        self.matrices = {m.weight: before.get(m.weight) or layers.Matrix.of(m) for m in found}
+        self.held = {p for matrix in self.matrices.values() for p in (matrix.weight, matrix.bias) if p is not None}
+        self.affine = {p for m in self.model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+        linear = [m for m in found if isinstance(m, nn.Linear)]
+        self.head = linear[-1] if linear else found[0] if len(found) == 1 else None
+        self.entry = found[0].weight if found else None
+        return True
+
+    def release(self, weight: Tensor) -> None:
+        """Hold a weight by its diagonal from now on."""
+        self.released.add(weight)
+        self._seen = None
+        self.refresh()
+
+    def unheld(self) -> list[str]:
+        """Names of the trainable matrices that have no context."""
+        return [
+            name
+            for p, name in self.names.items()
+            if p.requires_grad and p.ndim > 1 and p not in self.held | self.affine
+        ]
