@@ -87,9 +87,9 @@ class Matrix:
 
     def tensor(self) -> Tensor:
         """W as it stands, (out, D)."""
-        weight = self.weight.detach()
+        weight = self.weight.detach().to(self.dtype)
         weight = weight.T if self.table else weight.flatten(1) / self.unit
-        return weight if self.bias is None else torch.cat([weight, self.bias.detach()[:, None]], 1)
+        return weight if self.bias is None else torch.cat([weight, self.bias.detach()[:, None].to(self.dtype)], 1)
 
     def gradient(self, scale: float = 1.0) -> Tensor | None:
         """The gradient of W times `scale`, (out, D), a new tensor; None if nothing arrived."""

@@ -141,6 +141,8 @@ class Realignment:
 
     def collect(self, inputs: Tensor, rows: Tensor, acting: bool) -> None:
         """Count a step of the window, with its inputs (N, ...) and what the head saw of them (N, D)."""
+        if self.moments is not None and self.moments.pseudo_inputs.dtype != inputs.dtype:
+            self.discard()  # the model has been cast
         self.steps += 1
         self.exclusive &= acting
         if self.moments is not None:
