@@ -436,7 +436,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         return sum(bytes_of(kept.tensors()) for state in self.state.values() for kept in state.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the weights, as plain values that `torch.load` reads by default."""
+        """Everything but the weights, as tensors, numbers and text alone."""
         own = super().state_dict()
         kept = {number: {name: room.state() for name, room in state.items()} for number, state in own["state"].items()}
         return {
