@@ -1,4 +1,5 @@
-"""The pages that are made from the code: glossary and command line, committed, and the reference, made when the site is.
+"""The pages that are made from the code: glossary and command line, committed, and the reference, made when the site
+is.
 
 python docs/build.py     writes docs/glossary.md and docs/command-line.md
 mkdocs build --strict    makes the site, without any network; this module is its hook

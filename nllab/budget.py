@@ -61,8 +61,9 @@ def check(experiment: Experiment, taken: int = 0) -> int:
     needed = bytes_of(experiment)
     if needed > RUN_MEGABYTES * 2**20:
         raise SettingError(
-            f"These settings need about {_size(needed)} of memory, and a run here may take {_size(RUN_MEGABYTES * 2**20)}."
-            " Lower dim, hidden or the number of memory levels; nllab run trains without this limit."
+            f"These settings need about {_size(needed)} of memory, and a run here may take"
+            f" {_size(RUN_MEGABYTES * 2**20)}. Lower dim, hidden or the number of memory levels; nllab run trains"
+            " without this limit."
         )
     if taken + needed > total_bytes():
         raise SettingError(

@@ -64,7 +64,8 @@ def freeze_hidden_levels(model: nn.Module, levels: tuple[Level, ...]) -> None:
     learning = [level for level in levels if level.name in READOUTS]
     if not learning:
         raise SettingError(
-            "frozen=true keeps all but the level 'head' at its initial values, and this model has no level of that name."
+            "frozen=true keeps all but the level 'head' at its initial values, and this model has no level of that"
+            " name."
         )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(level.matches(name) for level in learning))

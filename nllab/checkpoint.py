@@ -1,4 +1,5 @@
-"""A trainer's checkpoint: what it is made of, and as bytes: every tensor in safetensors, the rest as JSON in its metadata, and a hash of both.
+"""A trainer's checkpoint: what it is made of, and as bytes: every tensor in safetensors, the rest as JSON in its
+metadata, and a hash of both.
 
 Dicts (with keys of any plain kind), lists, tuples, sets, tensors and plain values come back as they were, floats bit
 for bit. Nothing is unpickled.

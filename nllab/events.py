@@ -308,7 +308,8 @@ class Surface:
 
 @dataclass(slots=True, kw_only=True)
 class Where:
-    """How far the blocks of each matrix of each level have moved from their initial values, one grid for each matrix."""
+    """How far the blocks of each matrix of each level have moved from their initial values, one grid for each
+    matrix."""
 
     kind: Literal["where"] = "where"
     step: StepNumber
@@ -386,7 +387,8 @@ def task_of(event: Event) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """An event, or any value, as JSON can hold it: fields that are missing are left out, and numbers that are not finite are None."""
+    """An event, or any value, as JSON can hold it: fields that are missing are left out, and numbers that are not
+    finite are None."""
     if is_dataclass(value):
         found = {field.name: (field.default, getattr(value, field.name)) for field in fields(value)}
         return {key: jsonable(held) for key, (usual, held) in found.items() if held is not usual or key == "kind"}

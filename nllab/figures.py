@@ -3,8 +3,8 @@ ones. No torch.
 
 A figure is `empty(...)` plus what the events add to it, in pieces that can arrive one after another:
     points(name, events, ...)  what each trace is extended by
-    ends(name, events, ...)    the labels where the curves end now; they replace the last trace, which holds nothing else
-    overlay(name, marks)     the part of the layout that tells when a task or a setting changed
+    ends(name, events, ...)    the labels where the curves end now; they replace the last trace, which holds nothing
+    else overlay(name, marks)     the part of the layout that tells when a task or a setting changed
 `draw(name, run)` is all of it at once. Colours are those of Okabe and Ito, some darkened until they read on white;
 every curve also has a dash and a label of its own, and no background is painted, so that a figure fits light and dark
 pages.
@@ -269,8 +269,8 @@ def ends(name: str, events: Sequence[Event], tasks: Sequence[str], levels: Mappi
 
 
 def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) -> dict[str, list]:
-    """The name of each level at its last value among the events, which should reach back far enough for slow levels to be
-    among them."""
+    """The name of each level at its last value among the events, which should reach back far enough for slow levels to
+    be among them."""
     steps = [event for event in events if isinstance(event, Step)]
     found = [
         (level, step.step, value)

@@ -81,8 +81,8 @@ class LiveRun:
     speed: steps per second, or None for as fast as the machine allows. turns: whom to ask before training; None,
         nobody.
     Every method returns at once; commands are checked at once (SettingError) and take effect at the next step.
-    `scheduled_commands` holds commands to be given at their steps, from every start. A run keeps checkpoints as it goes; `rewind`
-    returns to one, and what follows is again a run that replays exactly.
+    `scheduled_commands` holds commands to be given at their steps, from every start. A run keeps checkpoints as it
+    goes; `rewind` returns to one, and what follows is again a run that replays exactly.
     """
 
     def __init__(

@@ -1,4 +1,5 @@
-"""A small network, drawn unit by unit: the weights of every unit, and how much of its response to earlier tasks is left.
+"""A small network, drawn unit by unit: the weights of every unit, and how much of its response to earlier tasks is
+left.
 
 A portrait is an event that JSON can hold. It draws no randomness and changes nothing.
 """
@@ -108,8 +109,8 @@ class Portraitist:
 
     @torch.no_grad()
     def take(self, step: int, seen: tuple[Part, Tensor] | None = None, current: str | None = None) -> Network:
-        """The portrait as an event. current: the task being taught, or the last one. seen: a training sample (a part of one) and the scores that the network gave it
-        before it learned from it."""
+        """The portrait as an event. current: the task being taught, or the last one. seen: a training sample (a part of
+        one) and the scores that the network gave it before it learned from it."""
         retained = self.retained(current)
         levels = {}
         for name, drawn in self.layers.items():

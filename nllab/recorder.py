@@ -1,9 +1,9 @@
 """Trainings that are written to disk while they go on, and go on where they were stopped, bit for bit.
 
 `record` trains one run into a folder of its own (store.py says what lies there). `Plan` is a whole command: as many
-seeds, each in `seed-N`, and `plan.json` from which `nllab run --resume` reads what to do. What the log of an interrupted
-run has and its checkpoint has not is trained once more and compared, event by event: a continuation is the same run or
-an error.
+seeds, each in `seed-N`, and `plan.json` from which `nllab run --resume` reads what to do. What the log of an
+interrupted run has and its checkpoint has not is trained once more and compared, event by event: a continuation is the
+same run or an error.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def record(
     """(the run, why not all of it could be written or None). The trainer is a new one.
 
     resume: go on with the interrupted run in the folder; one that is whole already is read, and where there is none
-    training begins. Raises StoreError before training where the folder does not take a run, RunFormatError where what is
-    there is damaged or differs from what training gives now, Interrupted once `stop` is set.
+    training begins. Raises StoreError before training where the folder does not take a run, RunFormatError where what
+    is there is damaged or differs from what training gives now, Interrupted once `stop` is set.
     """
     commands = sorted(commands, key=lambda command: command[0])
     begun = Run.begin(

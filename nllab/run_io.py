@@ -126,8 +126,8 @@ def to_parquet(run: Run) -> bytes:
 
 def load_run(path: str | Path) -> Run:
     """The run in a folder that `Run.save` or `nllab run --out` wrote, or in a zip. One that was interrupted, whose
-    `interrupted` is true then, ends with its last whole event. Raises RunFormatError that names what was changed, cut or
-    is missing."""
+    `interrupted` is true then, ends with its last whole event. Raises RunFormatError that names what was changed, cut
+    or is missing."""
     path = Path(path)
     try:
         if not path.is_dir():

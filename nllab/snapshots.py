@@ -118,8 +118,8 @@ class Snapshots:
         return [self.portraitist.take(step, seen, task)] if self.portraitist else []
 
     def portrait(self, step: int, seen: tuple[Part, Tensor] | None, task: str) -> list[Event]:
-        """The network as it is now, for somebody who watches: its units, and its answers to the samples shown. Empty for
-        a network that is too large to be drawn."""
+        """The network as it is now, for somebody who watches: its units, and its answers to the samples shown. Empty
+        for a network that is too large to be drawn."""
         taken = self._portrait(step, seen, task)
         answers = self.portraitist.answers if self.portraitist else {}
         given = {name: found.tolist() for name, found in answers.items()}

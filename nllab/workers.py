@@ -1,6 +1,7 @@
 """Trainings in a few processes of their own, in line: none holds up whoever waits for a page. No torch on this side.
 
-A worker is `python -m nllab.workers`: an experiment as one line of JSON comes in, what happens goes out line by line. It
+A worker is `python -m nllab.workers`: an experiment as one line of JSON comes in, what happens goes out line by line.
+    It
 starts with the first job and ends once there has been none for a while, which gives its memory back.
 """
 

@@ -269,7 +269,8 @@ def test_one_click_shows_a_painted_over_without_and_staying_with_the_deep_optimi
     for selector in (".st-key-play button", ".nl-network-canvas", ".nl-wall", ".nl-accuracy canvas"):
         boxes = [found.bounding_box() for found in page.locator(f"{selector}:visible").all()]
         assert boxes and all(box["y"] + box["height"] <= 780 for box in boxes), selector
-    painted = """(one) => new Set(new Uint32Array(one.getContext('2d').getImageData(0, 0, one.width, one.height).data.buffer)).size"""
+    painted = """(one) => new Set(new Uint32Array(one.getContext('2d').getImageData(0, 0, one.width,
+    one.height).data.buffer)).size"""
     until(lambda: all(one.evaluate(painted) > 20 for one in page.locator(".nl-network-canvas").all()))
     words = page.locator(".st-key-opening p").inner_text().split()
     assert len(words) <= 60
@@ -323,7 +324,8 @@ def test_the_frozen_twin_is_one_click_away_and_never_changes_below_its_head(visi
     twin = "document.querySelector('.nl').parentElement.nllab.panels[2].stage.reel"
     until(lambda: page.evaluate(f"{twin}.last?.step ?? 0") >= 68)
     kept = page.evaluate(
-        f"{twin}.portraits.every(({{ levels }}) => levels.slow.weights.join() === {twin}.portraits[0].levels.slow.weights.join())"
+        f"{twin}.portraits.every(({{ levels }}) => levels.slow.weights.join() ==="
+        f" {twin}.portraits[0].levels.slow.weights.join())"
     )
     learned = page.evaluate(f"{twin}.last.levels.head.weights.some((one) => one !== 0)")
     assert kept and learned

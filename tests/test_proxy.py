@@ -1,5 +1,5 @@
-"""The dashboard behind a proxy that puts a path in front of it, in a real browser: one that keeps that path when it asks
-the server, and one that takes it away."""
+"""The dashboard behind a proxy that puts a path in front of it, in a real browser: one that keeps that path when it
+asks the server, and one that takes it away."""
 
 import asyncio
 import contextlib

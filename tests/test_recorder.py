@@ -1,4 +1,5 @@
-"""Trainings that are killed, stopped, or find no room: nothing that was done is lost, and what goes on is the same run."""
+"""Trainings that are killed, stopped, or find no room: nothing that was done is lost, and what goes on is the same
+run."""
 
 import json
 import multiprocessing

@@ -249,8 +249,8 @@ def from_blocks(rows: Tensor, width: int) -> Tensor:
 
 
 def cholesky_factor(matrix: Tensor) -> Tensor:
-    """The Cholesky factor of A, (.., D, D). After very many samples rounding may eat the ridge: then what is lost is put
-    back, in place.
+    """The Cholesky factor of A, (.., D, D). After very many samples rounding may eat the ridge: then what is lost is
+    put back, in place.
 
     Raises DivergedError if that does not help, as it is when the features themselves have grown out of all bounds.
     """

@@ -37,7 +37,8 @@ class Group(dict[str, Any]):
 class Holdings:
     """What a model's parameters are to the optimizer, kept up to date while layers are thawed, added or replaced.
 
-    matrices: of each weight that has a context. · head: the last linear layer, or the only layer. · entry: the first weight.
+    matrices: of each weight that has a context. · head: the last linear layer, or the only layer. · entry: the first
+        weight.
     affine: parameters of norms. · names: of all parameters.
     """
 

@@ -1,9 +1,9 @@
 """Realigning the head to its drifted features: feature-drift compensation from moments alone.
 
 The head's context and weights speak of features as they were when they were seen. Once hidden layers have moved, old
-features z mean what z T means now. T is fitted on pseudo-inputs, drawn from the Gaussian with the mean and covariance of
-all inputs so far (no sample is kept), whose features are read before and after, and on the inputs that came in between.
-Then
+features z mean what z T means now. T is fitted on pseudo-inputs, drawn from the Gaussian with the mean and covariance
+of all inputs so far (no sample is kept), whose features are read before and after, and on the inputs that came in
+between. Then
 
     C <- T^T C T,    W <- argmin_W sum over old features of ||W (z T) - W_old z||^2 + ridge ||W||^2
 

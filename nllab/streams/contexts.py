@@ -17,7 +17,8 @@ MOST_PAIRS = 5  # of ten digits
 def contexts_digits(
     seed: int, split: int, hold_out: bool, *, context_length: int = 40, pairs: int = 3, batch_size: int = 4
 ) -> Stream:
-    """All digits; every `context_length` batches the context changes, and in every other one pairs of digits swap names.
+    """All digits; every `context_length` batches the context changes, and in every other one pairs of digits swap
+    names.
 
     context_length: batches of `batch_size` samples, at least 1. pairs: swapped pairs, 0 to 5, drawn anew for each
     context by the seed. Nothing announces a change. Tested on the digits under their own names.

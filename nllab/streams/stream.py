@@ -30,8 +30,8 @@ def side_by_side(seen: Tensor, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Part:
-    """Inputs (N, D) float32 and class labels (N,) int64; or, of sequences, tokens (N, T) int64 and labels (N, T), IGNORE
-    where nothing is asked."""
+    """Inputs (N, D) float32 and class labels (N,) int64; or, of sequences, tokens (N, T) int64 and labels (N, T),
+    IGNORE where nothing is asked."""
 
     inputs: Tensor
     labels: Tensor
