@@ -115,3 +115,10 @@ def test_no_file_is_longer_than_400_lines_but_for_a_reason():
         if len(path.read_text(encoding="utf-8").splitlines()) > 400 and "__pycache__" not in path.parts
     }
     assert long <= set(LONG)
+
+
+def test_watchers_read_what_a_run_publishes_and_never_its_trainer():
+    root = Path(__file__).parent.parent
+    for path in [*(root / "app").glob("*.py"), PACKAGE / "widgets.py", PACKAGE / "pool.py", PACKAGE / "scenes.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Attribute) and node.attr in ("trainer", "_trainer")), path
