@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from nllab.errors import OptimizerWarning, SettingError
 from nllab.levels import Level
-from nllab.optim.deep import PATIENCE, DeepOptimizer
+from nllab.optim.deep import DeepOptimizer
+from nllab.optim.notices import PATIENCE
 from nllab.optim.watch import TRIES
 
 

@@ -14,45 +14,38 @@ how, diagonal.py holds those that no context fits.
 
 from __future__ import annotations
 
-import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
-from torch.utils._pytree import tree_map_only
 
-from nllab.errors import DivergedError, OptimizerWarning, SettingError, unknown
+from nllab.errors import SettingError, unknown
 from nllab.levels import Level
 from nllab.optim import layers
-from nllab.optim.checks import BELOW_ONE, COUNT, FRACTION, NONNEGATIVE, PERIOD, POSITIVE, Rule, evaluate
+from nllab.optim.checks import evaluate
 from nllab.optim.context import Context, bytes_of, context_write
 from nllab.optim.diagonal import Diagonal
-from nllab.optim.groups import Group, Holdings
+from nllab.optim.groups import Group, Holdings, check, settings_of
 from nllab.optim.leveled import members_of
+from nllab.optim.notices import (
+    PATIENCE,
+    UNRECOGNISED,
+    USED_DIRECTLY,
+    Notices,
+    never_ran,
+    refuse_what_is_not_finite,
+    unexplained,
+)
 from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
 from nllab.optim.rates import Trace, head_rate, hidden_rate, own_energy
-from nllab.optim.realign import WIDEST, Realignment, features_of
+from nllab.optim.realign import Window, follow
 from nllab.optim.report import Report, Written
-from nllab.optim.watch import Batch, Pass, Watcher, explains
-
-PATIENCE = 50  # steps after which a layer that never had a gradient is named
-
-_RULES: dict[str, Rule] = {
-    "rate": NONNEGATIVE,
-    "retention": FRACTION,
-    "ridge": POSITIVE,
-    "realign_every": COUNT,
-    "error_weight": NONNEGATIVE,
-    "learning_rate": NONNEGATIVE,
-    "momentum": BELOW_ONE,
-    "period": PERIOD,
-}
+from nllab.optim.saving import restore, saved
+from nllab.optim.watch import Batch, Pass, Watcher
 
 
 class Due(NamedTuple):
@@ -131,7 +124,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             )
         own = {"rate": rate if lr is None else lr, "retention": retention, "ridge": ridge, "momentum": momentum}
         own |= {"error_weight": error_weight, "realign_every": realign_every, "learning_rate": learning_rate}
-        _check(own)
+        check(own)
         if loss not in ("auto", *LOSSES):
             raise unknown("loss", loss, ("auto", *LOSSES))
         if loss_reduction not in (None, "mean", "sum"):
@@ -152,12 +145,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         self.policy = Policy() if manager else None
         me, reduction = weakref.ref(self), loss_reduction or "mean"
         self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
-        self._steps, self._warns = 0, warn
-        self._warned: set[str] = set()
+        self._steps, self._notices = 0, Notices(warn)
         self._found: set[Tensor] = set()  # parameters that came into the model after this was made
         members = members_of(model, self._levels)
         groups = [
-            {"params": members[level.name], "level": level.name, "period": level.period, **_own_settings(level)}
+            {"params": members[level.name], "level": level.name, "period": level.period, **settings_of(level)}
             for level in self._levels
         ]
         super().__init__(groups, {name: own[name] for name in ("rate", "retention", "ridge", "momentum")})
@@ -165,7 +157,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             for p in self._holdings.matrices.keys() & set(group["params"]):
                 self.state[p]["context"] = self._holdings.matrices[p].new_context(group["ridge"])
         if names := self._holdings.unheld():
-            self._warn_once(f"{', '.join(names)}: no context fits, so a diagonal of squared gradients holds them.")
+            self._notices.say(f"{', '.join(names)}: no context fits, so a diagonal of squared gradients holds them.")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Parameters with settings of their own: rate (or lr), retention, ridge, momentum, period.
@@ -176,7 +168,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         group = Group(level=f"group {len(self.param_groups)}", period=1, steps=0)
         group.update(self.defaults)
         group.update(param_group)
-        _check(group)
+        check(group)
         given = group["params"]
         mine = [given] if isinstance(given, Tensor) else list(given)
         moved = self._found.intersection(mine)
@@ -227,9 +219,9 @@ class DeepOptimizer(torch.optim.Optimizer):
         """
         value = loss if closure is None else evaluate(closure)
         batch = self._watcher.clear()
-        self._refuse_what_is_not_finite()
+        refuse_what_is_not_finite(self.param_groups, self._holdings)
         self._refresh()
-        self._look_for_what_it_cannot_see(batch)
+        self._look_closely(batch)
         self._steps += 1
         due: list[Due] = []
         for group in self.param_groups:
@@ -330,27 +322,13 @@ class DeepOptimizer(torch.optim.Optimizer):
             diagonal.fade(retention)
 
     def _realign(self, batch: Batch) -> None:
-        """Collect a window of steps; at its end realign the head's context, and while acting its weights, to its
-        features as they are now."""
+        """Count a step of the head's window; at its end realign the head to its features as they are now."""
         head = self._holdings.head
         if head is None or not self.realign_every or head.weight is self._holdings.entry:
             return
-        state, passes = self.state[head.weight], batch.of(head.weight)
-        if not passes or sum(len(seen.rows) for seen in passes) != sum(map(len, batch.inputs)):
-            return
-        inputs, rows, context = torch.cat(batch.inputs), torch.cat([seen.rows for seen in passes]), state["context"]
-        if inputs[0].numel() > WIDEST or context.matrix.ndim != 2:
-            return
         group = next(g for g in self.param_groups if any(p is head.weight for p in g["params"]))
-        if "realignment" not in state:
-            state["realignment"] = Realignment.begin(inputs, group["ridge"], context.matrix.dtype)
-        window: Realignment = state["realignment"]
-        window.absorb(inputs)
-        window.collect(inputs, rows, self.acting)
-        over = window.steps >= self.realign_every or (self.acting and not window.exclusive)
-        if over and group["steps"] % group["period"] == 0:
-            features, matrix = partial(features_of, self._model, head), self._holdings.matrices[head.weight]
-            window.close(matrix, context, features, inputs, ridge=group["ridge"], seed=group["steps"])
+        window = Window(self.realign_every, group["steps"], group["period"], group["ridge"], self.acting)
+        follow(self._model, head, self.state[head.weight], batch, window)
 
     def _follow(self, batch: Batch, written: Sequence[Written], value: Any) -> Report:
         """Show the policy what was seen; the report of the step."""
@@ -388,120 +366,29 @@ class DeepOptimizer(torch.optim.Optimizer):
                 self._found.add(p)
         self._watcher.weights = self._holdings.matrices
 
-    def _refuse_what_is_not_finite(self) -> None:
-        seen = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        gradients = [p.grad.coalesce().values() if p.grad.is_sparse else p.grad for p in seen]
-        if torch.isfinite(get_total_norm(gradients)):
-            return
-        names = (self._holdings.names.get(p, "a parameter outside the model") for p in seen)
-        bad = (name for name, gradient in zip(names, gradients, strict=True) if not torch.isfinite(gradient).all())
-        raise DivergedError(
-            f"The gradient of {next(bad, 'the whole model')} is not finite; weights and memory stay as they were."
-            " Lower the rate, or look for NaN in the data."
-        )
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the weights, as tensors, numbers and text alone."""
+        return saved(self, super().state_dict())
 
-    def _look_for_what_it_cannot_see(self, batch: Batch) -> None:
-        """Once for each weight: does its layer account for the gradient? Otherwise no context fits it."""
-        for weight, matrix in list(self._holdings.matrices.items()):
-            known = self.state[weight].get("context")
-            if weight.grad is None or (known and known.seen) or explains(matrix, batch.of(weight)):
-                continue
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
+        restore(self, state_dict)
+
+    def _look_closely(self, batch: Batch) -> None:
+        """Hold by its diagonal what no context fits; say once what cannot be seen."""
+        for weight in unexplained(self._holdings, self.state, batch):
             self.state.pop(weight, None)
             self._holdings.release(weight)
             self._watcher.weights = self._holdings.matrices
-            self._warn_once(
-                f"{self._holdings.names[weight]} has a gradient that its layer does not account for: the model uses the"
-                " weight directly. So a diagonal of squared gradients holds it; run the layer itself for a context."
-            )
+            self._notices.say(USED_DIRECTLY.format(self._holdings.names[weight]))
         if self._watcher.unrecognised and self._made_with["loss_reduction"] is None:
-            self._warn_once(
-                "The loss was not recognised. It is taken as a mean over the rows of the model's output; say what it is"
-                " with loss='cross_entropy' or 'squared_error', or loss_reduction='mean' or 'sum'."
-            )
-        if self._steps == PATIENCE:
-            names, state = self._holdings.names, self.state
-            idle = [
-                names[p] for p in self._holdings.matrices if "context" not in state[p] or not state[p]["context"].seen
-            ]
-            if idle:
-                self._warn_once(f"{', '.join(idle)}: no gradient in {PATIENCE} steps, so nothing is learned there.")
-
-    def _warn_once(self, text: str) -> None:
-        if self._warns and text not in self._warned:
-            self._warned.add(text)
-            warnings.warn(text, OptimizerWarning, stacklevel=3)
+            self._notices.say(UNRECOGNISED)
+        if self._steps == PATIENCE and (idle := never_ran(self._holdings, self.state)):
+            self._notices.say(f"{', '.join(idle)}: no gradient in {PATIENCE} steps, so nothing is learned there.")
 
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""
         return sum(bytes_of(kept.tensors()) for state in self.state.values() for kept in state.values())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the weights, as tensors, numbers and text alone."""
-        own = super().state_dict()
-        kept = {number: {name: room.state() for name, room in state.items()} for number, state in own["state"].items()}
-        return {
-            **own,
-            "state": kept,
-            "steps": self._steps,
-            "acting": self.acting,
-            "error_weight": self.error_weight,
-            "loss": self.loss and list(self.loss),
-            "policy": self.policy and self.policy.state(),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
-        own = {group["level"]: len(group["params"]) for group in self.param_groups}
-        missing = {"state", "param_groups", "steps", "acting", "error_weight", "loss", "policy"} - set(state_dict)
-        if missing:
-            raise SettingError(f"This is not the state of a DeepOptimizer: it lacks {', '.join(sorted(missing))}.")
-        found = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
-        if found != own:
-            raise SettingError(
-                f"The state is of another model: its levels hold {found} parameters, this model's {own}."
-            )
-        numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
-        ordered = [(p, group) for group in self.param_groups for p in group["params"]]
-        for (p, group), number in zip(ordered, numbers, strict=True):
-            theirs, matrix = state_dict["state"].get(number, {}).get("context"), self._holdings.matrices.get(p)
-            mine = None if matrix is None else tuple(matrix.new_context(group["ridge"]).matrix.shape)
-            if theirs is not None and (shape := tuple(theirs["matrix"].shape)) != mine:
-                raise SettingError(
-                    f"The state is of another model: its memory of {self._holdings.names[p]} has shape {shape}, not"
-                    f" {mine}."
-                )
-        groups = zip(state_dict["param_groups"], self.param_groups, strict=True)
-        self.param_groups = [Group({**theirs, "params": mine["params"]}) for theirs, mine in groups]
-        self.state.clear()
-        for (p, _), number in zip(ordered, numbers, strict=True):
-            if number in state_dict["state"]:  # exactly, where torch would cast it to the type of the parameter
-                move = partial(Tensor.to, device=p.device, copy=True)
-                kept = tree_map_only(Tensor, move, state_dict["state"][number])
-                self.state[p] = {name: _ROOMS[name].of_state(room) for name, room in kept.items()}
-        self._steps, self.acting, self.error_weight = (state_dict[name] for name in ("steps", "acting", "error_weight"))
-        self._watcher.loss = state_dict["loss"] and Loss(*state_dict["loss"])
-        self.policy = state_dict["policy"] and Policy.of_state(state_dict["policy"])
-        self._watcher.clear()
-
-
-_ROOMS: dict[str, type[Context] | type[Realignment] | type[Diagonal] | type[Trace]] = {
-    "trace": Trace,
-    "context": Context,
-    "realignment": Realignment,
-    "diagonal": Diagonal,
-}
-
-
-def _check(settings: Mapping[str, Any]) -> None:
-    for name, (words, fits) in _RULES.items():
-        if name in settings and not fits(settings[name]):
-            raise SettingError(f"{name} is {settings[name]!r}; it must be {words}.")
-
-
-def _own_settings(level: Level) -> dict[str, float]:
-    """What a level sets for itself."""
-    found = {"rate": level.rate, "retention": level.retention, "ridge": level.ridge}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _error_weight(optimizer: DeepOptimizer | None) -> float:

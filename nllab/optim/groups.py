@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from nllab.errors import SettingError
+from nllab.levels import Level
 from nllab.optim import layers
+from nllab.optim.checks import BELOW_ONE, COUNT, FRACTION, NONNEGATIVE, PERIOD, POSITIVE, Rule
 
 NORMS = (
     nn.LayerNorm,
@@ -15,6 +19,31 @@ NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
 )
+
+
+RULES: dict[str, Rule] = {
+    "rate": NONNEGATIVE,
+    "retention": FRACTION,
+    "ridge": POSITIVE,
+    "realign_every": COUNT,
+    "error_weight": NONNEGATIVE,
+    "learning_rate": NONNEGATIVE,
+    "momentum": BELOW_ONE,
+    "period": PERIOD,
+}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Raises SettingError for a setting out of range."""
+    for name, (words, fits) in RULES.items():
+        if name in settings and not fits(settings[name]):
+            raise SettingError(f"{name} is {settings[name]!r}; it must be {words}.")
+
+
+def settings_of(level: Level) -> dict[str, float]:
+    """What a level sets for itself."""
+    found = {"rate": level.rate, "retention": level.retention, "ridge": level.ridge}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 class Group(dict[str, Any]):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from nllab.optim import layers
 from nllab.optim.context import Context, cholesky_factor, fade, observe
+from nllab.optim.watch import Batch
 
 NEW_WEIGHT = 0.3  # of an input that came in between, beside a pseudo-input's 1
 JITTERS = (1e-6, 1e-4, 1e-2)  # of the mean variance
@@ -205,3 +207,35 @@ class Realignment:
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
         return cls(**{**state, "moments": state["moments"] and Moments(**state["moments"])})
+
+
+class Window(NamedTuple):
+    """every: steps between realignments. · step, period: of the head's level. · acting: whether weights are written."""
+
+    every: int
+    step: int
+    period: int
+    ridge: float
+    acting: bool
+
+
+def follow(model: nn.Module, head: layers.Layer, state: dict[str, Any], batch: Batch, window: Window) -> None:
+    """Take in a step; at the end of the window realign the head's context, and while acting its weights.
+
+    state: of the head's weight. Nothing happens where the model did not take one tensor of floats, a row a sample.
+    """
+    passes, context = batch.of(head.weight), state.get("context")
+    if not passes or context is None or sum(len(seen.rows) for seen in passes) != sum(map(len, batch.inputs)):
+        return
+    inputs, rows = torch.cat(batch.inputs), torch.cat([seen.rows for seen in passes])
+    if inputs[0].numel() > WIDEST or context.matrix.ndim != 2:
+        return
+    if "realignment" not in state:
+        state["realignment"] = Realignment.begin(inputs, window.ridge, context.matrix.dtype)
+    kept: Realignment = state["realignment"]
+    kept.absorb(inputs)
+    kept.collect(inputs, rows, window.acting)
+    over = kept.steps >= window.every or (window.acting and not kept.exclusive)
+    if over and window.step % window.period == 0:
+        features = partial(features_of, model, head)
+        kept.close(layers.Matrix.of(head), context, features, inputs, ridge=window.ridge, seed=window.step)
