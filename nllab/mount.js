@@ -46,11 +46,12 @@ export default {
       look();
     };
     // Messages that came while the widget's script was loading were lost: ask once for all of it, and draw anew.
-    model.on("change:fresh", () => {
-      for (const view of views) { view.made?.remove(); view.made = null; view.holder.remove(); }
+    const anew = () => {
+      for (const view of views) { view.made?.remove(); view.holder.remove(); }
       views.length = 0;
       look();
-    });
+    };
+    model.on("change:fresh", () => setTimeout(anew, 300)); // the data is another model's message, read beside this one
     model.send({ ready: true });
     observer.observe(document.body, { childList: true, subtree: true });
     // The kernel has gone or was started anew: the last picture stands there again, and says how to go on.

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import html
 import io
-import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
 
-from nllab import figures, narration
+from nllab import figures, live_figure, narration
 from nllab.errors import SettingError, unknown
-from nllab.events import Event, Step, accuracy_of
+from nllab.events import Event
 from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.live import LiveRun
 from nllab.place import Place, building
@@ -32,30 +29,7 @@ KNOBS = ("optimizer", "teach", "learning_rate", "periods", "rate", "retention", 
 HINT = "The live lab on {}. Run this cell in Jupyter, then press Play."
 SPEEDS = (("5 steps/s", 5.0), ("20 steps/s", 20.0), ("100 steps/s", 100.0), ("unlimited", None))
 PERIODS = (1, 2, 4, 8, 16, 32, 64)
-REDRAW_SECONDS = 0.2  # a figure's whole arrays are sent again, so no more than five times a second ...
-POINTS = 1_500  # ... and no more than about so many points a view
-RASTER_STEPS = 150  # the raster shows the last steps only: five levels that always write are 15 points a step
-VIEW_PIXELS, ABOVE_PIXELS, BELOW_PIXELS = 240, 48, 40  # height of a view, and of its title and its step axis within
-
-
-class Curves(go.FigureWidget):
-    """A figure whose present curves are what a page gets, from its first message on.
-
-    Plotly's own widget is empty when a page first hears of it, and fills it by a message that is lost while its script
-    is loading; a page that is loaded again gets the curves of the beginning.
-    """
-
-    def __init__(self, spec: figures.Spec) -> None:
-        object.__setattr__(self, "_first", spec)  # before plotly's own constructor, which refuses other names
-        super().__init__(spec)
-
-    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        if key is None:
-            # Set without telling anybody: pages that are open have these curves already.
-            made, first = bool(getattr(self, "_data", None)), vars(self)["_first"]
-            self._trait_values["_widget_data"] = deepcopy(self._data if made else first["data"])
-            self._trait_values["_widget_layout"] = deepcopy(self._layout if made else first["layout"])
-        return super().get_state(key, drop_defaults)
+REDRAW_SECONDS = 0.2  # a figure sends whole arrays again, so no more than five times a second
 
 
 class LiveLab:
@@ -148,7 +122,8 @@ class LiveLab:
             self.box,
             hint=HINT.format(self.experiment.stream),
             close=lambda: (lab := me()) and lab.close(),
-            fresh=self.figure.send_state,
+            # The data alone: with all of its state its script, too, would be loaded again.
+            fresh=lambda: (lab := me()) and lab.figure.send_state({"_widget_data", "_widget_layout"}),
         )
         if building():  # a page that is only read shows the run that Play would have made
             self.place.frames = {"experiment": self.experiment.model_dump(mode="json")}
@@ -173,18 +148,18 @@ class LiveLab:
         bars = [widgets.Box(row, layout=wrapping) for row in rows]
         return widgets.VBox([*bars, self.sentence, self.figure], layout={"max_width": "960px"})
 
-    def _empty_figure(self) -> Curves:
+    def _empty_figure(self) -> live_figure.Curves:
         # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last
         # alone.
         run, state = self.live.run, self.live.state
         specs = [figures.empty(name, run.tasks, run.levels, steps=state.planned_steps) for name in self.views]
         self._shown = {name: spec["layout"]["xaxis"]["range"] for name, spec in zip(self.views, specs, strict=True)}
         self._marked: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        return Curves(_stacked(specs))
+        return live_figure.Curves(live_figure.stacked(specs))
 
     def traces(self, view: str) -> list[Any]:
         """The traces of one view: one for each task or level."""
-        axis = f"x{_suffix(self.views.index(view))}"
+        axis = f"x{live_figure.suffix(self.views.index(view))}"
         traces: Any = self.figure.data
         return [trace for trace in traces if trace.xaxis == axis and trace.mode != "text"]
 
@@ -280,23 +255,23 @@ class LiveLab:
         levels = state.periods
         extended: list[dict[str, list]] = []
         layout: dict[str, Any] = {}
-        shapes, notes = [], _titles(self.views)
+        shapes, notes = [], live_figure.titles(self.views)
         for i, name in enumerate(self.views):
-            kept = _kept(name, log, len(run.tasks), len(levels))
+            kept = live_figure.kept(name, log, len(run.tasks), len(levels))
             extended += [
                 *figures.points(name, kept, run.tasks, levels),
-                figures.ends(name, kept, run.tasks, levels) or _NO_ENDS,
+                figures.ends(name, kept, run.tasks, levels) or live_figure.NO_ENDS,
             ]
             steps = max((event.step for event in kept), default=0)
             shown = [0, max(state.planned_steps, steps)]
             if name == "raster":
-                shown = [max(0, steps - RASTER_STEPS), max(min(shown[1], RASTER_STEPS), steps)]
-                layout[f"yaxis{_suffix(i)}"] = figures.lanes(levels)
+                shown = [max(0, steps - live_figure.RASTER_STEPS), max(min(shown[1], live_figure.RASTER_STEPS), steps)]
+                layout[f"yaxis{live_figure.suffix(i)}"] = figures.lanes(levels)
             if shown != self._shown[name]:  # else the reader's own zoom stays
-                self._shown[name] = layout[f"xaxis{_suffix(i)}_range"] = shown
+                self._shown[name] = layout[f"xaxis{live_figure.suffix(i)}_range"] = shown
             over = figures.overlay(name, figures.marks(log), chance=1 / len(self.live.subject.classes))
-            shapes += [_placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
-            notes += [_placed(note, i) for note in over["annotations"]]
+            shapes += [live_figure.placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]
+            notes += [live_figure.placed(note, i) for note in over["annotations"]]
         figure: Any = self.figure
         with figure.batch_update():
             for trace, added in zip(figure.data, extended, strict=True):
@@ -352,72 +327,5 @@ def _end(live: LiveRun, ending: threading.Event) -> None:
     live.close()
 
 
-_NO_ENDS: dict[str, list] = {"x": [], "y": [], "text": []}
-
-
-def _suffix(place: int) -> str:
-    """Plotly counts its axes x, x2, x3."""
-    return str(place + 1) if place else ""
-
-
-def _placed(item: dict[str, Any], place: int) -> dict[str, Any]:
-    """A shape or a note of a figure of its own, moved to its place in the stack."""
-    refs = {
-        f"{axis}ref": f"{axis}{_suffix(place)}" + (" domain" if item.get(f"{axis}ref") == "paper" else "")
-        for axis in "xy"
-    }
-    return {**item, **refs}
-
-
-def _titles(views: Sequence[str]) -> list[dict[str, Any]]:
-    title = {
-        "x": 0,
-        "xref": "paper",
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "bottom",
-        "yshift": 22,
-        "showarrow": False,
-        "font": {"size": 14},
-    }
-    return [{**title, "yref": f"y{_suffix(i)} domain", "text": figures.TITLES[name]} for i, name in enumerate(views)]
-
-
-def _stacked(specs: Sequence[figures.Spec]) -> figures.Spec:
-    """Several figures as one, each below the one before, their step axes aligned."""
-    height = VIEW_PIXELS * len(specs)
-    margin = {"t": 0, "b": 0, "r": 72, "l": max((spec["layout"]["margin"]["l"] for spec in specs), default=0)}
-    layout = {
-        **(specs[0]["layout"] if specs else {}),
-        "height": height,
-        "margin": margin,
-        "title": None,
-        "shapes": [],
-        "annotations": [],
-    }
-    data: list[dict[str, Any]] = []
-    for i, spec in enumerate(specs):
-        x, y = f"x{_suffix(i)}", f"y{_suffix(i)}"
-        top = height - i * VIEW_PIXELS
-        domain = [(top - VIEW_PIXELS + BELOW_PIXELS) / height, (top - ABOVE_PIXELS) / height]
-        layout[f"xaxis{_suffix(i)}"] = {**spec["layout"]["xaxis"], "anchor": y}
-        layout[f"yaxis{_suffix(i)}"] = {**spec["layout"]["yaxis"], "anchor": x, "domain": domain}
-        data += [{**trace, "xaxis": x, "yaxis": y} for trace in spec["data"]]
-    return {"data": data, "layout": layout}
-
-
 def _with(options: Sequence[tuple[str, float | None]], value: float | None) -> list[tuple[str, float | None]]:
     return list(options) if any(value == known for _, known in options) else [*options, (f"{value:g} steps/s", value)]
-
-
-def _kept(name: str, log: list[Event], tasks: int, levels: int) -> Sequence[Event]:
-    """The events a figure is drawn from, few enough for it to be sent five times a second."""
-    steps = [event for event in log if isinstance(event, Step)]
-    if name == "raster":
-        return steps[-RASTER_STEPS:]
-    if name == "drift":
-        stride = math.ceil(len(steps) * levels / POINTS)
-        return steps[:: max(stride, 1)] + steps[-1:]
-    told = [event for event in log if accuracy_of(event) is not None]
-    stride = math.ceil(len(told) * tasks / POINTS)
-    return told[:: max(stride, 1)] + told[-1:]

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from nllab import place, widgets
+from nllab import live_figure, place
 from nllab.errors import SettingError
 from nllab.events import Switch
 from nllab.experiment import Experiment
@@ -142,8 +142,8 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(lab):
 
 
 def test_long_runs_stay_small_enough_to_send(lab, monkeypatch):
-    monkeypatch.setattr(widgets, "POINTS", 100)
-    monkeypatch.setattr(widgets, "RASTER_STEPS", 7)
+    monkeypatch.setattr(live_figure, "POINTS", 100)
+    monkeypatch.setattr(live_figure, "RASTER_STEPS", 7)
     lab = lab(small(epochs=3, evaluate_every=1))
     finish(lab)
     assert lab.live.run.steps > 100
@@ -182,7 +182,7 @@ def test_a_lab_that_nobody_can_reach_any_more_ends():
     lab = LiveLab(small(passes=50))
     live, gone = lab.live, weakref.ref(lab)
     lab.play.click()
-    wait(lambda: live.trainer.steps > 2)
+    wait(lambda: live.run.steps > 2)
     del lab
     wait(lambda: gc.collect() is None or gone() is None)
     wait(lambda: live.closed and not live._thread.is_alive())
@@ -212,6 +212,16 @@ def test_a_page_loaded_again_gets_the_curves_as_they_stand(lab):
     sent = lab.figure.get_state()
     lengths = [len(trace.get("x", ())) for trace in sent["_widget_data"]]
     assert lengths[0] > 5 and lengths[0] == len(lab.traces(lab.views[0])[0].x)
+    asked = lab.figure.get_state({"_widget_data", "_widget_layout"})  # what a page asks for that has missed messages
+    assert set(asked) == {"_widget_data", "_widget_layout"}
+    assert [len(trace.get("x", ())) for trace in asked["_widget_data"]] == lengths
+
+
+def test_a_page_that_missed_messages_is_sent_the_curves_once_more(lab, monkeypatch):
+    lab, sent = lab(), []
+    monkeypatch.setattr(type(lab.figure), "send_state", lambda self, key=None: sent.append(key))
+    lab.place.mount._handle_custom_msg({"ready": True}, [])
+    assert sent == [{"_widget_data", "_widget_layout"}] and lab.place.mount.fresh == 1
 
 
 def test_a_saved_notebook_holds_the_last_picture_and_how_to_go_on(lab):
@@ -232,5 +242,5 @@ def test_rate_and_retention_steer_and_the_manager_waits_for_a_reset(lab):
     assert [(name, value) for _, name, value in lab.live.run.commands] == [("rate", 0.1), ("retention", 0.5)]
     lab.manager.value = False
     lab.reset.click()
-    wait(lambda: lab.live.trainer.steps == 0 and not lab.live.experiment.manager)
+    wait(lambda: lab.live.run.steps == 0 and not lab.live.experiment.manager)
     assert (lab.live.experiment.rate, lab.live.experiment.retention) == (0.1, 0.5)

@@ -1,0 +1,111 @@
+"""The live lab in a real JupyterLab: run all, play, turn a knob, run the cell again, reload the page, restart the
+kernel."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import urllib.request
+
+import nbformat
+import pytest
+
+from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, free_port
+
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium_path() is None, reason="needs Chromium"),
+]
+PATIENCE = 240_000  # milliseconds, for a slow machine; nothing here asserts a speed
+
+MADE = """import nllab
+small = nllab.Experiment.preset("digits-ab", optimizer="adam", dim=16, hidden=16, passes=20)
+lab = nllab.LiveLab(small, views=("accuracy",), knobs=("optimizer", "rate"), speed=None)
+made = [*globals().get("made", ()), lab.live]
+lab"""
+ENDED = "print('closed', [one.closed for one in made])"
+POINTS = (
+    "() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(e => (e.data || []).map(t => t.x?.length ?? 0))"
+)
+
+
+@pytest.fixture
+def served(tmp_path):
+    cells = [nbformat.v4.new_code_cell(code) for code in (MADE, ENDED)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "x.ipynb")
+    port, folders = free_port(), ("CONFIG_DIR", "RUNTIME_DIR", "DATA_DIR")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | {f"JUPYTER_{k}": str(tmp_path / k) for k in folders[:2]}
+    environment |= {f"JUPYTERLAB_{k}": str(tmp_path / k) for k in ("SETTINGS_DIR", "WORKSPACES_DIR")}
+    options = [
+        "--no-browser",
+        f"--port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        "--allow-root",
+    ]
+    command = [sys.executable, "-m", "jupyter", "lab", *options, f"--notebook-dir={tmp_path}"]
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5):
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(0.5)
+                raise AssertionError((tmp_path / "log").read_text()[-2000:])
+        yield f"http://127.0.0.1:{port}/lab/tree/x.ipynb?reset"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def page():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
+        page = browser.new_page(viewport={"width": 1300, "height": 1200})
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
+
+
+def drawn(page, points=3):
+    """Wait for a curve of more points than these."""
+    page.wait_for_function(f"Math.max(0, ...({POINTS})()) > {points}")
+
+
+def test_a_live_lab_lives_through_a_day(served, page):
+    page.goto(served)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.get_by_text("closed [False]").wait_for()
+    page.get_by_role("button", name="Play").click()
+    drawn(page)
+    page.get_by_role("button", name="Deep optimizer is off").click()
+    page.get_by_role("button", name="Deep optimizer is on").wait_for()
+
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    drawn(page)
+
+    page.locator(".jp-CodeCell").first.click()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.get_by_text("closed [True, False]").wait_for()
+
+    page.get_by_role("button", name="Play").click()
+    drawn(page)
+    page.get_by_role("button", name="Pause").click()
+    page.locator(".nllab-still img").wait_for(state="attached")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Restart Kernel…", exact=True).click()
+    page.get_by_role("button", name="Restart", exact=True).click()
+    page.get_by_text("Run this cell in Jupyter, then press Play.").wait_for()
+    page.locator(".nllab-still img").wait_for()
+    assert not page.get_by_role("button", name="Play").is_visible()
+    assert not page.get_by_text("model not found").count()
