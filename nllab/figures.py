@@ -99,7 +99,8 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
 }
 TASK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B26F00")
 LEVEL_COLOURS = {  # shades of no task's hue, the slower the darker
-    "input": "#8A86A0", "fast": "#8F80D8", "memory": "#8F80D8", "medium": "#7A63CC", "slow": "#6D50BE", "head": "#75757F",
+    "input": "#8A86A0", "fast": "#8F80D8", "memory": "#8F80D8", "medium": "#7A63CC", "slow": "#6D50BE",
+    "head": "#75757F",
 }  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 INK, FAINT = "#7A7A7A", "rgba(128,128,128,0.22)"
@@ -141,7 +142,8 @@ def empty(
             data[-1]["meta"] = {"group": 3}  # up and down again: one mark
     data.append(
         {
-            "type": "scatter", "mode": "text", "x": [], "y": [], "text": [], "textposition": "middle right", "cliponaxis": False,
+            "type": "scatter", "mode": "text", "x": [], "y": [], "text": [], "textposition": "middle right",
+            "cliponaxis": False,
             "hoverinfo": "skip", "showlegend": False, "meta": {"ends": True},
             "textfont": {"size": 12, "color": [colours[i % len(colours)] for i in range(len(subjects))]},
         }
@@ -366,7 +368,8 @@ def overlay(
         if name == "accuracy" and text and not (crowded and is_switch):
             annotations.append(
                 {
-                    "x": x, "yref": "paper", "y": 1.0 if is_switch else 0.93, "text": text, "showarrow": False, "align": "left",
+                    "x": x, "yref": "paper", "y": 1.0 if is_switch else 0.93, "text": text, "showarrow": False,
+                    "align": "left",
                     "xanchor": "left", "yanchor": "bottom" if is_switch else "top", "xshift": 2, "font": {"size": 12},
                 }
             )  # fmt: skip

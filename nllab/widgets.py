@@ -87,7 +87,8 @@ class LiveLab:
             layout={"width": "150px"},
         )
         self.learning_rate = widgets.FloatLogSlider(
-            self.experiment.plain_learning_rate, min=-6, max=-1, step=0.25, description="learning rate", continuous_update=False,
+            self.experiment.plain_learning_rate, min=-6, max=-1, step=0.25, description="learning rate",
+            continuous_update=False,
             readout_format=".1e", style={"description_width": "90px"}, layout={"width": "420px"},
         )  # fmt: skip
         self.periods = {

@@ -606,16 +606,16 @@ def test_every_control_is_reached_by_tab_alone(visit):
               const keyed = at.closest('[class*=st-key-]');
               const key = keyed && [...keyed.classList].find((one) => one.startsWith('st-key-')).slice(7);
               const name = at.ariaLabel || at.textContent || at.labels?.[0]?.textContent || at.getAttribute('aria-labelledby') || at.title;
-              return [key, Boolean(name) || at === document.body]; }""")
+              return [key, Boolean(name) || at === document.body]; }""")  # noqa: E501
         reached.add(key)
         named = named and name
     assert wanted <= reached and named
 
 
 HOSTILE = (
-    "?seed=-1", "?seed=1e99", "?dim=99999999", "?periods=,,,", "?stream=own:/etc/passwd", "?stream=<script>alert(1)</script>",
-    "?order=" + "A," * 3000, "?speed=nan", "?rate=inf&retention=-3", "?front=conv&stream=plane-ab", "?model=hope&stream=names-ab",
-    "?batch_size=0&epochs=9999999999999999999999", "?optimizer=%00&loss=%F0%9F%92%A9", "?" + "&".join(f"k{i}=v" for i in range(300)),
+    "?seed=-1", "?seed=1e99", "?dim=99999999", "?periods=,,,", "?stream=own:/etc/passwd", "?stream=<script>alert(1)</script>",  # noqa: E501
+    "?order=" + "A," * 3000, "?speed=nan", "?rate=inf&retention=-3", "?front=conv&stream=plane-ab", "?model=hope&stream=names-ab",  # noqa: E501
+    "?batch_size=0&epochs=9999999999999999999999", "?optimizer=%00&loss=%F0%9F%92%A9", "?" + "&".join(f"k{i}=v" for i in range(300)),  # noqa: E501
     "lessons?lesson=../../etc&answer=99", "compare?twin=yes&seed=x", "?embed=true&seed=x",
 )  # fmt: skip
 

@@ -166,7 +166,7 @@ def bad_files(run):
         "a zip of something else": (zipped({"a.txt": "a"}), "no experiment.json"),
         "an empty zip": (zipped({}), "no experiment.json"),
         "a cut zip": (pack(run)[:-40], "cut off"),
-        "two runs": (zipped({f"{n}/{name}": text for n in (1, 2) for name, text in files(run).items()}), "has 2 experiment.json"),
+        "two runs": (zipped({f"{n}/{name}": text for n in (1, 2) for name, text in files(run).items()}), "has 2 experiment.json"),  # noqa: E501
         "a path upwards": (zipped({**files(run), "../../events.jsonl": "x"}), "names the path '../../events.jsonl'"),
         "a path of the system": (zipped({**files(run), "/etc/cron.d/x": "x"}), "names the path"),
         "a path of Windows": (zipped({**files(run), "C:\\x": "x"}), "names the path"),
@@ -174,7 +174,7 @@ def bad_files(run):
         "very many members": (zipped({str(i): "" for i in range(20_000)}), "more members than a run"),
         "another packing": (zipped(files(run), compress_type=zipfile.ZIP_LZMA), "packed in a way"),
         "an encrypted zip": (hide, "encrypted|damaged"),
-        "another version": (zipped({**files(run), "events.jsonl": '{"format": 3}'}), "format 3.*Open it with the version"),
+        "another version": (zipped({**files(run), "events.jsonl": '{"format": 3}'}), "format 3.*Open it with the version"),  # noqa: E501
         "a strange setting": (summed(run, experiment={"sede": 1}), "Did you mean 'seed'"),
         "a setting out of bounds": (summed(run, experiment={"dim": 1e9}), "dim is"),
         "settings that are a list": (summed(run, experiment=[]), "experiment cannot be used"),
@@ -182,7 +182,7 @@ def bad_files(run):
         "NaN": (summed(run, *nan), "finite"),
         "too large a number": (with_event(run, loss=10**400), "finite"),
         "half a line": (lines_of(run, lambda lines: [*lines[:-1], lines[-1][:9]]), "cut off"),
-        "a line of its middle cut": (lines_of(run, lambda lines: [*lines[:5], lines[5][:9], *lines[6:]]), "line 6 is damaged"),
+        "a line of its middle cut": (lines_of(run, lambda lines: [*lines[:5], lines[5][:9], *lines[6:]]), "line 6 is damaged"),  # noqa: E501
         "a line less": (lines_of(run, lambda lines: [*lines[:5], *lines[6:]]), "line 6 does not follow"),
         "a line twice": (lines_of(run, lambda lines: [*lines[:5], *lines[4:]]), "line 6 is line 5 once more"),
         "other settings beside": (zipped({**files(run), "experiment.json": "{}"}), "experiment.json was changed"),
@@ -193,13 +193,13 @@ def bad_files(run):
         "an accuracy of 7": (with_event(run, accuracy={"A": 7, "B": 0}), "less than or equal to 1"),
         "a missing level": (with_event(run, levels={}), "every level"),
         "a level of words": (with_event(run, levels=dict.fromkeys(run.levels, {"wrote": "yes"})), "valid boolean"),
-        "a matrix without a line": (with_event(run, kind="where", levels=dict.fromkeys(run.levels, [[]])), "at least 1 item"),
-        "a matrix of words": (with_event(run, kind="where", levels=dict.fromkeys(run.levels, [[["x"]]])), "valid number"),
+        "a matrix without a line": (with_event(run, kind="where", levels=dict.fromkeys(run.levels, [[]])), "at least 1 item"),  # noqa: E501
+        "a matrix of words": (with_event(run, kind="where", levels=dict.fromkeys(run.levels, [[["x"]]])), "valid number"),  # noqa: E501
         "an image cut short": (
-            with_event(run, kind="samples", shape=[2, 2], tasks={"A": {"labels": [0], "images": ["abc"]}}), "hexadecimal digits",
+            with_event(run, kind="samples", shape=[2, 2], tasks={"A": {"labels": [0], "images": ["abc"]}}), "hexadecimal digits",  # noqa: E501
         ),
         "a signal of words": (with_signal(run, "much"), "valid number"),
-        "names that are no names": (with_event(run, kind="samples", given=3, tasks={"A": {"names": [3]}}), "valid string"),
+        "names that are no names": (with_event(run, kind="samples", given=3, tasks={"A": {"names": [3]}}), "valid string"),  # noqa: E501
         "texts of no names": (with_event(run, kind="texts", texts={"A": ["x"]}), "no samples were shown"),
         "answers to nothing": (with_event(run, kind="answers", answers={"A": [1]}), "no samples were shown"),
         "a name with a link": (summed(run, tasks=["<a href=x>"]), "names of its tasks"),

@@ -28,7 +28,8 @@ from nllab.experiment import Experiment
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # The browser stays with itself: no calls home, nothing that asks for a graphics card or for root's sandbox.
 CHROMIUM_OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 PATIENCE_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""What a deep optimizer refuses before anything changes, and what it says once: what it cannot see or hold of a model."""
+"""What a deep optimizer refuses before anything changes, and says once: what it cannot see or hold of a model."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nllab.optim.watch import Batch, explains
 
 PATIENCE = 50  # steps after which a layer that never had a gradient is named
 USED_DIRECTLY = (
-    "{} has a gradient that its layer does not account for: the model uses the weight directly. So a diagonal of squared"
-    " gradients holds it; run the layer itself for a context."
+    "{} has a gradient that its layer does not account for: the model uses the weight directly. So a diagonal of"
+    " squared gradients holds it; run the layer itself for a context."
 )
 UNRECOGNISED = (
     "The loss was not recognised. It is taken as a mean over the rows of the model's output; say what it is with"
