@@ -134,6 +134,10 @@ def load_run(path: str | Path) -> Run:
             if path.stat().st_size > MOST_FILE_BYTES:
                 raise RunFormatError(_too_large(path.name))
             return unpack(path.name, path.read_bytes())
+        if not any((path / name).exists() for name in EVENT_FILES.values()) and (seeds := sorted(path.glob("seed-*"))):
+            if len(seeds) > 1:
+                raise RunFormatError(f"it holds {len(seeds)} runs; name one of them, such as {seeds[0].name}")
+            return load_run(seeds[0])
         if not (path / EVENT_FILES[1]).exists() or (path / store.LOG).exists():
             with (path / store.LOG).open("rb") as file:
                 first = file.readline(MOST_LINE)

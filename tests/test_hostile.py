@@ -378,6 +378,19 @@ def test_some_hostile_pieces_end_in_the_labs_own_errors(kind, tmp_path):
     check(kind, tmp_path, FEW)
 
 
+def test_pieces_that_once_broke_a_reader(tmp_path):
+    for number, (kind, piece) in enumerate(
+        (
+            ("damaged archive", 1052),
+            ("crafted arrays", ([0, 0, 2**64, 12], "<f8", b"", 1)),
+            ("strange column", (["9" * 5000 + "%x"], "a")),
+        )
+    ):
+        place = tmp_path / str(number)
+        place.mkdir()
+        KINDS[kind][1](place, piece)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_hostile_pieces_end_in_the_labs_own_errors(kind, tmp_path):

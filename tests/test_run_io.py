@@ -264,3 +264,12 @@ def test_a_table_saved_again_by_a_spreadsheet_or_pandas_is_the_same_run(run):
     for data in (plain, saved):
         found = unpack("run.csv", data)
         assert found.experiment == run.experiment and found.log == run.log and found.summary == run.summary
+
+
+def test_a_folder_of_one_run_is_that_run_and_of_several_asks_which(tmp_path, run):
+    run.save(tmp_path / "out" / "seed-0")
+    (tmp_path / "out" / "plan.json").write_text("{}")
+    assert load_run(tmp_path / "out").log == run.log
+    run.save(tmp_path / "out" / "seed-1")
+    with pytest.raises(RunFormatError, match="holds 2 runs; name one of them, such as seed-0"):
+        load_run(tmp_path / "out")

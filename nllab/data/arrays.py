@@ -59,8 +59,10 @@ def array_of(data: bytes, where: str) -> NDArray[Any]:
     count, left = math.prod(shape), len(data) - stream.tell()
     if any(size < 0 for size in shape) or count * dtype.itemsize != left or len(shape) > 32 or not dtype.itemsize:
         raise DataError(f"{where} says it has the shape {str(shape)[:60]} and holds {left:,} bytes; it was cut off.")
-    array = np.frombuffer(data, dtype, count, stream.tell())
-    return array.reshape(shape, order="F" if fortran else "C")
+    try:
+        return np.frombuffer(data, dtype, count, stream.tell()).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as error:  # an empty array with a dimension that no array can have
+        raise DataError(f"{where} has the shape {str(shape)[:60]}, which no array can have ({error}).") from None
 
 
 def of_arrays(

@@ -160,7 +160,7 @@ def members_of(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     """The files in an archive that a person put there."""
     if len(archive.infolist()) > MOST_FILES:
         raise DataError(f"{name} holds more than {MOST_FILES:,} files.")
-    return [m for m in archive.infolist() if not m.is_dir() and not is_hidden(m.filename)]
+    return [m for m in archive.infolist() if m.filename and not m.is_dir() and not is_hidden(m.filename)]
 
 
 def member_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int, name: str) -> bytes:
