@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nllab import figures, narration, pictures
+from nllab import claims, figures, narration, pictures
 from nllab.events import Command, Decision, End, Event, Experience, Step, Switch, Untrained, jsonable, measured
 from nllab.runs import periods_asked
 from nllab.scenes import Scenes, changed_levels, stage
@@ -21,7 +21,6 @@ STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
 LOOK_BACK = 400  # events in which a level that writes seldom was measured at least once
 TURNS = (Untrained, Switch, Command, Experience, End)  # kinds of events after which the whole overlay is drawn anew
 SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
-COLLAPSE = 0.5  # a task that lost this much accuracy since it was learned has collapsed
 
 
 class Feed:
@@ -94,7 +93,7 @@ class Feed:
                 narration.sentence(past, run.tasks) if past else "Press Play: the network has learned nothing yet."
             )
         if eventful or any(measured(events)):
-            message["hint"] = hint(run)
+            message["hint"] = claims.hint(run)
         status = self.live.status()
         now = {key: status[key] for key in SHOWN}
         now["step"] = next((event.step for event in reversed(past) if isinstance(event, Step)), now["step"])
@@ -165,18 +164,3 @@ def _stage(live: LiveRun) -> dict[str, Any]:
 
 def _periods(run: Run) -> dict[str, int]:
     return run.levels | periods_asked(run.log)
-
-
-def hint(run: Run) -> str | None:
-    """What to try next, for somebody who has just seen something: the name of one of the hints that the page knows."""
-    learned = {experience.task: experience.accuracy for experience in run.of(Experience)}
-    now = next((accuracy for _, accuracy in measured(reversed(run.log))), None)
-    last = run.last(Step)
-    if not learned or now is None or last is None:
-        return None
-    fallen = any(task in before and before[task] - now[task] > COLLAPSE for task, before in learned.items())
-    if fallen:
-        return "collapsed" if last.optimizer != "deep" else None
-    if isinstance(run.log[-1], End) and last.optimizer == "deep" and len(learned) > 1:
-        return "twin" if run.experiment.frozen else "survived"
-    return None

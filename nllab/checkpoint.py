@@ -28,7 +28,7 @@ FORMAT = "1"
 DEEPEST = 50
 PLACE = (  # what a checkpoint keeps of the trainer itself, beside model, optimizers, movements and generators
     "steps", "plan", "experience", "waiting", "acting", "base_name", "learning_rate", "diverged", "written_by",
-    "experience_steps", "opened", "begun", "batches",
+    "experience_steps", "changed", "opened", "begun", "batches",
 )  # fmt: skip
 
 

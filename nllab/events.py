@@ -159,6 +159,7 @@ Name = Annotated[str, Field(max_length=MOST_NAME)]
 TaskName = Annotated[str, AfterValidator(_task_of_run)]
 Optimizer = Annotated[str, AfterValidator(_optimizer)]
 Accuracies = Annotated[dict[str, Fraction], AfterValidator(_every_task)]
+Counts = Annotated[dict[str, Whole], AfterValidator(_every_task)]
 Values = Annotated[Mapping[str, Number | bool | Name | None], Field(max_length=200)]
 Grid = Annotated[
     list[Annotated[list[Size], Field(min_length=1, max_length=64)]],
@@ -204,6 +205,8 @@ class Untrained:
     kind: Literal["untrained"] = "untrained"
     step: Annotated[int, Field(ge=0, le=0)]
     accuracy: Accuracies
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # guessing is right one time in so many
+    samples: Counts | None = None  # how many an accuracy is measured on, by task
 
 
 @dataclass(slots=True, kw_only=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nllab.claims import Scale, compare, hidden_levels, scales_in
 from nllab.events import Command, End, Event, Step, Switch, measured
 from nllab.optim import REGISTRY as OPTIMIZERS
 from nllab.runs import Run
 
 WRITERS = {name: entry.title for name, entry in OPTIMIZERS.items()} | {"deep": "the deep optimizer"}
-FALL = 0.05  # a change of accuracy smaller than this is called no change
 
 
 def sentence(events: Sequence[Event], tasks: Sequence[str]) -> str:
@@ -18,32 +18,40 @@ def sentence(events: Sequence[Event], tasks: Sequence[str]) -> str:
     end = next((event for event in reversed(events[-3:]) if isinstance(event, End)), None)
     if end and end.reason != "finished":
         return end.text
-    now = next((accuracy for _, accuracy in measured(reversed(events))), None)
+    last = next(measured(reversed(events)), None)
     steps = next((event.step for event in reversed(events) if isinstance(event, Step)), 0)
     place, switch = next(
         ((i, events[i]) for i in range(len(events) - 1, -1, -1) if isinstance(events[i], Switch)), (0, None)
     )
-    if now is None or not isinstance(switch, Switch) or not steps:
+    if last is None or not isinstance(switch, Switch) or not steps:
         return "Nothing has been learned yet."
+    at, now, scales = last[0].step, last[1], scales_in(events)
     if end:
         return f"The plan is over after {steps} steps: {_standing(now, tasks)}."
     commands = (event for event in reversed(events) if isinstance(event, Command) and event.name != "teach")
     command = next(commands, None)
     if command and command.step > switch.step:
-        return f"{_obeyed(command.name, command.value)} at step {command.step}; {_standing(now, tasks)}."
+        known = _standing(now, tasks) if at >= command.step else "nothing has been measured since"
+        return f"{_obeyed(command.name, command.value)} at step {command.step}; {known}."
     before = next((accuracy for _, accuracy in measured(events[place::-1])), now)
-    taught, ago = switch.task, steps - switch.step + 1
+    taught, ago = switch.task, at - switch.step + 1
     since = f"{ago} {'step' if ago == 1 else 'steps'}"
+    earlier = [event.task for event in events[:place] if isinstance(event, Switch)]
+    if ago < 1 and earlier:
+        return f"Task {taught} replaced task {earlier[-1]} at step {switch.step}; nothing has been measured since."
     if taught not in now:
         return f"All tasks have been taught at once for {since}; {_standing(now, tasks)}."
-    gained = _moved(taught, before, now)
-    earlier = [event.task for event in events[:place] if isinstance(event, Switch)]
+    gained = _moved(taught, before, now, scales)
     others = [task for task in dict.fromkeys(earlier) if task != taught]
     if not others:
         return f"Task {taught} has been taught for {since}: accuracy on {gained}."
-    opening = f"Task {taught} replaced task {earlier[-1]} {since} ago"
+    opening = (
+        f"Task {taught} replaced task {earlier[-1]} {since} ago"
+        if at == steps
+        else (f"{since} after task {taught} replaced task {earlier[-1]}")
+    )
     if len(others) == 1:
-        return f"{opening}: accuracy on {_moved(others[0], before, now)} while {gained}."
+        return f"{opening}: accuracy on {_moved(others[0], before, now, scales)} while {gained}."
     mean = sum(now[task] for task in others) / len(others)
     return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
 
@@ -68,11 +76,8 @@ def contrast(runs: Sequence[Run]) -> str:
     *_, whole, twin = [None, *runs]
     over = len({run.steps for run in runs}) == 1 and all(run.last(End) for run in (whole, twin) if run)
     if over and whole and twin.experiment == whole.experiment.but(frozen=True):
-        gained = whole.summary["average_accuracy"] - twin.summary["average_accuracy"]
-        text += (
-            f" On average over the tasks, hidden levels that learn brought {gained:+.3f} against the twin, on this"
-            " seed."
-        )
+        scores = [[run.summary["average_accuracy"]] for run in (whole, twin)]
+        text += f" {hidden_levels(*scores)}"
     return text
 
 
@@ -88,11 +93,15 @@ def kind_of(run: Run) -> str:
     )
 
 
-def _moved(task: str, before: Mapping[str, float], now: Mapping[str, float]) -> str:
+def _moved(task: str, before: Mapping[str, float], now: Mapping[str, float], scales: Mapping[str, Scale]) -> str:
     old, new = before[task], now[task]
-    if abs(new - old) < FALL:
-        return f"{task} {'stays' if now is not before else 'stands'} at {new:.2f}"
-    return f"{task} {'rose' if new > old else 'fell'} from {old:.2f} to {new:.2f}"
+    order = compare(new, old, scales[task].count) if task in scales else None
+    if now is before:
+        return f"{task} stands at {new:.2f}"
+    if order == "alike":
+        return f"{task} stays at {new:.2f}" + (f", {old:.2f} before" if f"{old:.2f}" != f"{new:.2f}" else "")
+    verb = {"higher": "rose", "lower": "fell", None: "went"}[order]
+    return f"{task} {verb} from {old:.2f} to {new:.2f}"
 
 
 def _standing(accuracy: Mapping[str, float], tasks: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from nllab.errors import SettingError, unknown
 from nllab.events import ALL_TASKS, Data, Decision, End, Event, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
 from nllab.levels import Level, Schedule, with_retention
+from nllab.measuring import due
 from nllab.methods.objective import Objective
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
@@ -95,6 +96,7 @@ class Trainer:
         self.experience = 0
         self.waiting: list[tuple[str, Any]] = []
         self.batches: list[Tensor] = []
+        self.changed = 1  # the step at which a task or a setting changed last
         self.experience_steps = 0  # taken in the experience that is under way
         self.opened = self.begun = self.diverged = False
 
@@ -162,9 +164,13 @@ class Trainer:
         """Train on one batch and say what happened; an empty list once the plan is over."""
         if self.done:
             return []
-        events = [*self._begin(), *carry_out(self)]
+        events = self._begin()
+        changes = carry_out(self)
         if not self.opened:
-            events += self._open_experience()
+            changes += self._open_experience()
+        if changes:
+            self.changed = self.steps + 1
+        events += changes
         batch = self._next_batch()
         self.base.zero_grad()
         self.objective.see(batch.labels)
@@ -240,7 +246,9 @@ class Trainer:
             return []
         self.begun = True
         report: list[Event] = [Data(report=self.stream.report.to_dict())] if self.stream.report else []
-        return [*report, Untrained(step=0, accuracy=self._accuracies()), *self.snapshots.begin(self.task_name)]
+        samples = {task.name: len(getattr(task, self.experiment.evaluate_on)) for task in self.stream.tasks}
+        untrained = Untrained(step=0, accuracy=self._accuracies(), classes=self.stream.classes, samples=samples)
+        return [*report, untrained, *self.snapshots.begin(self.task_name)]
 
     def _open_experience(self) -> list[Event]:
         self.opened, self.experience_steps, self.batches = True, 0, []
@@ -307,7 +315,7 @@ class Trainer:
         )
 
     def _measures(self, step: int) -> bool:
-        return step % self.experiment.evaluate_every == 0 or step == 1
+        return due(step, self.changed, self.experiment.evaluate_every)
 
     def _decisions(self) -> list[Event]:
         """What the deep optimizer's policy decided in the last step."""

@@ -21,6 +21,8 @@ WITHOUT_TORCH = [
     "nllab.runs",
     "nllab.metrics",
     "nllab.figures",
+    "nllab.claims",
+    "nllab.measuring",
     "nllab.narration",
     "nllab.pictures",
     "nllab.levels",

@@ -68,7 +68,7 @@ def experience(number, task, accuracy):
 
 def lesson():
     """Task A for 12 steps, then B for 12; A is forgotten."""
-    rows = [Untrained(step=0, accuracy={"A": 0.1, "B": 0.0}), switch(1, "A")]
+    rows = [Untrained(step=0, accuracy={"A": 0.1, "B": 0.0}, classes=10, samples={"A": 200, "B": 200}), switch(1, "A")]
     rows += [step(i, accuracy=(0.9, 0.0) if i % 2 == 0 else None) for i in range(1, 13)]
     rows += [experience(12, "A", (0.99, 0.0)), switch(13, "B")]
     rows += [step(i, task="B", accuracy=(0.03, 0.97) if i % 2 == 0 else None) for i in range(13, 25)]
@@ -203,9 +203,10 @@ def test_the_sentence_tells_a_fall_a_toggle_and_the_end():
         == "Task B replaced task A 12 steps ago: accuracy on A fell from 0.99 to 0.03 while B rose from 0.00 to 0.97."
     )
     toggled = [*rows, command(25, "optimizer", "deep"), step(25, task="B", optimizer="deep")]
-    assert (
-        say(toggled, TASKS) == "The deep optimizer was switched on at step 25; A stands at 0.03 and B stands at 0.97."
-    )
+    switched = "The deep optimizer was switched on at step 25;"
+    assert say(toggled, TASKS) == f"{switched} nothing has been measured since."
+    toggled += [step(26, task="B", optimizer="deep", accuracy=(0.03, 0.97))]
+    assert say(toggled, TASKS) == f"{switched} A stands at 0.03 and B stands at 0.97."
     off = [*rows, command(25, "optimizer", "adam"), step(25, task="B")]
     assert say(off, TASKS).startswith("The deep optimizer was switched off and adam took over at step 25;")
     over = [*rows, experience(24, "B", (0.03, 0.98)), End(step=24, reason="finished", text="")]
@@ -214,10 +215,20 @@ def test_the_sentence_tells_a_fall_a_toggle_and_the_end():
     assert say(diverged, TASKS) == "The loss became nan at step 25."
 
 
+def test_no_sentence_speaks_of_a_step_at_which_nothing_was_measured():
+    rows = [row for row in lesson() if row.step <= 13]
+    rows = [replace(row, accuracy=None) if isinstance(row, Step) and row.step > 12 else row for row in rows]
+    said = narration.sentence(rows, TASKS)
+    assert said == "Task B replaced task A at step 13; nothing has been measured since."
+    rows += [step(14, task="B", accuracy=(0.98, 0.5)), *(step(i, task="B") for i in range(15, 21))]
+    said = narration.sentence(rows, TASKS)
+    assert said.startswith("2 steps after task B replaced task A: accuracy on A stays at 0.98, 0.99 before")
+
+
 def test_the_sentence_for_many_tasks_and_for_all_at_once():
     tasks = ("A", "B", "C")
     accuracies = [dict(zip(tasks, values, strict=True)) for values in ((0.9, 0, 0), (0.2, 0.9, 0), (0.1, 0.3, 0.9))]
-    rows = [Untrained(step=0, accuracy=dict.fromkeys(tasks, 0.0))]
+    rows = [Untrained(step=0, accuracy=dict.fromkeys(tasks, 0.0), classes=10, samples=dict.fromkeys(tasks, 200))]
     for i, (task, accuracy) in enumerate(zip(tasks, accuracies, strict=True)):
         rows += [
             switch(4 * i + 1, task),
@@ -278,7 +289,7 @@ def test_the_gain_over_the_twin_is_said_once_both_have_ended():
         return Run(Experiment(**settings), TASKS, LEVELS, [*rows, End(step=1, reason="finished", text="")])
 
     whole, twin = ended((0.9, 0.0)), ended((0.8, 0.0), frozen=True)
-    assert "brought +0.100 against the twin, on this seed" in narration.contrast([whole, twin])
+    assert "brought +0.100 against the twin on this seed; one seed does not say" in narration.contrast([whole, twin])
     assert "brought" not in narration.contrast([run_of([step(9, accuracy=(0.9, 0.0))]), whole, twin])
     twin.log.pop()
     assert "brought" not in narration.contrast([whole, twin])

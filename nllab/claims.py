@@ -1,0 +1,202 @@
+"""What a run bears out, in words: pure functions from figures to a sentence, or None where it would be false. No torch.
+
+Nothing is called kept, lost, better or worse by an absolute number. An accuracy stands beside the accuracy of guessing
+(`chance`), beside what it was, and beside how far a share of so many test samples varies by itself; figures of several
+seeds stand beside the interval of their paired differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any, Literal, NamedTuple
+
+from nllab.events import End, Event, Experience, Step, Untrained, measured
+from nllab.runs import Run
+from nllab.summary import paired_difference
+
+SURE = 2.0  # standard errors by which two shares differ before one is called higher
+Order = Literal["higher", "lower", "alike"]
+Fate = Literal["never learned", "kept", "mostly kept", "partly lost", "lost"]
+
+
+class Scale(NamedTuple):
+    """How a task is tested: the accuracy of guessing, or of the untrained network where that is higher, and the number of
+    its test samples."""
+
+    chance: float
+    count: int
+
+
+def error(share: float, count: int) -> float:
+    """Standard error of a share of `count` samples, with one right and one wrong sample added (Agresti and Coull), so
+    that 0 and 1 vary as well."""
+    smoothed = (share * count + 1) / (count + 2)
+    return sqrt(smoothed * (1 - smoothed) / (count + 2))
+
+
+def compare(first: float, second: float, count: int) -> Order:
+    """How two accuracies on `count` test samples compare; alike where they differ by less than they vary."""
+    if abs(first - second) <= SURE * sqrt(error(first, count) ** 2 + error(second, count) ** 2):
+        return "alike"
+    return "higher" if first > second else "lower"
+
+
+def compare_seeds(values: Sequence[float], others: Sequence[float]) -> Order | None:
+    """The same over paired seeds, by the 95 % interval of the difference; None for fewer than two seeds."""
+    gap = paired_difference(list(values), list(others))
+    if gap is None or gap["half_width"] is None:
+        return None
+    if abs(gap["mean"]) <= gap["half_width"]:
+        return "alike"
+    return "higher" if gap["mean"] > 0 else "lower"
+
+
+def share_left(before: float, after: float, chance: float) -> float:
+    """How much of what was known above guessing is left."""
+    return (after - chance) / (before - chance) if before > chance else 0.0
+
+
+def fate(before: float, after: float, scale: Scale) -> Fate:
+    """What became of a task that stood at `before` when it had been learned."""
+    if before - scale.chance <= SURE * error(before, scale.count):
+        return "never learned"
+    if after - scale.chance <= SURE * error(after, scale.count):
+        return "lost"
+    if compare(after, before, scale.count) != "lower":
+        return "kept"
+    return "mostly kept" if share_left(before, after, scale.chance) > 0.5 else "partly lost"
+
+
+def scales_in(events: Sequence[Event]) -> dict[str, Scale]:
+    """Task -> how it is tested; empty where the events do not say (runs of before 2026-11-27)."""
+    untrained = next((event for event in events if isinstance(event, Untrained)), None)
+    if untrained is None or not untrained.classes or not untrained.samples:
+        return {}
+    # An untrained network that gives one answer to everything may be right more often than one time in `classes`.
+    return {
+        task: Scale(max(1 / untrained.classes, untrained.accuracy[task]), count)
+        for task, count in untrained.samples.items()
+    }
+
+
+def scales_of(run: Run) -> dict[str, Scale]:
+    return scales_in(run.log)
+
+
+def claim(holds: Any, sentence: str) -> str | None:
+    """The sentence where it holds."""
+    return sentence if holds else None
+
+
+def fates(run: Run) -> dict[str, tuple[float, float, Fate]]:
+    """Earlier task -> (accuracy when it had been learned, accuracy at the last measurement, what became of it)."""
+    scales, learned = scales_of(run), {}
+    for experience in run.of(Experience):
+        if experience.task in experience.accuracy:
+            learned.setdefault(experience.task, experience.accuracy[experience.task])
+    now = next((accuracy for _, accuracy in measured(reversed(run.log))), None)
+    last = run.last(Step)
+    if now is None or last is None:
+        return {}
+    taught = run.of(Experience)[-1].task if isinstance(run.log[-1], End) and learned else last.task
+    return {
+        task: (before, now[task], fate(before, now[task], scales[task]))
+        for task, before in learned.items()
+        if task != taught and task in scales
+    }
+
+
+def what_became(run: Run) -> str | None:
+    """One sentence on the first earlier task that was learned; None where none was."""
+    for task, (before, after, became) in fates(run).items():
+        left = share_left(before, after, scales_of(run)[task].chance)
+        words = {
+            "lost": f"{task} is gone: {after:.2f}, no better than guessing, after {before:.2f}.",
+            "partly lost": f"Of {task} less than half is left: {before:.2f} fell to {after:.2f}"
+            f" ({left:.0%} of what was known above guessing).",
+            "mostly kept": f"Most of {task} is still there: {after:.2f} after {before:.2f}"
+            f" ({left:.0%} of what was known above guessing).",
+            "kept": f"{task} is still there: {after:.2f} after {before:.2f}, which differ by less than they vary.",
+            "never learned": f"{task} was never learned: {before:.2f} is no better than guessing, so that nothing could"
+            " be kept or lost.",
+        }
+        return words[became]
+    return None
+
+
+def hint(run: Run) -> str | None:
+    """What to try next: "collapsed", "survived", "twin", "lost" (with the deep optimizer on), or nothing to say."""
+    found, last = fates(run), run.last(Step)
+    if not found or last is None:
+        return None
+    became = [fate for _, _, fate in found.values()]
+    if any(fate in ("lost", "partly lost") for fate in became):
+        return "collapsed" if last.optimizer != "deep" else "lost"
+    over = isinstance(run.log[-1], End) and last.optimizer == "deep"
+    if over and set(became) <= {"kept", "mostly kept"}:
+        return "twin" if run.experiment.frozen else "survived"
+    return None
+
+
+def hidden_levels(values: Sequence[float], twin: Sequence[float]) -> str | None:
+    """What hidden levels that learn are worth beside their frozen twin, over paired seeds; None without a pair."""
+    gap = paired_difference(list(values), list(twin))
+    if gap is None:
+        return None
+    if gap["half_width"] is None:
+        return (
+            f"Hidden levels that learn brought {gap['mean']:+.3f} against the twin on this seed; one seed does not say"
+            " whether that is more than chance."
+        )
+    size = f"{abs(gap['mean']):.3f} ± {gap['half_width']:.3f}"
+    match compare_seeds(values, twin):
+        case "higher":
+            return f"Hidden levels that learn are worth {size} over {len(values)} seeds."
+        case "lower":
+            return f"Hidden levels that learn cost {size} over {len(values)} seeds."
+    return f"Hidden levels that learn and the frozen twin differ by less than they vary ({size}, {len(values)} seeds)."
+
+
+def why_it_loses(run: Run) -> str | None:
+    """Where the deep optimizer did not keep an earlier task: which share of the steps its memory held back."""
+    last = run.last(Step)
+    if (
+        last is None
+        or last.optimizer != "deep"
+        or not any(f in ("lost", "partly lost") for *_, f in fates(run).values())
+    ):
+        return None
+    held: dict[str, list[float]] = {}
+    for step in run.of(Step):
+        for name, level in step.levels.items():
+            if level.conflict is not None and step.task == last.task:
+                held.setdefault(name, []).append(level.conflict)
+    if not held:
+        return "The deep optimizer did not keep it, and nothing was measured that says why."
+    shares = {name: sum(found) / len(found) for name, found in held.items()}
+    least = min(shares, key=lambda name: shares[name])
+    missing = [name for name in run.levels if name not in shares]
+    text = (
+        f"The deep optimizer did not keep it. While {last.task} was taught its memory held back"
+        f" {shares[least]:.0%} of the steps of the level {least}, the least of all."
+    )
+    if missing:
+        text += f" Of {', '.join(missing)} nothing was measured: the memory does not see all that they compute."
+    return text
+
+
+def summary_of(results: Mapping[str, Mapping[str, Any]], score: str = "average_accuracy") -> str | None:
+    """Which of several results (as `summarize` gives them) is best, and from which it cannot be told apart."""
+    values = {name: result["metrics"][score]["values"] for name, result in results.items()}
+    values = {name: found for name, found in values.items() if found and None not in found}
+    if len(values) < 2:
+        return None
+    means = {name: sum(found) / len(found) for name, found in values.items()}
+    best = max(means, key=lambda name: means[name])
+    told = {name: compare_seeds(values[best], found) for name, found in values.items() if name != best}
+    if None in told.values():
+        return f"{best} has the best {score.replace('_', ' ')} on one seed; take more seeds to tell it from chance."
+    alike = [name for name, order in told.items() if order == "alike"]
+    ahead = f"{best} has the best {score.replace('_', ' ')}, {means[best]:.3f}"
+    return f"{ahead}; {', '.join(alike)} cannot be told apart from it." if alike else f"{ahead}, ahead of all others."
