@@ -457,7 +457,7 @@ def sweep(
     tried = {}
     for preset, writer, *changes in product(places, writers or [None], *grid):
         shown = [preset] * (len(places) > 1) + [writer or ""] * bool(writers) + changes
-        tried[" ".join(shown) or preset] = experiment_of(preset, [*usual, *changes], optimizer=writer)
+        tried[" ".join(shown) or preset] = experiment_of(preset, [*usual, *changes], optimizer=writer)  # type: ignore[arg-type]
     how = {"jobs": jobs or os.cpu_count() or 1, "scheduler": scheduler, "table": out, "device": device, "tell": _tell}
     found = results(tried, seeds, **how)
     refused = {name: row["refused"] for name, row in found.items() if "refused" in row}

@@ -124,7 +124,7 @@ def finished(table: Path | None) -> dict[str, Record]:
     if table is None or not table.exists():
         return {}
     told = read(table)
-    rows = told[told["status"].isin(DONE)].astype(object).to_dict("records")
+    rows = told[told["status"].isin(DONE)].astype(object).to_dict("records")  # type: ignore[call-overload]
     return {str(row["key"]): {str(k): None if v != v else v for k, v in row.items()} for row in rows}
 
 
@@ -178,7 +178,7 @@ def _trained(experiments: Sequence[Experiment], device: str, jobs: int, schedule
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config(backend="dask") if scheduler else nullcontext():
-        pool = Parallel(n_jobs=-1 if scheduler else jobs, batch_size=1, return_as="generator_unordered")
+        pool = Parallel(n_jobs=-1 if scheduler else jobs, batch_size=1, return_as="generator_unordered")  # type: ignore[arg-type]
         yield from pool(delayed(record)(e.model_dump(mode="json"), device) for e in experiments)  # type: ignore[misc]
 
 

@@ -78,7 +78,7 @@ def run_contexts(
     learners, tried = {TWO: experiment}, {}
     for name, grid in single_scales(experiment).items():
         scores = [
-            np.mean([trained(e.but(seed=e.seed + k, **validation))["online"] for k in range(tuning_seeds)])
+            np.mean([trained(e.but(seed=e.seed + k, **validation))["online"] for k in range(tuning_seeds)])  # type: ignore[arg-type]
             for e in grid
         ]
         learners[name] = grid[int(np.argmax(scores))]
