@@ -21,8 +21,8 @@ Fate = Literal["never learned", "kept", "mostly kept", "partly lost", "lost"]
 
 
 class Scale(NamedTuple):
-    """How a task is tested: the accuracy of guessing, or of the untrained network where that is higher, and the number of
-    its test samples."""
+    """How a task is tested: the accuracy of guessing, or of the untrained network where that is higher, and the number
+    of its test samples."""
 
     chance: float
     count: int

@@ -155,7 +155,7 @@ def test_a_bench_of_sequences_takes_rows_and_models():
     [
         (["run", "digtis-ab"], "Unknown preset 'digtis-ab'. Did you mean 'digits-ab'?"),
         (["run", "digits-ab", "--optimizer", "depe"], "Unknown optimizer 'depe'. Did you mean 'deep'?"),
-        (["run", "digits-ab", "--model", "hop"], "model is 'hop'"),
+        (["run", "digits-ab", "--model", "hop"], "Unknown model 'hop'. Did you mean 'hope'?"),
         (["run", "digits-ab", "--set", "batchsize=3"], "Did you mean 'batch_size'?"),
         (["run", "digits-ab", "--set", "periods=0,4,16"], "periods is '0'"),
         (["run", "digits-ab", "--set", "rate=-1"], "rate is '-1'"),

@@ -17,7 +17,7 @@ from nllab.place import FRAMES
 
 HERE = Path(__file__).parent
 ASSETS = ("course.css", "course.js")
-MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
+MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+?)\$", re.S)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
 
 
