@@ -400,7 +400,7 @@ def test_pinned_runs_stand_side_by_side_with_what_sets_them_apart(compared):
     table = next(found.value for found in compared.markdown if found.value.startswith("| "))
     assert "| optimizer | adam | adam | deep |" in table
     button(compared, "pin").click().run()
-    assert "3 are pinned and this would add 2: take 1 away" in compared.error[0].value
+    assert "3 are pinned and this would add 2: take 1 away" in said(compared.error[0])
 
 
 def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
