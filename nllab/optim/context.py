@@ -11,7 +11,7 @@ A starts at ridge * I. G (out, D) is the gradient of the summed loss over all th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Protocol, Self
@@ -33,9 +33,7 @@ class Writable(Protocol):
     def add_(self, other: Tensor, *, alpha: float) -> Any: ...
 
 
-def context_write(
-    weight: Writable, gradient: Tensor, context: Context, rate: float | Callable[[Tensor], float]
-) -> Tensor:
+def context_write(weight: Writable, gradient: Tensor, context: Context, rate: float) -> Tensor:
     """W <- W - rate * G A^-1 in place, the exact minimizer of
 
         <W - W_t, G> rate + 1/2 tr((W - W_t) A (W - W_t)^T)
@@ -43,14 +41,12 @@ def context_write(
     Directions that many inputs used cost much to change, directions that none has used are free. At rate 1, retention 1
     and squared error this is recursive least squares; with A = ridge * I it is gradient descent.
 
-    rate: a number, or what finds it from G A^-1.
-
     Shapes: weight, gradient (out, D) · returns G A^-1 (out, D).
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the retention term is ours; the paper leaves it open.
     """
     step = context.solve(gradient)
-    weight.add_(step, alpha=-rate(step) if callable(rate) else -rate)
+    weight.add_(step, alpha=-rate)
     return step
 
 
