@@ -1,5 +1,7 @@
 """Each sentence is said where its figures bear it out, and not where they do not."""
 
+from copy import deepcopy
+
 import pytest
 
 from nllab import claims, narration
@@ -155,7 +157,9 @@ def saboteurs():
             for part in (task.train, task.test):
                 part.labels.copy_(part.labels[(7919 * (1 + part.labels.new_ones(len(part)).cumsum(0))) % len(part)])
 
-    yield Trainer(Experiment.preset("noisy-digits", **small)), shuffle
+    noisy = Experiment.preset("noisy-digits", **small)
+    apart = deepcopy(Trainer(noisy).stream)  # the digits are kept for all streams of the process
+    yield Trainer(noisy, stream=apart), shuffle
 
 
 def test_no_sentence_claims_success_for_a_saboteur():

@@ -4,8 +4,10 @@ called in parts."""
 import copy
 import io
 import pickle
+import sys
 import warnings
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -451,3 +453,22 @@ def test_weight_decay_in_the_loss_is_obeyed_and_recognition_stays():
     fit(model, optimizer, 6, loss=lambda m, x, y: F.cross_entropy(m(x), y) + 1e-4 * m[0].weight.square().sum())
     assert optimizer.loss is not None and optimizer.loss.kind == "cross_entropy"
     assert set(optimizer.state[model[0].weight]) == {"context", "trace"}
+
+
+def test_trainings_in_threads_do_not_disturb_each_other():
+    def train(model):
+        optimizer = DeepOptimizer(model)
+        return fit(model, optimizer, 100)
+
+    alone, model = train(network()), network()
+    every = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            makers = [pool.submit(lambda: [DeepOptimizer(network()) for _ in range(300)]) for _ in range(2)]
+            beside = pool.submit(train, model).result()
+            for maker in makers:
+                maker.result()
+    finally:
+        sys.setswitchinterval(every)
+    assert same(beside, alone, 0)

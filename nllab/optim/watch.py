@@ -6,6 +6,7 @@ nothing is written on the model: it is saved, copied, scripted and exported as i
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
@@ -249,22 +250,25 @@ def first_tensor(output: Any) -> Tensor | None:
 
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()
 _hook: Any = None
+_CHANGING = threading.RLock()  # trainings run in threads; a collector may end a watcher while another one is made
 
 
 def _watch(watcher: Watcher) -> None:
     """Let a watcher see every module that runs, as long as it lives; with the last of them the hook goes."""
     global _hook
-    if _hook is None:
-        _hook = nn.modules.module.register_module_forward_hook(_ran)
-    _watchers.add(watcher)
+    with _CHANGING:
+        _watchers.add(watcher)
+        if _hook is None:
+            _hook = nn.modules.module.register_module_forward_hook(_ran)
     weakref.finalize(watcher, _unwatch)
 
 
 def _unwatch() -> None:
     global _hook
-    if _hook is not None and not _watchers:
-        _hook.remove()
-        _hook = None
+    with _CHANGING:
+        if _hook is not None and not _watchers:
+            _hook.remove()
+            _hook = None
 
 
 def _ran(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -273,7 +277,9 @@ def _ran(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _show(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-    for watcher in list(_watchers):
+    with _CHANGING:
+        present = list(_watchers)
+    for watcher in present:
         watcher.ran(module, inputs, output)
 
 
