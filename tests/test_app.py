@@ -618,6 +618,11 @@ def test_every_step_that_is_told_has_its_own_sentence(live):
         take(live, 1)
         message = feed.news()
         assert message["now"]["step"] == steps and f"for {steps} step" in message["sentence"]
+    take(live, 2)
+    assert "hint" in feed.news()
+    take(live, 1)  # nothing is measured after step 5
+    message = feed.news()
+    assert message["now"]["step"] == 5 and "for 4 steps" in message["sentence"]
     assert "hint" not in message
 
 
