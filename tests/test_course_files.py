@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from nllab.cli import shipped
@@ -127,6 +126,7 @@ def test_a_folder_with_something_else_is_left_alone(small, tmp_path):
 
 def test_the_formulas_of_every_notebook_can_be_drawn():
     for path in sorted(Path(shipped("notebooks")).glob("*.ipynb")):
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "markdown":
-                assert "$" not in re.sub(r"<code>.*?</code>", "", rendered(cell.source)), cell.source
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                text = "".join(cell["source"])
+                assert "$" not in re.sub(r"<code>.*?</code>", "", rendered(text)), text

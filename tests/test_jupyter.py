@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.request
 
-import nbformat
 import pytest
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, free_port
@@ -33,6 +32,8 @@ POINTS = (
 
 @pytest.fixture
 def served(tmp_path):
+    import nbformat
+
     cells = [nbformat.v4.new_code_cell(code) for code in (MADE, ENDED)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -4,21 +4,29 @@ to bottom with every exercise solved, and a lesson whose claim is no longer true
 import ast
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient.exceptions import CellExecutionError
 
 from nllab.course.exercise import exercises_of
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
-BUILD = runpy.run_path(str(FOLDER / "build.py"))
-SOURCES = BUILD["sources"]()
+SOURCES = sorted(FOLDER.glob("[0-9][0-9]-*.py"))
 LESSON_CELLS, EXERCISE_CELLS, LONGEST_FUNCTION, WIDEST = 18, 3, 15, 98
 SECONDS = 60
 each = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name[:2])
 quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Proactor", "ignore:Kernel is running")
+
+
+@cache
+def building():
+    """What notebooks/build.py defines, and imports: nbformat takes seconds, too long for collecting tests."""
+    return runpy.run_path(str(FOLDER / "build.py"))
+
+
+def committed(source):
+    return building()["nbformat"].read(source.with_suffix(".ipynb"), as_version=4)
 
 
 def tagged(notebook, tag):
@@ -37,11 +45,12 @@ def printed(notebook):
 
 @each
 def test_committed_notebook_was_built_from_its_source(source):
-    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert notebook.metadata["nllab"]["built_from"] == BUILD["fingerprint"](source), "run notebooks/build.py"
-    fresh = BUILD["read"](source)
+    notebook = committed(source)
+    assert notebook.metadata["nllab"]["built_from"] == building()["fingerprint"](source), "run notebooks/build.py"
+    fresh = building()["read"](source)
     assert [(c.cell_type, c.source) for c in notebook.cells] == [(c.cell_type, c.source) for c in fresh.cells]
-    assert nbformat.writes(BUILD["clean"](nbformat.read(source.with_suffix(".ipynb"), 4))) == nbformat.writes(notebook)
+    writes = building()["nbformat"].writes
+    assert writes(building()["clean"](committed(source))) == writes(notebook)
 
 
 def test_every_notebook_has_a_source():
@@ -50,7 +59,7 @@ def test_every_notebook_has_a_source():
 
 @each
 def test_committed_outputs_show_results_and_no_error_or_path_of_a_machine(source):
-    notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    notebook = committed(source)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len(printed(notebook)) >= 3
     for output in outputs:
@@ -62,7 +71,7 @@ def test_committed_outputs_show_results_and_no_error_or_path_of_a_machine(source
 
 @each
 def test_cells_are_few_and_short(source):
-    notebook = BUILD["read"](source)
+    notebook = building()["read"](source)
     names = exercises_of(source.name[:2])
     asked = [tagged(notebook, tag) for tag in ("exercise", "answer", "check")]
     assert [len(cells) for cells in asked] == [len(names)] * EXERCISE_CELLS and len(names) >= 3
@@ -79,7 +88,7 @@ def test_cells_are_few_and_short(source):
 
 @each
 def test_it_opens_with_what_a_reader_needs_and_ends_with_sources(source):
-    notebook = BUILD["read"](source)
+    notebook = building()["read"](source)
     first, prose = notebook.cells[0].source, words(notebook)
     assert re.match(r"# \d\d · .+\?$", first.splitlines()[0]), "the title asks a question"
     assert re.search(r"\*\*About \d+ minutes\.\*\*", first) and "You need:" in first and "At the end you can" in first
@@ -91,7 +100,7 @@ def test_it_opens_with_what_a_reader_needs_and_ends_with_sources(source):
 
 @each
 def test_exercises_are_named_stubbed_and_checked_in_order(source):
-    notebook, known = BUILD["read"](source), exercises_of(source.name[:2])
+    notebook, known = building()["read"](source), exercises_of(source.name[:2])
     cells = zip(known.values(), *(tagged(notebook, tag) for tag in ("exercise", "answer", "check")), strict=True)
     for one, statement, answer, check in cells:
         assert statement.source.startswith(f"### {one.name} ") and re.search(r"\d+ minutes\)", statement.source)
@@ -101,16 +110,16 @@ def test_exercises_are_named_stubbed_and_checked_in_order(source):
 
 
 def rebuilt(source, change=lambda notebook: None):
-    notebook = BUILD["read"](source)
+    notebook = building()["read"](source)
     change(notebook)
-    return BUILD["execute"](notebook)
+    return building()["execute"](notebook)
 
 
 @pytest.mark.slow
 @quiet
 @each
 def test_it_runs_and_says_what_is_committed(source):
-    assert printed(rebuilt(source)) == printed(nbformat.read(source.with_suffix(".ipynb"), as_version=4))
+    assert printed(rebuilt(source)) == printed(committed(source))
 
 
 @pytest.mark.slow
@@ -173,7 +182,9 @@ def test_a_sabotaged_lesson_cannot_be_built(number, how):
     (source,) = [path for path in SOURCES if path.name.startswith(number)]
 
     def sabotage(notebook):
-        notebook.cells.insert(2, nbformat.v4.new_code_cell(SABOTAGE[how]))
+        notebook.cells.insert(2, building()["nbformat"].v4.new_code_cell(SABOTAGE[how]))
+
+    from nbclient.exceptions import CellExecutionError
 
     with pytest.raises(CellExecutionError, match="ClaimError"):
         rebuilt(source, sabotage)
