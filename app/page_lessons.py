@@ -8,7 +8,7 @@ from desk import Desk, state
 from settings import MOST_SEED
 
 from nllab.events import End, Experience
-from nllab.scenarios import DONT_KNOW, SCENARIOS
+from nllab.scenarios import DONT_KNOW, NOT_TOLD, SCENARIOS
 
 desk = Desk.of("lessons")
 keys = list(SCENARIOS)
@@ -76,12 +76,10 @@ with asking, st.container(key="lesson_text"):
         (end := run.last(End)) and end.reason == "finished" and run.last(Experience) is not None for run in done
     ):
         came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
-        right = answer == scenario.choices[came]
+        was = NOT_TOLD if came is None else scenario.choices[came]
+        right = answer == was
         with st.container(border=True, key="reveal"):
-            st.markdown(
-                f"**You predicted:** {answer or 'nothing'}  \n"
-                f"**It was:** {scenario.choices[came]}{' ✓' if right else ''}"
-            )
+            st.markdown(f"**You predicted:** {answer or 'nothing'}  \n**It was:** {was}{' ✓' if right else ''}")
             st.markdown(text)
             st.markdown(f"**{scenario.after}**")
             following = keys.index(state.lesson) + 1

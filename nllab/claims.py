@@ -42,6 +42,14 @@ def compare(first: float, second: float, count: int) -> Order:
     return "higher" if first > second else "lower"
 
 
+def compare_changes(first: tuple[float, float], second: tuple[float, float], count: int) -> Order:
+    """How two changes (before, after) of accuracies on `count` test samples compare, by the error of all four."""
+    change = (first[1] - first[0], second[1] - second[0])
+    if abs(change[0] - change[1]) <= SURE * sqrt(sum(error(share, count) ** 2 for share in (*first, *second))):
+        return "alike"
+    return "higher" if change[0] > change[1] else "lower"
+
+
 def compare_seeds(values: Sequence[float], others: Sequence[float]) -> Order | None:
     """The same over paired seeds, by the 95 % interval of the difference; None for fewer than two seeds."""
     gap = paired_difference(list(values), list(others))
@@ -57,11 +65,15 @@ def share_left(before: float, after: float, chance: float) -> float:
     return (after - chance) / (before - chance) if before > chance else 0.0
 
 
+def beats_guessing(share: float, scale: Scale) -> bool:
+    return share - scale.chance > SURE * error(share, scale.count)
+
+
 def fate(before: float, after: float, scale: Scale) -> Fate:
     """What became of a task that stood at `before` when it had been learned."""
-    if before - scale.chance <= SURE * error(before, scale.count):
+    if not beats_guessing(before, scale):
         return "never learned"
-    if after - scale.chance <= SURE * error(after, scale.count):
+    if not beats_guessing(after, scale):
         return "lost"
     if compare(after, before, scale.count) != "lower":
         return "kept"
@@ -95,11 +107,9 @@ def fates(run: Run) -> dict[str, tuple[float, float, Fate]]:
     for experience in run.of(Experience):
         if experience.task in experience.accuracy:
             learned.setdefault(experience.task, experience.accuracy[experience.task])
-    now = next((accuracy for _, accuracy in measured(reversed(run.log))), None)
-    last = run.last(Step)
-    if now is None or last is None:
+    now, taught = _now(run), _taught(run)
+    if now is None or taught is None:
         return {}
-    taught = run.of(Experience)[-1].task if isinstance(run.log[-1], End) and learned else last.task
     return {
         task: (before, now[task], fate(before, now[task], scales[task]))
         for task, before in learned.items()
@@ -107,28 +117,73 @@ def fates(run: Run) -> dict[str, tuple[float, float, Fate]]:
     }
 
 
-def what_became(run: Run) -> str | None:
-    """One sentence on the first earlier task that was learned; None where none was."""
+def _now(run: Run) -> Mapping[str, float] | None:
+    return next((accuracy for _, accuracy in measured(reversed(run.log))), None)
+
+
+def _taught(run: Run) -> str | None:
+    """The task that is taught now, or was taught last."""
+    last, over = run.last(Step), run.last(Experience)
+    return over.task if over and isinstance(run.log[-1], End) else last.task if last else None
+
+
+def not_learned(run: Run) -> str | None:
+    """That the task taught last is no better known than by guessing, so that nothing put the earlier ones to the test;
+    None where it was learned, or where nothing tells."""
+    now, task, scales = _now(run), _taught(run), scales_of(run)
+    if now is None or task not in scales or beats_guessing(now[task], scales[task]):
+        return None
+    return (
+        f"{task} itself was not learned: {now[task]:.2f} is no better than guessing, so that nothing put what was known"
+        " before to the test."
+    )
+
+
+def what_became(run: Run, joint: Mapping[str, float] | None = None) -> str | None:
+    """One sentence on the first earlier task that was learned; None where none was.
+
+    joint: accuracies of the same network trained on all tasks at once, where that was run.
+    """
     for task, (before, after, became) in fates(run).items():
-        left = share_left(before, after, scales_of(run)[task].chance)
+        scale = scales_of(run)[task]
+        left = share_left(before, after, scale.chance)
         words = {
             "lost": f"{task} is gone: {after:.2f}, no better than guessing, after {before:.2f}.",
             "partly lost": f"Of {task} less than half is left: {before:.2f} fell to {after:.2f}"
             f" ({left:.0%} of what was known above guessing).",
             "mostly kept": f"Most of {task} is still there: {after:.2f} after {before:.2f}"
             f" ({left:.0%} of what was known above guessing).",
-            "kept": f"{task} is still there: {after:.2f} after {before:.2f}, which differ by less than they vary.",
+            "kept": f"{task} is still there: {after:.2f} after {before:.2f}, "
+            + (
+                "higher by more than it varies."
+                if compare(after, before, scale.count) == "higher"
+                else "which differ by less than they vary."
+            ),
             "never learned": f"{task} was never learned: {before:.2f} is no better than guessing, so that nothing could"
             " be kept or lost.",
         }
-        return words[became]
+        said = [words[became]]
+        if became != "never learned" and (untested := not_learned(run)):
+            said.append(untested)
+        elif became != "never learned" and joint and task in joint:
+            said.append(beside_joint(task, after, joint[task], scale.count))
+        return " ".join(said)
     return None
+
+
+def beside_joint(task: str, after: float, joint: float, count: int) -> str:
+    """How an accuracy at the end stands beside that of the same network trained on all tasks at once."""
+    order = compare(after, joint, count)
+    if order == "alike":
+        return f"Trained on all tasks at once {task} stands at {joint:.2f}: the two differ by less than they vary."
+    where = "above" if order == "higher" else "below"
+    return f"That is {abs(after - joint):.2f} {where} training on all tasks at once ({joint:.2f})."
 
 
 def hint(run: Run) -> str | None:
     """What to try next: "collapsed", "survived", "twin", "lost" (with the deep optimizer on), or nothing to say."""
     found, last = fates(run), run.last(Step)
-    if not found or last is None:
+    if not found or last is None or not_learned(run):
         return None
     became = [fate for _, _, fate in found.values()]
     if any(fate in ("lost", "partly lost") for fate in became):

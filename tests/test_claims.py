@@ -118,6 +118,33 @@ def test_what_became_of_a_task_is_said_in_words(before, after, words):
     assert words in said and sum(other in said for other in ("is gone", "still there", "is left", "never")) == 1
 
 
+@pytest.mark.parametrize("optimizer", ["deep", "adam"])
+@pytest.mark.parametrize("after", [0.98, 0.05])
+def test_what_no_other_task_put_to_the_test_is_neither_kept_nor_lost(optimizer, after):
+    run = run_of(0.98, after, optimizer=optimizer)
+    for event in run.log[-3:-1]:
+        event.accuracy["B"] = 0.12
+    assert claims.hint(run) is None and "B itself was not learned" in claims.what_became(run)
+    assert "itself was not learned" not in claims.what_became(run_of(0.98, after, optimizer=optimizer))
+
+
+@pytest.mark.parametrize(
+    ("joint", "words"),
+    [(0.94, "differ by less than they vary"), (0.99, "0.09 below training"), (0.7, "0.20 above training")],
+)
+def test_what_became_stands_beside_joint_training_where_that_was_run(joint, words):
+    assert words in claims.what_became(run_of(0.91, 0.9), {"A": joint}).split(". ", 1)[1]
+    assert "all tasks at once" not in claims.what_became(run_of(0.98, 0.9))
+    assert "all tasks at once" not in claims.what_became(run_of(0.12, 0.1), {"A": joint})
+
+
+def test_falls_are_compared_by_the_error_of_all_four_figures():
+    assert claims.compare_changes((0.9, 0.5), (0.9, 0.8), 225) == "lower"
+    assert claims.compare_changes((0.9, 0.8), (0.9, 0.5), 225) == "higher"
+    assert claims.compare_changes((0.9, 0.8), (0.9, 0.75), 225) == "alike"
+    assert claims.compare_changes((0.9, 0.8), (0.9, 0.75), 22500) == "higher"
+
+
 def test_where_the_deep_optimizer_loses_it_says_so_and_what_was_held_back():
     said = claims.why_it_loses(run_of(0.98, 0.35, conflict=0.25))
     assert "did not keep it" in said and "25%" in said and "Of norm nothing was measured" in said
