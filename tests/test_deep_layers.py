@@ -372,7 +372,7 @@ def test_dropped_into_a_plain_loop_it_keeps_the_first_task(kind, loss):
             model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
         else:
             model = nn.Sequential(
-                nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1152, 10)
+                nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10)
             )
         optimizer = make(model)
         for task in stream.tasks:
