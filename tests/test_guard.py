@@ -1,0 +1,177 @@
+"""Numbers that other tests would let change in silence, each against its definition."""
+
+import pytest
+import torch
+from torch import nn
+
+from nllab import DeepOptimizer, figures, methods, probes
+from nllab.build import build_model
+from nllab.experiment import Experiment
+from nllab.levels import Level
+from nllab.methods.ewc import fisher_diagonal
+from nllab.methods.objective import Objective
+from nllab.optim import policy
+from nllab.optim.policy import Policy
+from nllab.optim.rates import BOUNDED_RATE
+from nllab.runs import ONLINE_BATCHES, Run
+from nllab.streams import build
+from nllab.streams.stream import IGNORE, Part
+from nllab.trainer import Trainer
+
+SMALL = {"dim": 8, "hidden": 8, "batch_size": 40, "evaluate_every": 1000}
+
+
+def small(**changes):
+    return Experiment.preset("digits-ab", **{**SMALL, **changes})
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def linear(inputs=5, outputs=3):
+    torch.manual_seed(0)
+    return nn.Linear(inputs, outputs, bias=False).double()
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_accuracy_is_measured_on_the_part_asked_for(part):
+    trainer = Trainer(small(evaluate_on=part))
+    with torch.no_grad():
+        trainer.model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    task = trainer.stream.tasks[0]
+    found = {name: probes.accuracy(trainer.model, getattr(task, name)) for name in ("validation", "test")}
+    (untrained,) = trainer._begin()[:1]
+    assert untrained.accuracy["A"] == found[part] and found["validation"] != found["test"]
+    assert untrained.samples["A"] == len(getattr(task, part)) and len(task.validation) != len(task.test)
+
+
+def test_initial_weights_follow_the_seed_and_nothing_else():
+    stream = build("digits-ab")
+    first, again, other = (build_model(small(seed=seed), stream)[0].input.weight for seed in (0, 0, 1))
+    torch.manual_seed(77)
+    assert torch.equal(first, again) and (first - other).abs().mean() > 0.01
+    assert torch.equal(build_model(small(seed=1), stream)[0].input.weight, other)
+
+
+def test_the_signals_of_a_write_are_their_definitions():
+    """conflict = 1 - ridge |G A^-1| / |G|; novelty = x^T A^-1 x / |x|^2 before the write, times what A holds after."""
+    ridge, layer = 0.3, linear()
+    optimizer = DeepOptimizer(layer, ridge=ridge, loss_reduction="sum")
+    old, x, y = normal(7, 5), normal(1, 5, seed=1), normal(1, 3, seed=2)
+    for rows, targets in ((old, normal(7, 3, seed=3)), (x, y)):
+        optimizer.zero_grad()
+        output = layer(rows)
+        delta = (output - targets).detach()
+        (0.5 * (output - targets).square().sum()).backward()
+        optimizer.step()
+    before = old.T @ old / 5 + ridge * torch.eye(
+        5, dtype=torch.float64
+    )  # the ridge is in units of one input of unit mean square
+    after, gradient = before + x.T @ x / 5, delta.T @ x
+    (found,) = optimizer.report.levels.values()
+    blocked = 1 - ridge * (gradient @ torch.linalg.inv(after)).norm() / gradient.norm()
+    newness = (x @ torch.linalg.inv(before) @ x.T).item() / x.square().sum() * (after.diagonal().mean() - ridge)
+    assert found.conflict == pytest.approx(float(blocked), rel=1e-9)
+    assert found.novelty == pytest.approx(float(newness), rel=1e-6)
+    assert found.surprise == pytest.approx(float(delta.norm()), rel=1e-9)
+
+
+def test_a_context_fades_once_a_period_and_not_at_every_step():
+    ridge, layer = 0.2, linear()
+    levels = [Level("all", "*", 3)]
+    optimizer = DeepOptimizer(layer, levels=levels, ridge=ridge, retention=0.5, loss_reduction="sum", manager=False)
+    rows = [normal(2, 5, seed=i) for i in range(6)]
+    for each in rows:
+        optimizer.zero_grad()
+        (0.5 * layer(each).square().sum()).backward()
+        optimizer.step()
+    first, second = (sum(x.T @ x / 5 for x in rows[i : i + 3]) for i in (0, 3))
+    expected = 0.5 * (0.5 * first + second) + ridge * torch.eye(5)
+    assert torch.allclose(optimizer.state[layer.weight]["context"].matrix, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_padding_does_not_count_in_the_scale_of_the_loss(loss):
+    """Of a mean over three asked rows among eight, three times the gradient is that of the sum."""
+    x, labels = normal(2, 4, 5), torch.tensor([[0, 2, IGNORE, 1], [IGNORE, IGNORE, IGNORE, IGNORE]])
+    layer = linear()
+    start, optimizer = layer.weight.detach().clone(), DeepOptimizer(layer, manager=False)
+    Objective(loss, "all", 3)(layer(x), labels).backward()
+    gradient = 3 * layer.weight.grad
+    optimizer.step()
+    kept = optimizer.state[layer.weight]["context"].matrix
+    rate = BOUNDED_RATE if loss == "cross_entropy" else 1.0
+    assert torch.allclose(start - layer.weight.detach(), rate * gradient @ torch.linalg.inv(5 * kept), rtol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_the_mode_of_the_model(training):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.9)).train(training)
+    part = Part(normal(50, 4).float(), torch.randint(3, (50,), generator=torch.Generator().manual_seed(0)))
+    seen = [probes.accuracy(model, part) for _ in range(3)]
+    assert model.training is training and model[1].training is training and len(set(seen)) == 1
+    probes.answers(model, part.inputs)
+    assert model.training is training and model[1].training is training
+
+
+def test_a_rewind_remembers_which_classes_were_seen():
+    trainer = Trainer(small(outputs="seen"))
+    trainer.step()
+    saved, seen = trainer.checkpoint(), trainer.objective.seen.clone()
+    trainer.objective.see(torch.arange(10))
+    trainer.rewind(saved)
+    assert torch.equal(trainer.objective.seen, seen) and 0 < int(seen.sum()) <= 5
+
+
+def test_online_accuracy_is_the_mean_of_the_first_twenty_batches():
+    run = Trainer(small(batch_size=20)).run(steps=30)
+    steps = [event for event in run.log if event.kind == "step"]
+    assert ONLINE_BATCHES == 20 and run.online_accuracy[0] == pytest.approx(
+        sum(step.online_accuracy for step in steps[:20]) / 20
+    )
+    assert isinstance(run, Run) and len({step.online_accuracy for step in steps[10:30]}) > 1
+
+
+def test_online_ewc_keeps_the_decayed_past_and_the_new():
+    layer, objective = linear(4).float(), Objective("squared_error", "all", 3)
+    parts = [Part(normal(9, 4, seed=i).float(), torch.arange(9) % 3) for i in range(2)]
+    method = methods.build("online-ewc", {"samples": 9, "decay": 0.25}, objective, 0)
+    twin = torch.Generator().set_state(method.generator.get_state())
+    expected = torch.zeros(3, 4)
+    for part in parts:
+        method.end_of_experience(layer, part)
+        order = torch.randperm(9, generator=twin)
+        expected = 0.25 * expected + fisher_diagonal(layer, part[order], objective, twin)["weight"]
+    assert torch.allclose(method.memory["fisher"]["weight"], expected, rtol=1e-6)
+
+
+def test_the_line_of_guessing_lies_at_one_in_so_many_classes():
+    shapes = figures.overlay("accuracy", [], chance=0.1)["shapes"]
+    assert [shape["y0"] for shape in shapes] == [shape["y1"] for shape in shapes] == [0.1]
+    untrained = Trainer(small())._begin()[0]
+    assert untrained.classes == 10
+
+
+def usual(novelty, wrong, errors, steps=10):
+    """What a settled policy makes of some steps."""
+    found = Policy()
+    for step in range(100):
+        found.observe(0.02, 0.7, [((step + 1) % 10, step % 10)])
+        found.decide()
+    for step in range(steps):
+        found.observe(wrong, novelty, errors(step))
+        found.decide()
+    return found
+
+
+def test_inputs_half_as_new_again_are_new_and_a_quarter_are_not():
+    again = [(i, (i + 1) % 10) for i in range(10)]
+    assert usual(0.7 * 1.8, 0.9, lambda step: again).situation == policy.NEW_INPUTS
+    assert usual(0.7 * 1.1, 0.9, lambda step: again, 30).situation == policy.LABEL_SHIFT
+
+
+def test_while_labels_shift_the_head_keeps_most_of_its_context_and_not_all():
+    settings = usual(0.7, 0.9, lambda step: [(i, (i + 1) % 10) for i in range(10)], 30).settings
+    assert 0.8 <= settings.head_retention <= 0.95 and settings.hidden_retention == 1
+    assert 0.5 <= settings.error_weight <= 2
