@@ -24,10 +24,11 @@ from nllab.experiment import Experiment
 from nllab.levels import Level, Schedule, with_retention
 from nllab.measuring import due
 from nllab.methods.objective import Objective
+from nllab.optim.context import close_accounts
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
 from nllab.runs import Run, ScheduledCommand
-from nllab.snapshots import Snapshots
+from nllab.snapshots import MOST_TASKS_SHOWN, Snapshots
 from nllab.streams.stream import Part, Stream, share_right
 
 
@@ -269,6 +270,8 @@ class Trainer:
             self.method.end_of_experience(self.model, self._train_part)
         if self.snapshots.portraitist and self.experience_steps:
             self.snapshots.portraitist.learned(self.task_name)
+        if self.experience_steps and len(self.stream.tasks) <= MOST_TASKS_SHOWN:
+            close_accounts(self.deep, self.task_name)
         self.experience += 1
         due = self.snapshots.due(self.steps)
         pictures = [] if due else self.snapshots.take(self.steps, self.movements, self.seen, self.task_name)

@@ -11,8 +11,10 @@ from nllab.levels import Level
 from nllab.methods.ewc import fisher_diagonal
 from nllab.methods.objective import Objective
 from nllab.optim import policy
+from nllab.optim.context import Context
 from nllab.optim.policy import Policy
 from nllab.optim.rates import BOUNDED_RATE
+from nllab.optim.report import held_by
 from nllab.runs import ONLINE_BATCHES, Run
 from nllab.streams import build
 from nllab.streams.stream import IGNORE, Part
@@ -175,3 +177,44 @@ def test_while_labels_shift_the_head_keeps_most_of_its_context_and_not_all():
     settings = usual(0.7, 0.9, lambda step: [(i, (i + 1) % 10) for i in range(10)], 30).settings
     assert 0.8 <= settings.head_retention <= 0.95 and settings.hidden_retention == 1
     assert 0.5 <= settings.error_weight <= 2
+
+
+def test_shares_held_back_are_each_tasks_own_and_add_up_with_what_passes():
+    ridge = 0.3
+    old, new, gradient = normal(6, 4), normal(5, 4, seed=1), normal(3, 4, seed=2)
+    grams = [x.T @ x for x in (old, new)]
+    whole = grams[0] + grams[1] + ridge * torch.eye(4, dtype=torch.float64)
+    step = gradient @ torch.linalg.inv(whole)
+    found = held_by(gradient, step, ridge, {"A": grams[0]})
+    along = [float((step @ gram * gradient).sum() / gradient.square().sum()) for gram in grams]
+    assert [found["A"], found[""]] == pytest.approx(along) and along[0] > 0.1
+    passed = ridge * float((step * gradient).sum() / gradient.square().sum())
+    assert sum(found.values()) + passed == pytest.approx(1)
+
+
+def test_a_gradient_where_only_a_was_is_held_back_on_its_account_alone():
+    context = Context.empty(3, 0.5, dtype=torch.float64)
+    for name, direction in (("A", 0), ("B", 1)):
+        context.absorb(torch.eye(3, dtype=torch.float64)[[direction] * 4], torch.zeros(4, 2, dtype=torch.float64))
+        context.close()
+        context.close_account(name, 0.5)
+    gradient = torch.tensor([[1.0, 0.0, 0.0], [-2.0, 0.0, 0.0]], dtype=torch.float64)
+    assert held_by(gradient, context.solve(gradient), 0.5, context.accounts) == pytest.approx(
+        {"A": 4 / 4.5, "B": 0, "": 0}
+    )
+    free = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    assert held_by(free, context.solve(free), 0.5, context.accounts) == pytest.approx({"A": 0, "B": 0, "": 0})
+
+
+def test_accounts_fade_with_the_context_and_a_task_that_returns_adds_to_its_own():
+    context = Context.empty(2, 0.5, dtype=torch.float64)
+    for name, row in (("A", [2.0, 0.0]), ("B", [0.0, 1.0]), ("A", [0.0, 3.0])):
+        context.absorb(torch.tensor([row], dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64))
+        context.close()
+        context.fade(0.5, 0.5)
+        context.close_account(name, 0.5)
+    assert context.accounts["A"].diagonal().tolist() == pytest.approx([4 / 8, 9 / 2])
+    assert context.accounts["B"].diagonal().tolist() == pytest.approx([0, 1 / 4])
+    assert torch.allclose(sum(context.accounts.values()), context.matrix - 0.5 * torch.eye(2, dtype=torch.float64))
+    again = Context.of_state(context.state())
+    assert again.accounts.keys() == context.accounts.keys()

@@ -59,6 +59,7 @@ class Context:
     seen: samples absorbed, discounted as the context fades.
     gradient: sum of the gradients of a period that is not over. · rows: its inputs and error signals, (N, D) and
         (N, out), as long as writing through them is cheaper than through A. · count: rows of the period so far.
+    accounts: name -> the part of A - ridge I that came in while this was going on, of what is over.
     """
 
     matrix: Tensor
@@ -68,6 +69,7 @@ class Context:
     gradient: Tensor | None = None
     rows: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     count: int = 0
+    accounts: dict[str, Tensor] = field(default_factory=dict)
     _fresh: tuple[Tensor, Tensor] | None = None
     _solved: tuple[Tensor, Tensor] | None = None
 
@@ -154,6 +156,15 @@ class Context:
         self.inverse = inverse if self.age < REFRESH else None
         return step
 
+    def close_account(self, name: str, ridge: float) -> None:
+        """Put what has come in since the last call, as far as it is still held, to the account of `name`."""
+        if self.matrix.ndim != 2:
+            return  # a diagonal or blocks: nothing is told apart
+        rest = self.matrix - ridge * torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
+        for held in self.accounts.values():
+            rest -= held
+        self.accounts[name] = rest + self.accounts[name] if name in self.accounts else rest
+
     def forget_inverse(self) -> None:
         """After a change of A that no write followed."""
         self.inverse = self._fresh = self._solved = None
@@ -161,6 +172,7 @@ class Context:
     def fade(self, retention: float, ridge: float) -> None:
         """A <- retention * (A - ridge I) + ridge I."""
         fade(self.matrix, retention, ridge)
+        self.accounts = {name: retention * held for name, held in self.accounts.items()}
         self.seen *= retention
         self.forget_inverse()
 
@@ -173,6 +185,7 @@ class Context:
         """Move to a device and a number type."""
         self.matrix = self.matrix.to(device, dtype)
         self.gradient = None if self.gradient is None else self.gradient.to(device, dtype)
+        self.accounts = {name: held.to(device, dtype) for name, held in self.accounts.items()}
         self.rows = [
             (rows.to(device, dtype if rows.is_floating_point() else None), deltas.to(device, dtype))
             for rows, deltas in self.rows
@@ -181,12 +194,21 @@ class Context:
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""
-        names = ("matrix", "inverse", "age", "seen", "gradient", "rows", "count")
+        names = ("matrix", "inverse", "age", "seen", "gradient", "rows", "count", "accounts")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
         return cls(**{**state, "rows": [(rows, deltas) for rows, deltas in state["rows"]]})
+
+
+def close_accounts(optimizer: torch.optim.Optimizer, name: str) -> None:
+    """From now on tell apart what the contexts of an optimizer have taken in since the last call. For reports alone:
+    nothing that is learned depends on it."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if isinstance(context := optimizer.state.get(p, {}).get("context"), Context):
+                context.close_account(name, group["ridge"])
 
 
 def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:

@@ -172,7 +172,9 @@ class Realignment:
             before = torch.cat([old.features_before, self.rows])
             trust = torch.ones(len(before), dtype=before.dtype, device=before.device)
             trust[len(old.pseudo_inputs) :] = NEW_WEIGHT
-            context.matrix, turned = realign(context.matrix, weight, old, fit_feature_map(before, now, trust), ridge)
+            turn = fit_feature_map(before, now, trust)
+            context.matrix, turned = realign(context.matrix, weight, old, turn, ridge)
+            context.accounts = {name: turn.T @ held @ turn for name, held in context.accounts.items()}
             context.forget_inverse()
             if self.exclusive:
                 head.add_(turned - weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -26,6 +26,25 @@ class LevelReport(NamedTuple):
     surprise: float
     novelty: float
     conflict: float
+
+
+def held_by(gradient: Tensor, step: Tensor, ridge: float, accounts: Mapping[str, Tensor]) -> dict[str, float]:
+    """On whose account a memory holds back a step: name -> share of the wanted step G, for the rest under "".
+
+    With D = G A^-1 and A = ridge I + sum of C_k the wanted step is the sum of what passes and of what each C_k holds
+    back, G = ridge D + sum of D C_k; of each the part along G, <D C_k, G> / |G|^2, so that all shares and the one that
+    passes, ridge <D, G> / |G|^2, add up to 1. A share is below 0 where a memory alone would push the step further.
+
+    Shapes: gradient, step (out, D) · accounts: C_k (D, D) each.
+    """
+    size = gradient.square().sum().clamp_min(1e-30)
+    rest = gradient - ridge * step
+    shares = {}
+    for name, held in accounts.items():
+        part = step @ held
+        shares[name] = float((part * gradient).sum() / size)
+        rest = rest - part
+    return shares | {"": float((rest * gradient).sum() / size)}
 
 
 @dataclass(frozen=True)
