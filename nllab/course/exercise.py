@@ -284,13 +284,15 @@ def described(value: Any) -> str:
     if isinstance(value, Tensor | np.ndarray):
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
         if array.size <= SHOWN and array.dtype.kind in "fiub":
-            return str(np.round(array, 4).tolist())
+            return str((array.astype(float).round(4) if array.dtype.kind == "f" else array).tolist())
         return f"<{tuple(array.shape)} {array.dtype}>"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple) and len(value) <= SHOWN:
         left, right = "[]" if isinstance(value, list) else "()"
         return left + ", ".join(map(described, value)) + right
+    if isinstance(value, torch.nn.Module):
+        return f"<{type(value).__name__}>"
     if callable(value) and hasattr(value, "__name__"):
         return value.__name__
     return f"{value!r:.60}"
