@@ -501,13 +501,17 @@ def _wide() -> Console:
 def bench(
     what: Annotated[
         str,
-        typer.Argument(metavar="WHAT", help="speed, live, retention, formal, recall, names, ablation or optimizers."),
+        typer.Argument(
+            metavar="WHAT", help="speed, live, retention, formal, recall, names, ablation, optimizers or widths."
+        ),
     ],
     device: DeviceOption = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="A small version of the same, under three minutes.")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="One row of the table (a language, task, model, optimizer or method); repeat for more."),
+        typer.Option(
+            help="One row of the table (a language, task, model, optimizer, method or width); repeat for more."
+        ),
     ] = None,
     text: Annotated[
         list[Path] | None, typer.Option(help="names: your own text file or folder in place of names; twice or more.")
@@ -561,7 +565,7 @@ def bench(
         _wide().print(*tables, highlight=False)
 
 
-BENCHES = ("speed", "live", "retention", "formal", "recall", "names", "ablation", "optimizers")
+BENCHES = ("speed", "live", "retention", "formal", "recall", "names", "ablation", "optimizers", "widths")
 
 
 def _retention(
@@ -607,6 +611,7 @@ def _sequences(
         "names": "models",
         "ablation": "rows",
         "optimizers": "optimizers",
+        "widths": "widths",
     }[what]
     chosen: dict[str, Any] = {"quick": quick, "seeds": seeds}
     chosen["report"] = lambda line: errors.print(line, highlight=False, markup=False)
