@@ -48,7 +48,8 @@ class View {
     this.back.setAttribute("role", "group");
     this.back.setAttribute("aria-label", "Go back to a checkpoint");
     this.grid = element("div", "nl-panels");
-    this.root.append(this.together, this.spoken, this.lost, this.grid, this.back);
+    this.phases = this.phaseBar();
+    this.root.append(this.together, this.spoken, this.lost, this.phases, this.grid, this.back);
     parent.appendChild(this.root);
     this.panels = [];
     this.queued = [];
@@ -101,6 +102,7 @@ class View {
     }
     if (runs.length && runs.join() !== this.runs) this.connect(runs);
     this.remember();
+    this.openWrites();
   }
 
   remember() {
@@ -122,6 +124,64 @@ class View {
     };
   }
 
+  // Slow motion of one write: its phases, the level whose write it is, and the way back to the network.
+  phaseBar() {
+    const bar = element("div", "nl-phasebar");
+    bar.setAttribute("role", "group");
+    bar.setAttribute("aria-label", "One write, phase by phase");
+    bar.hidden = true;
+    this.level = element("select", "nl-phase-level");
+    this.level.setAttribute("aria-label", "Level whose next write is opened");
+    this.level.addEventListener("change", () => this.component.setTriggerValue("open", this.level.value));
+    const button = (text, act, name = text) => {
+      const made = element("button", "nl-phase", text);
+      made.type = "button";
+      made.setAttribute("aria-label", name);
+      made.addEventListener("click", act);
+      return made;
+    };
+    this.phaseButtons = PHASES.map((name, i) => button(name, () => this.goTo(i)));
+    bar.append(element("span", "", "One write of"), this.level, ...this.phaseButtons, button("Back to the networks", () => this.closeWrites()));
+    return bar;
+  }
+
+  // Opens what the server has found of the writes that were asked for; once.
+  openWrites() {
+    const opened = this.component.data.opened ?? [];
+    if (!opened.length || opened.some((one) => !one) || opened.length !== this.panels.length) return;
+    const key = opened.map(({ step, level }) => `${level}@${step}`).join() + this.runs;
+    if (key === this.openedKey) return;
+    this.openedKey = key;
+    this.open = opened;
+    const { levels } = this.panels[0];
+    if (this.level.children.length !== levels.length) this.level.replaceChildren(...levels.map((name) => element("option", "", name)));
+    this.level.value = opened[0].level;
+    this.phases.hidden = false;
+    this.panels.forEach((panel, i) => panel.openWrite(opened[i]));
+    this.goTo(0, true);
+  }
+
+  closeWrites() {
+    if (!this.open) return;
+    this.open = null;
+    clearTimeout(this.slow);
+    this.phases.hidden = true;
+    for (const panel of this.panels) panel.openWrite(null);
+    this.requestDraw();
+  }
+
+  goTo(phase, plays = false) {
+    clearTimeout(this.slow);
+    this.phaseButtons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === phase)));
+    for (const panel of this.panels) panel.opened.go(phase);
+    this.requestDraw();
+    if (plays && phase + 1 < PHASES.length && !this.reduced) this.slow = setTimeout(() => this.goTo(phase + 1, true), PHASE_MS);
+  }
+
+  get phase() {
+    return this.panels[0]?.opened.phase ?? 0;
+  }
+
   complain(text) {
     this.lost.textContent = text;
     this.lost.hidden = !text;
@@ -135,6 +195,7 @@ class View {
       this.together.hidden = !together;
     }
     this.speak(runs.some((news) => news?.open) || this.panels.every((panel) => panel.root.dataset.playing !== "true"));
+    if (this.open && this.panels.some(({ now }, i) => now.step !== this.open[i]?.step || now.playing)) this.closeWrites();
     this.requestDraw();
     if (document.documentElement.dataset.present) this.goOn();
     if (runs.some((news) => news?.now)) {
@@ -182,7 +243,7 @@ class View {
 
   redrawAll() {
     for (const plot of this.plots) plot.changed = Boolean(plot.data || plot.history?.length);
-    for (const panel of this.panels) panel.stage.dirty = true;
+    for (const panel of this.panels) panel.stage.dirty = panel.manager.dirty = panel.opened.dirty = true;
     this.requestDraw();
   }
 
@@ -201,7 +262,11 @@ class View {
     if (this.closed) return;
     const { theme } = this;
     let moving = false;
-    for (const panel of this.panels) moving = panel.stage.frame(theme, theme.font) || moving;
+    for (const panel of this.panels) {
+      moving = panel.stage.frame(theme, theme.font) || moving;
+      moving = panel.opened.frame(theme, theme.font) || moving;
+      panel.manager.frame(theme, theme.font);
+    }
     const begun = performance.now();
     this.queued = [...new Set([...this.queued, ...this.panels.flatMap((panel) => panel.toDraw)])];
     const drawn = this.queued.length > 0;
@@ -274,7 +339,9 @@ class View {
     const key = event.key.toLowerCase();
     if (key === "d") document.querySelector(".st-key-deep input")?.click();
     if (key === "f") this.present(!document.documentElement.dataset.present);
-    if (key === "escape" && document.documentElement.dataset.present) this.present(false);
+    if (this.open && key === "escape") this.closeWrites();
+    else if (this.open && /^arrow(left|right)$/.test(key)) this.goTo(Math.min(PHASES.length - 1, Math.max(0, this.phase + (key === "arrowleft" ? -1 : 1))));
+    else if (key === "escape" && document.documentElement.dataset.present) this.present(false);
   }
 
   // A presentation: the figures alone, in large type, and again from the start when they are over.
@@ -306,6 +373,7 @@ class View {
   close() {
     this.closed = true;
     clearTimeout(this.again);
+    clearTimeout(this.slow);
     this.source?.close();
     this.onSize.disconnect();
     clearInterval(this.watch);

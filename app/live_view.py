@@ -64,8 +64,8 @@ def live_view(
     name: of the page. single: no title above. spotlight: the selector of what to bring into sight.
     note: what to say in place of runs that cannot be opened.
     callbacks: on_tab_change, told once which runs this tab remembers ("" for none); on_stale_change, when the page
-        around no longer says
-    what is the case; on_back_change, with the step of a checkpoint that was pressed.
+        around no longer says what is the case; on_back_change, with the step of a checkpoint that was pressed;
+        on_open_change, with the level of which a write is to be opened.
     """
     opened = [run for run in runs.values() if run]
     complete = len(opened) == len(runs)
@@ -76,6 +76,7 @@ def live_view(
         "hints": HINTS if name == "live" else {},
         "spotlight": spotlight,
         "note": note,
+        "opened": [run.opened for run in opened],
         "about": figures.ABOUT,
         "writers": narration.WRITERS | {"deep": "deep optimizer"},
         "plotly": PLOTLY,

@@ -3,38 +3,40 @@ and its twin."""
 
 from __future__ import annotations
 
-import desk as desks
+import actions
+import controls
+import form
 import streamlit as st
-from desk import Desk, state
-from keep import keep
+from export_panel import export_panel
+from session import Session, state
 
 from nllab import figures, narration
 from nllab.summary import differences
 
 OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
 
-desk = Desk.of("compare")
-desks.follow_preset()
+session = Session.of("compare")
+form.follow_preset()
 state.setdefault("twin", st.query_params.get("twin") == "1")
-base, unusable = desks.shown()
+base, unusable = form.shown()
 wanted = None
 if base is not None:
     off = base.but(optimizer=state.plain, frozen=False)
     on = off.but(optimizer="deep", base_optimizer=state.plain)
     wanted = {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.twin else {})
-if state.pop("begin_comparison", False) and not any(run.playing for run in desk.live):
-    desk.ask(desks.play)
-waiting = desk.attend(wanted, state.speed)
+if state.pop("begin_comparison", False) and not any(run.playing for run in session.live):
+    session.ask(actions.play)
+waiting = session.sync(wanted, state.speed)
 titles = [OFF, ON, *([TWIN] if state.twin else [])]
 
 
 def add_twin() -> None:
     state.twin = True
-    desk.ask(lambda runs, *_: runs[-1].play())
+    session.ask(lambda runs, *_: runs[-1].play())
 
 
 def take_away(name: str) -> None:
-    desks.pins().pop(name, None)
+    actions.pins().pop(name, None)
 
 
 st.title("Side by side", anchor=False)
@@ -42,9 +44,9 @@ st.markdown(
     "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer"
     " does. Nothing is replayed and nobody says when the task changes."
 )
-desks.controls(desk)
-desks.settings(twin=False)
-desks.messages(desk, unusable, waiting)
+controls.controls(session)
+controls.settings(twin=False)
+controls.messages(session, unusable, waiting)
 with st.container(horizontal=True, vertical_alignment="center", key="question"):
     st.markdown(
         "**So what did the hidden levels learn?** The frozen twin keeps all but the output layer as it was drawn.",
@@ -59,9 +61,9 @@ with st.container(horizontal=True, vertical_alignment="center", key="question"):
             "Add the frozen twin", key="twin_add", icon=":material/ac_unit:", shortcut="T", on_click=add_twin,
             help="A third network on the same samples, of which only the output layer learns.",
         )  # fmt: skip
-desks.view(desk, titles)
-keep(desk)
-pins = desks.pins()
+controls.view(session, titles)
+export_panel(session)
+pins = actions.pins()
 st.subheader("Pinned runs", anchor=False)
 if not pins:
     st.caption(
@@ -79,5 +81,5 @@ else:
         st.plotly_chart(
             figures.multiples(figure, pins), key=f"pinned_{figure}", config={"displayModeBar": False}, alt=scores
         )
-    st.markdown(desks.table(differences(pins)))
-desks.remember(base, **({"twin": "1"} if state.twin else {}))
+    st.markdown(controls.table(differences(pins)))
+form.remember(base, **({"twin": "1"} if state.twin else {}))

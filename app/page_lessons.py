@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import desk as desks
+import controls
+import form
 import streamlit as st
-from desk import Desk, state
+from session import Session, state
 from settings import MOST_SEED
 
 from nllab.events import End, Experience
 from nllab.scenarios import DONT_KNOW, NOT_TOLD, SCENARIOS
 
-desk = Desk.of("lessons")
+session = Session.of("lessons")
 keys = list(SCENARIOS)
 if "lesson" not in state:
     asked = st.query_params.get("lesson", keys[0])
     state.lesson = asked if asked in SCENARIOS else keys[0]
     if asked not in SCENARIOS:
-        desk.problems = [f"There is no lesson {asked!r}; this is the first. Lessons: {', '.join(keys)}."]
+        session.problems = [f"There is no lesson {asked!r}; this is the first. Lessons: {', '.join(keys)}."]
     choices = [*SCENARIOS[state.lesson].choices, DONT_KNOW]
     answer = st.query_params.get("answer", "")
     state.answers = {state.lesson: choices[int(answer)]} if answer.isdigit() and int(answer) < len(choices) else {}
@@ -25,16 +26,16 @@ if "lesson_next" in state:
 scenario = SCENARIOS[state.lesson]
 if state.get("lesson_shown") != state.lesson:
     if "lesson_shown" in state:
-        desk.clear()
-        desk.problems = []
+        session.clear()
+        session.problems = []
     state.lesson_shown, state.speed = state.lesson, scenario.speed
     state.prediction = state.answers.get(state.lesson)
 state.setdefault("lesson_seed", state.base.seed)
 wanted = {
     title: experiment.but(seed=min(max(state.lesson_seed, 0), MOST_SEED)) for title, experiment in scenario.runs.items()
 }
-waiting = desk.attend(wanted, state.speed)
-for run in desk.live:
+waiting = session.sync(wanted, state.speed)
+for run in session.live:
     run.scheduled_commands = scenario.scheduled_commands
 
 
@@ -71,7 +72,7 @@ with asking, st.container(key="lesson_text"):
     st.caption(
         "What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
     )
-    done = [run.run for run in desk.live]
+    done = [run.run for run in session.live]
     if done and all(
         (end := run.last(End)) and end.reason == "finished" and run.last(Experience) is not None for run in done
     ):
@@ -93,9 +94,11 @@ with asking, st.container(key="lesson_text"):
                     help="To the next lesson.",
                 )
 with watching:
-    desks.controls(desk, teaching=False, locked="" if answer else "Predict first: choose an answer beside the figures.")
-    desks.messages(desk, [], waiting)
-    desks.view(desk, list(scenario.runs))
+    controls.controls(
+        session, teaching=False, locked="" if answer else "Predict first: choose an answer beside the figures."
+    )
+    controls.messages(session, [], waiting)
+    controls.view(session, list(scenario.runs))
 with st.sidebar:
     st.subheader("Settings of this lesson")
     st.number_input(
@@ -104,7 +107,7 @@ with st.sidebar:
         min_value=0,
         max_value=MOST_SEED,
         step=1,
-        help=desks.about("seed"),
+        help=form.about("seed"),
         persist_state="session",
     )
     first = next(iter(wanted.values()))

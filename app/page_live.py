@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import desk as desks
+import controls
+import form
 import own_data
 import streamlit as st
-from desk import Desk, state
-from keep import keep
+from export_panel import export_panel
+from session import Session, state
 from settings import NETWORKS, ONE, PAIR, TRIO
 from tour import guide
 
@@ -22,11 +23,11 @@ ABOUT = {
 
 MOST_DRAWN = 64  # units of a level that are drawn one by one
 
-desk = Desk.of("live")
-desks.follow_preset()
-base, unusable = desks.shown()
+session = Session.of("live")
+form.follow_preset()
+base, unusable = form.shown()
 if "networks" not in state:
-    state.networks = NETWORKS.get(st.query_params.get("networks", ""), ONE if desks.names_writer() else PAIR)
+    state.networks = NETWORKS.get(st.query_params.get("networks", ""), ONE if form.names_writer() else PAIR)
 one = state.networks == ONE
 wanted = None
 if base is not None:
@@ -34,12 +35,14 @@ if base is not None:
     on = off.but(optimizer="deep", base_optimizer=state.plain)
     wanted = {"": base} if one else {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.networks == TRIO else {})
 titles = [""] if one else [OFF, ON, *([TWIN] if state.networks == TRIO else [])]
-waiting = desk.attend(wanted, state.speed)
+waiting = session.sync(wanted, state.speed)
 
 with st.container(key="opening"):
     st.title("Watch memory being painted over, or not", anchor=False)
     plain = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}.get(state.plain, state.plain)
-    drawn = all(run.subject.drawable for run in desk.live) and (desk.live or base is None or base.dim <= MOST_DRAWN)
+    drawn = all(run.subject.drawable for run in session.live) and (
+        session.live or base is None or base.dim <= MOST_DRAWN
+    )
     tiles = "Each tile is one unit’s weights, in the colour of the task whose answers it keeps. " if drawn else ""
     about = ABOUT.get(state.stream, "Two networks learn one task after another.")
     st.markdown(
@@ -49,11 +52,11 @@ with st.container(key="opening"):
         else f"{about} Same seed, same samples. {tiles}Left, {plain} writes whatever the error asks; right, the deep"
         f" optimizer holds back what earlier inputs use{': the walls around each level' if tiles else ''}."
     )
-spotlight = guide(desk)
-desks.controls(desk, toggle=one, networks=NETWORKS)
-desks.settings(twin=one)
-desks.messages(desk, unusable, waiting)
-desks.view(desk, titles, spotlight)
-keep(desk)
+spotlight = guide(session)
+controls.controls(session, toggle=one, networks=NETWORKS)
+controls.settings(twin=one)
+controls.messages(session, unusable, waiting)
+controls.view(session, titles, spotlight)
+export_panel(session)
 own_data.panel()
-desks.remember(base, pair=None if one else state.networks == PAIR and "2" or "3")
+form.remember(base, pair=None if one else state.networks == PAIR and "2" or "3")

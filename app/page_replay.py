@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import desk as desks
-import keep
+import actions
+import export_panel
+import form
 import shared
 import streamlit as st
 import streamlit.components.v2 as components
-from desk import Desk, state
 from live_view import HERE
+from session import Session, state
 from settings import ONE, SPEED, START
 
 from nllab import player, run_io
@@ -31,9 +32,9 @@ _player = components.component(
 
 
 def settings_on_the_live_page() -> None:
-    desks.put(next(iter(state.replayed.values())).experiment, SPEED)
+    form.put(next(iter(state.replayed.values())).experiment, SPEED)
     state.networks = ONE
-    Desk.of("live").ask(desks.reset)
+    Session.of("live").ask(actions.reset)
     state.go_live = True
 
 
@@ -87,7 +88,7 @@ if replayed is not None:
             help="Opens the page Watch with the settings that the first run began with.",
         )  # fmt: skip
     for name, run in replayed.items():
-        keep.downloads(lambda run=run: run, f"replayed-{name}")
+        export_panel.downloads(lambda run=run: run, f"replayed-{name}")
 elif sent:
     st.error(shared.as_text(state.refused), icon=":material/error:")
 else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from desk import state
+from session import state
 from settings import PAIR
 from tour import STATIONS
 

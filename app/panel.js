@@ -9,7 +9,7 @@ const CURVES = { accuracy: 190, drift: 200, raster: 200 }; // name -> height
 const SIGNALS = { surprise: 150, novelty: 150, conflict: 150 };
 const STILLS = { matrix: 270 };
 const LINES = [...Object.keys(CURVES), ...Object.keys(SIGNALS)];
-const PAIR_HEIGHT = 132; // of the accuracies, where two networks stand side by side
+const PAIR_HEIGHT = 124; // of the accuracies, where two networks stand side by side
 
 function element(tag, className, text) {
   const found = document.createElement(tag);
@@ -54,9 +54,10 @@ class Panel {
     this.plots = {};
     this.rings = new Rings();
     this.stage = new Stage({ rings: this.rings, reduced: view.reduced });
-    this.decision = element("p", "nl-decision");
+    this.manager = new ManagerView();
+    this.opened = new WriteView({ reduced: view.reduced });
     this.front = element("div", "nl-front");
-    this.front.append(head, this.stage.root, this.decision, this.card("accuracy", view.single ? CURVES.accuracy : PAIR_HEIGHT), this.sentence, this.queue, this.hint);
+    this.front.append(head, this.stage.root, this.opened.root, this.manager.root, this.card("accuracy", view.single ? CURVES.accuracy : PAIR_HEIGHT), this.sentence, this.queue, this.hint);
     this.more = element("details", "nl-more");
     this.more.addEventListener("toggle", () => view.redrawAll());
     const rest = element("div", "nl-figures");
@@ -158,6 +159,7 @@ class Panel {
     for (const scene of news.scenes ?? []) this.stage.add(scene);
     for (const row of news.log ?? []) this.note(row);
     if (news.now) this.showNumbers(news.now);
+    if (news.add || news.now || news.open) this.manage();
     if ("sentence" in news) this.say(news.sentence);
     if ("hint" in news) this.advise(news.hint);
   }
@@ -173,7 +175,7 @@ class Panel {
       plot.layout = { ...opened.figures[name].layout };
       if (!this.view.single && name === "accuracy") {
         plot.layout.title = undefined; // the numbers above say it
-        plot.layout.margin = { l: 34, r: 52, t: 16, b: 32 };
+        plot.layout.margin = { l: 34, r: 52, t: 16, b: 20 };
       }
       Object.assign(plot.frame, { data: plot.data, layout: plot.layout });
       plot.steps = plot.layout.xaxis.range?.[1] ?? 1;
@@ -184,8 +186,17 @@ class Panel {
     }
     this.stage.open({ ...opened.stage, tasks: opened.tasks, levels: opened.levels });
     this.log.replaceChildren(element("li", "nl-none", "No decision so far."));
-    this.decision.textContent = "";
-    if (!opened.stage.drawn) this.decision.textContent = `Drawn level by level, not unit by unit: ${opened.stage.weights.toLocaleString("en")} weights.`;
+    const note = opened.stage.drawn ? "" : `Drawn level by level, not unit by unit: ${opened.stage.weights.toLocaleString("en")} weights.`;
+    this.manager.open({ note, shades: opened.stage.shades });
+  }
+
+  // Shows a write in place of the network; null: the network again.
+  openWrite(opened) {
+    const { tasks, levels, classes, samples } = this.stage.told;
+    const writer = this.view.component.data.writers[opened?.acting] ?? opened?.acting ?? "";
+    this.opened.show(opened, { tasks, levels, classes, shape: samples?.shape, writer: writer[0]?.toUpperCase() + writer.slice(1) });
+    this.stage.root.hidden = Boolean(opened);
+    this.stage.dirty = true;
   }
 
   colours() {
@@ -214,7 +225,15 @@ class Panel {
     entry.append(element("small", "", [saw.join(", "), did.join(", ")].filter(Boolean).join(" ⇒ ")));
     this.log.append(entry);
     while (this.log.children.length > TABLE_ROWS) this.log.firstChild.remove();
-    this.decision.textContent = this.decision.title = `Manager, step ${row.step}: ${row.text}`;
+    this.manager.tell(row);
+  }
+
+  // What the manager sees and does, beside the network.
+  manage() {
+    const { now } = this;
+    const signals = Object.fromEntries(Object.keys(SIGNALS).map((name) => [name, this.plots[name].data?.slice(0, -1) ?? []]));
+    const writer = this.view.component.data.writers[now.optimizer] ?? now.optimizer ?? "";
+    this.manager.update({ signals, acting: now.optimizer === "deep", writer, last: now.step });
   }
 
   draw(plot, theme) {
@@ -254,6 +273,7 @@ class Panel {
   pointAt(step) {
     this.rings.show(step ?? this.step);
     this.stage.show(step);
+    this.manager.show(step);
     for (const plot of Object.values(this.plots)) plot.changed = Boolean(plot.data || plot.history?.length);
     for (const entry of this.log.children) entry.classList.toggle("nl-at", Number(entry.dataset.step) === Math.round(step ?? -1));
     this.showNumbers(this.now);

@@ -145,4 +145,4 @@ routes = [
 if shared.TESTING:
     routes.append(Route("/stat", stat))
 gate = Middleware(Gate, rules=Rules.from_environment(), pages=SUBPAGES)
-app = st.App(HERE / "frame.py", routes=routes, middleware=[gate], lifespan=lifespan)
+app = st.App(HERE / "main.py", routes=routes, middleware=[gate], lifespan=lifespan)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
-from desk import Desk, state
+from session import Session, state
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
@@ -78,14 +78,14 @@ def _train(runs: Sequence[LiveRun], *_: Any) -> None:
             run.play()
 
 
-def go_to(desk: Desk, place: int | None) -> None:
+def go_to(session: Session, place: int | None) -> None:
     """Stand at this station, or end the tour; the networks train where it speaks of them."""
     state.tour = place
     if place is not None and STATIONS[place].trains:
-        desk.ask(_train)
+        session.ask(_train)
 
 
-def guide(desk: Desk) -> str | None:
+def guide(session: Session) -> str | None:
     """The station where the visitor stands, and the selector of what it frames; nothing off the tour."""
     place = state.get("tour")
     if place is None:
@@ -105,11 +105,11 @@ def guide(desk: Desk) -> str | None:
                 shortcut="Left",
                 disabled=place == 0,
                 on_click=go_to,
-                args=(desk, place - 1),
+                args=(session, place - 1),
             )
             if place + 1 < len(STATIONS):
                 st.button(
-                    "Next", key="tour_next", type="primary", shortcut="Right", on_click=go_to, args=(desk, place + 1)
+                    "Next", key="tour_next", type="primary", shortcut="Right", on_click=go_to, args=(session, place + 1)
                 )
-            st.button("End the tour", key="tour_end", shortcut="Escape", on_click=go_to, args=(desk, None))
+            st.button("End the tour", key="tour_end", shortcut="Escape", on_click=go_to, args=(session, None))
     return station.frames

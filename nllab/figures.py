@@ -57,8 +57,8 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
         " is at the top the level writes what it has collected, and its ring lights up."
     ),
     "surprise": (
-        "How large the error is that reaches each level, on steps on which it wrote and the deep optimizer measured it."
-        " It jumps when a new task begins and sinks as that is learned."
+        "How large the error is that reaches each level, on steps on which its period ended and the deep optimizer"
+        " measured it. It jumps when a new task begins and sinks as that is learned."
     ),
     "novelty": (
         "How new the inputs of each level are to what it remembers: 1 is what its memory holds on average. High novelty"
@@ -66,7 +66,7 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
     ),
     "conflict": (
         "The share of the change that a batch asks for which the memory holds back, since earlier inputs use those"
-        " directions: 0 lets all of it pass, 1 none."
+        " directions (or would, while it only watches): 0 lets all of it pass, 1 none."
     ),
     "matrix": (
         "Each row was measured after an experience (a visit of a task), each column is a task. Read down a column to"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nllab.anatomy import open_write
 from nllab.checkpoint import bytes_of
 from nllab.errors import NllabError, SettingError, check_whole, unknown
 from nllab.events import Event, Switch, accuracy_of, task_of
@@ -107,6 +108,7 @@ class LiveRun:
         self._single = 0
         self._looked_at = False
         self._awaited: str | None = None  # the level whose next write ends a stretch of steps
+        self._opening = False  # whether that write is taken apart
         self._start(Trainer(experiment))
         self._thread = threading.Thread(target=self._loop, name=f"train-{self.id[:6]}", daemon=True)
         self._thread.start()
@@ -126,6 +128,7 @@ class LiveRun:
             self.error = self.notice = None
             self._was_above, self._was_below = False, True
             self._portrait: list[Event] = []
+            self.opened: dict[str, Any] | None = None  # the write that somebody asked to see, as plain values
 
     @property
     def playing(self) -> bool:
@@ -155,7 +158,7 @@ class LiveRun:
             self._halt()
 
     def _halt(self) -> None:
-        self._playing, self._single, self._awaited = False, 0, None
+        self._playing, self._single, self._awaited, self._opening = False, 0, None, False
 
     def step(self, count: int = 1) -> None:
         """Take `count` steps, then stand still."""
@@ -168,11 +171,19 @@ class LiveRun:
     def write(self, level: str) -> None:
         """Take steps up to the next one at which this level writes, then stand still. Raises SettingError for an
         unknown level."""
+        self._await(level, opening=False)
+
+    def open_write(self, level: str) -> None:
+        """The same, and take that write apart (see anatomy.py): `opened` is what was found."""
+        self._await(level, opening=True)
+
+    def _await(self, level: str, opening: bool) -> None:
         if level not in self.run.levels:
             raise unknown("level", level, self.run.levels)
         with self._wake:
             self._halt()
-            self._awaited, self.notice = level, None
+            self._awaited, self._opening, self.notice = level, opening, None
+            self.opened = None if opening else self.opened
             self._wake.notify()
 
     def stop_when(
@@ -353,7 +364,7 @@ class LiveRun:
             self.pause()
             return
         alone = self._single and not self._playing
-        events = self._trainer.step()
+        events = self._take_step()
         if alone:  # one that was under way when it was paused is not the one that was then asked for
             self._single = max(0, self._single - 1)
         with self._telling:
@@ -361,7 +372,7 @@ class LiveRun:
             self.state = State.of(self._trainer)
             self._ring.extend(events)
             self._told += len(events)
-        if self._awaited and self._trainer.steps % self._trainer.base.schedule.periods[self._awaited] == 0:
+        if self._awaited and self._trainer.steps % self._period(self._awaited) == 0:
             self.pause()
         if reason := self._reason_to_stop(events):
             self.notice = reason
@@ -369,6 +380,17 @@ class LiveRun:
                 run.pause()
         if self._trainer.done:
             self.pause()
+
+    def _take_step(self) -> list[Event]:
+        level = self._awaited
+        if not self._opening or level is None or (self._trainer.steps + 1) % self._period(level):
+            return self._trainer.step()
+        events, opened = open_write(self._trainer, level)
+        self.opened = opened or {"step": self._trainer.steps, "level": level}
+        return events
+
+    def _period(self, level: str) -> int:
+        return self._trainer.base.schedule.periods[level]
 
     def _reason_to_stop(self, events: list[Event]) -> str | None:
         if self._trainer.steps == self.stop_at:

@@ -128,10 +128,11 @@ class Portraitist:
                 weights=packed((whole / (scale or 1.0) * 127).round().to(torch.int8)),
                 retained=packed((retained[name] * 255).round().to(torch.uint8)) if name in retained else None,
             )
-        return Network(step=step, levels=levels, seen=None if seen is None else _sample(*seen))
+        return Network(step=step, levels=levels, seen=None if seen is None else sample_of(*seen))
 
 
-def _sample(sample: Part, scores: Tensor) -> SeenSample:
+def sample_of(sample: Part, scores: Tensor) -> SeenSample:
+    """The first sample of a part as an event, with the scores (classes,) that the network gave it."""
     inputs = sample.inputs[:1]
     point, image = None, None
     if inputs.shape[1] == 2:

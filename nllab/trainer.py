@@ -134,6 +134,12 @@ class Trainer:
         return ALL_TASKS if self._joint is not None else self.stream.tasks[self.task].name
 
     @property
+    def learned_tasks(self) -> list[str]:
+        """The tasks of experiences that are over, each once."""
+        over = self.plan[: self.experience] if self._joint is None else []
+        return list(dict.fromkeys(self.stream.tasks[task].name for task in over))
+
+    @property
     def planned_steps(self) -> int:
         """Steps of the whole plan as it stands."""
         return self.length(self.plan)

@@ -10,7 +10,7 @@ import pytest
 APP = Path(__file__).parents[1] / "app"
 sys.path.insert(0, str(APP))
 
-import desk as desks  # noqa: E402
+import actions  # noqa: E402
 import settings  # noqa: E402
 import shared  # noqa: E402
 from feed import Feed, together  # noqa: E402
@@ -56,7 +56,7 @@ def page():
 
 
 def runs_of(page, name="live"):
-    return page.session_state["desks"][name].live if "desks" in page.session_state else []
+    return page.session_state["sessions"][name].live if "sessions" in page.session_state else []
 
 
 def run_of(page):
@@ -408,11 +408,11 @@ def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
     for _ in range(3):
         button(compared, "step").click().run()
         until(lambda: all(not run._wanting for run in runs_of(compared, "compare")))
-    desk = compared.session_state["desks"]["compare"]
-    desk.ask(desks.back(0))
+    session = compared.session_state["sessions"]["compare"]
+    session.ask(actions.back(0))
     compared.run()
-    assert [run.state.step for run in desk.live] == [0, 0] and not compared.error
-    desk.ask(desks.back(77))
+    assert [run.state.step for run in session.live] == [0, 0] and not compared.error
+    session.ask(actions.back(77))
     compared.run()
     assert "no checkpoint at step 77" in compared.error[0].value
 

@@ -96,7 +96,6 @@ def test_every_public_name_can_be_had():
 
 # Why a file is longer than 400 lines; whoever shortens one takes it out.
 LONG = {
-    "app/desk.py": "session, actions and controls of a page, to be taken apart",
     "nllab/bench/names.py": "lessons, writers and tables of one bench, whose loop is not yet the trainer's",
     "nllab/bench/retention.py": "one table with its trials and its timing",
     "nllab/cli.py": "runs, benches and servers, to be taken apart",

@@ -9,7 +9,7 @@ import pytest
 APP = Path(__file__).parents[1] / "app"
 sys.path.insert(0, str(APP))
 
-import keep  # noqa: E402
+import export_panel  # noqa: E402
 import settings  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
 from test_app import button, opened, run_of, runs_of, toggle, until  # noqa: E402
@@ -56,17 +56,17 @@ def test_the_code_on_the_page_repeats_the_run_with_its_toggle(page):
 def test_a_run_that_trains_can_be_downloaded_and_has_no_code_yet(page):
     page.run()
     button(page, "play").click().run()
-    assert [found.key for found in page.download_button] == [f"keep-live--{ending}" for ending in keep.WAYS]
+    assert [found.key for found in page.download_button] == [f"keep-live--{ending}" for ending in export_panel.WAYS]
     assert not page.code and any("Pause for the code" in found.value for found in page.caption)
     assert all(found.help for found in page.download_button) and not page.exception
 
 
 def test_downloads_come_back_through_the_replay_page(replay):
-    replay.file_uploader[0].upload("run.zip", keep.WAYS["zip"][2](trained())).run()
+    replay.file_uploader[0].upload("run.zip", export_panel.WAYS["zip"][2](trained())).run()
     assert replay.session_state["replayed"] == {"run.zip": trained()} and not replay.error and not replay.exception
     assert replay.session_state["recordings"] == player.recordings({"": trained()})
     assert [found.key for found in replay.download_button] == [
-        f"keep-replayed-run.zip-{ending}" for ending in keep.WAYS
+        f"keep-replayed-run.zip-{ending}" for ending in export_panel.WAYS
     ]
     replay.file_uploader[0].set_value([]).run()
     assert "replayed" not in replay.session_state and not replay.download_button

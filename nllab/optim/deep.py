@@ -43,7 +43,7 @@ from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
 from nllab.optim.rates import Trace, head_rate, hidden_rate, own_energy
 from nllab.optim.realign import Window, follow
-from nllab.optim.report import Report, Written
+from nllab.optim.report import Report, Written, measurable
 from nllab.optim.saving import restore, saved
 from nllab.optim.watch import Batch, Pass, Watcher
 
@@ -263,22 +263,17 @@ class DeepOptimizer(torch.optim.Optimizer):
         return [Due(matrix, group, context, gradient, passes, head, min(came, batch.samples or came))]
 
     def _write(self, due: Sequence[Due], batch: Batch) -> list[Written]:
-        """W <- W - rate * G A^-1 for all layers that are due; what is needed to measure each write."""
+        """W <- W - rate * G A^-1 for all layers that are due; what is needed to measure each write, or would be."""
+        steps: list[Tensor | None] = [None] * len(due)
         if not self.acting:
             for layer in due:
                 layer.context.forget_inverse()
-            return []
+            return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
         for layer in due:
             layer.context.solve(layer.gradient)
-        written = []
-        for layer, rate in zip(due, self._rates(due), strict=True):
-            context, ridge = layer.context, layer.group["ridge"]
-            step = context_write(layer.matrix, layer.gradient, context, rate)
-            if layer.passes and context.inverse is not None:
-                outer = layer.head or layer.matrix.weight is self._holdings.entry
-                seen = (layer.passes, batch.scale, layer.gradient, step, context.inverse, ridge)
-                written.append(Written(layer.group["level"], outer, *seen, context.matrix.diagonal().mean()))
-        return written
+        for i, rate in enumerate(self._rates(due)):
+            steps[i] = context_write(due[i].matrix, due[i].gradient, due[i].context, rate)
+        return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
 
     def _rates(self, due: Sequence[Due]) -> list[float]:
         """The rate of each layer's write: the head's own, one for all hidden layers."""
@@ -298,9 +293,12 @@ class DeepOptimizer(torch.optim.Optimizer):
     def _trace(self, matrix: layers.Matrix) -> Trace:
         return self.state[matrix.weight].setdefault("trace", Trace())
 
+    def _retention(self, layer: Due) -> float:
+        settings = self.settings
+        return layer.group["retention"] * (settings.head_retention if layer.head else settings.hidden_retention)
+
     def _fade(self, layer: Due) -> None:
-        settings, group = self.settings, layer.group
-        retention = group["retention"] * (settings.head_retention if layer.head else settings.hidden_retention)
+        retention, group = self._retention(layer), layer.group
         if retention < 1:
             layer.context.fade(retention, group["ridge"])
             if layer.head and (realignment := self.state[layer.matrix.weight].get("realignment")):
@@ -337,7 +335,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         error_rate, decision = len(batch.errors) / batch.asked, None
         if self.policy is not None:
             # A narrow head cannot tell new inputs from familiar ones, since there is no room in its features.
-            novelty = max((write.novelty for write in written if write.outer), default=None)
+            known = (write.novelty for write in written if write.outer and write.inverse is not None)
+            novelty = max(known, default=None)
             self.policy.observe(error_rate, novelty, batch.errors)
             decision = self.policy.decide() if self.acting else None
         return Report(self.loss, value, error_rate, decision, written)

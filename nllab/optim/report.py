@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from nllab.optim.context import novelty
+from nllab.optim.context import cholesky_factor, novelty
 from nllab.optim.output import Loss
 from nllab.optim.policy import Decision
 from nllab.optim.watch import Pass
 
+if TYPE_CHECKING:
+    from nllab.optim.deep import Due
+    from nllab.optim.layers import Matrix
+
 
 class LevelReport(NamedTuple):
-    """Means over the layers of a level that wrote.
+    """Means over the layers of a level whose period ended, also where the optimizer only watched.
 
     surprise: size of the error signal at their outputs, per sample. · novelty: of their inputs; 1 is what their
     contexts hold on average. · conflict: the share of the gradient's size that the contexts hold back, in [0, 1].
@@ -49,17 +53,32 @@ def held_by(gradient: Tensor, step: Tensor, ridge: float, accounts: Mapping[str,
 
 @dataclass(frozen=True)
 class Written:
-    """One write, as it is needed to measure it: what the layer saw, G, G A^-1, A^-1 and the mean of A's diagonal."""
+    """One write, or one that was only watched, as it is needed to measure it before the next step.
+
+    passes: what the layer saw. · gradient: G. · matrix: A, (D, D), before it faded. · diagonal: the mean of A's.
+    known: G A^-1, and inverse: A^-1, where the write has computed them; solved for otherwise, when first read.
+    """
 
     level: str
+    layer: Matrix
     outer: bool  # whether the layer is the first or the last
     passes: Sequence[Pass]
     scale: float
     gradient: Tensor
-    step: Tensor
-    inverse: Tensor
+    matrix: Tensor
     ridge: float
     diagonal: Tensor
+    known: Tensor | None = None
+    inverse: Tensor | None = None
+    accounts: Mapping[str, Tensor] = field(default_factory=dict)  # of the context
+
+    @classmethod
+    def of(cls, layer: Due, step: Tensor | None, scale: float, entry: bool, fades: bool) -> Self:
+        """step: G A^-1, None where it was not written. fades: whether A is about to."""
+        context = layer.context
+        matrix = context.matrix.clone() if fades else context.matrix
+        seen = (layer.passes, scale, layer.gradient, matrix, layer.group["ridge"], matrix.diagonal().mean())
+        return cls(layer.group["level"], layer.matrix, layer.head or entry, *seen, step, context.inverse, context.accounts)
 
     def measure(self) -> LevelReport:
         deltas = torch.cat([seen.deltas for seen in self.passes])
@@ -67,9 +86,37 @@ class Written:
         return LevelReport(self.scale * float(deltas.norm(dim=1).mean()), self.novelty, held_back)
 
     @cached_property
+    def rows(self) -> Tensor:
+        """The layer's inputs, (N, D)."""
+        return torch.cat([seen.rows for seen in self.passes])
+
+    @cached_property
+    def step(self) -> Tensor:
+        """G A^-1, (out, D)."""
+        return self.solve(self.gradient) if self.known is None else self.known
+
+    def solve(self, rows: Tensor) -> Tensor:
+        """rows A^-1, (N, D)."""
+        return rows @ self._inverse
+
+    @cached_property
     def novelty(self) -> float:
-        rows = torch.cat([seen.rows for seen in self.passes])
-        return float(novelty(rows, self.inverse, self.diagonal - self.ridge))
+        return float(novelty(self.rows, self._inverse, self.diagonal - self.ridge))
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        return torch.cholesky_inverse(cholesky_factor(self.matrix)) if self.inverse is None else self.inverse
+
+
+def measurable(
+    due: Sequence[Due], steps: Sequence[Tensor | None], scale: float, entry: Tensor, retention: Callable[[Due], float]
+) -> list[Written]:
+    """Of the layers whose inputs one whole context holds. steps: G A^-1 of each, None where nothing was written."""
+    return [
+        Written.of(layer, step, scale, layer.matrix.weight is entry, retention(layer) < 1)
+        for layer, step in zip(due, steps, strict=True)
+        if layer.passes and layer.context.matrix.ndim == 2
+    ]
 
 
 @dataclass(frozen=True)
@@ -79,7 +126,7 @@ class Report:
     loss: as recognised, None before. · value: what was passed as step(loss=...) or a closure returned.
     error_rate: share of the samples that the model got wrong, None where the loss does not tell.
     decision: of the policy, None where it stays with what it had decided.
-    levels: measured when first read, of the levels that wrote through their inputs in this step.
+    levels: measured when first read, of the levels whose period ended in this step.
     """
 
     loss: Loss | None = None

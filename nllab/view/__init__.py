@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MODULES = ("colours", "reel", "chart", "network", "wall", "rings", "stage")  # each after those that it imports
+MODULES = (  # each after those that it imports
+    "colours", "reel", "chart", "network", "wall", "rings", "manager", "write", "stage",
+)  # fmt: skip
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async )?(class|const|let|function)\b)", re.MULTILINE)
 

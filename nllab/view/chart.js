@@ -162,13 +162,14 @@ export class Chart {
     const small = { size: 11, colour: theme.ink };
     const label = (value, scale) => (scale.log ? String(Number(10 ** value)) : String(value));
     if (shown(axes.x)) {
+      const low = axes.x.title?.text && this.size[1] - area.y - area.h < 30 * this.scale; // the title stands in the line of the numbers
       const places = x.categories ?? axes.x.tickvals ?? ticks(...x.range, area.w / 80);
       places.forEach((value, i) => {
         const at = x.place(value);
-        if (at < area.x - 1 || at > area.x + area.w + 1) return;
+        if (at < area.x - 1 || at > area.x + area.w + (low ? -44 * this.scale : 1)) return;
         this.text([{ text: axes.x.ticktext?.[i] ?? String(value) }], at, area.y + area.h + 9 * this.scale, { ...small, align: "center" });
       });
-      if (axes.x.title?.text) this.text([{ text: axes.x.title.text }], area.x + area.w, area.y + area.h + 22 * this.scale, { ...small, align: "right" });
+      if (axes.x.title?.text) this.text([{ text: axes.x.title.text }], area.x + area.w, area.y + area.h + (low ? 9 : 22) * this.scale, { ...small, align: "right" });
     }
     if (!shown(axes.y)) return;
     const whole = y.log ? ticks(Math.ceil(y.range[0]), Math.floor(y.range[1]), 4).filter(Number.isInteger) : null;

@@ -19,24 +19,26 @@ export function pictureOf(level, unit) {
   return incoming.concat(outgoing);
 }
 
-// Where `count` tiles lie along a rectangular frame about (x, y), clockwise from the top left: their middles.
+// Where `count` tiles lie along a rectangular frame about (x, y), clockwise from the top left, one in each corner: {tiles: their middles,
+// spacing: the least between two}.
 export function along(x, y, halfWidth, halfHeight, count) {
   const [w, h] = [2 * halfWidth, 2 * halfHeight];
-  const places = [];
-  for (let i = 0; i < count; i++) {
-    let way = ((i + 0.5) / count) * 2 * (w + h);
-    if (way < w) places.push([x - halfWidth + way, y - halfHeight]);
-    else if ((way -= w) < h) places.push([x + halfWidth, y - halfHeight + way]);
-    else if ((way -= h) < w) places.push([x + halfWidth - way, y + halfHeight]);
-    else places.push([x - halfWidth, y + halfHeight - (way - w)]);
-  }
-  return places;
+  const top = Math.min(Math.ceil(count / 2), Math.max(1, Math.round((count / 2) * (w / (w + h)))));
+  const right = Math.max(1, Math.floor(count / 2) - top);
+  const sides = [
+    [top, x - halfWidth, y - halfHeight, w, 0],
+    [right, x + halfWidth, y - halfHeight, 0, h],
+    [Math.max(1, count - top - 2 * right), x + halfWidth, y + halfHeight, -w, 0],
+    [right, x - halfWidth, y + halfHeight, 0, -h],
+  ];
+  const tiles = sides.flatMap(([many, left, up, dx, dy]) => Array.from({ length: many }, (_, i) => [left + (dx * i) / many, up + (dy * i) / many]));
+  return { tiles: tiles.slice(0, count), spacing: Math.min(...sides.map(([many, , , dx, dy]) => Math.abs(dx + dy) / many)) };
 }
 
 // Places and sizes of everything on a canvas: {centre, frames: one a level, fastest innermost, answers}. Frames go inwards from the
 // edge, tiles as large as leaves a middle for the image.
-export function arrangement(width, height, levels) {
-  const foot = Math.max(30, height * ANSWERS);
+export function arrangement(width, height, levels, scale = 1) {
+  const foot = Math.max(30 * scale, height * ANSWERS);
   const [x, y] = [width / 2, (height - foot) / 2];
   const rings = levels.slice(0, -1);
   const least = (height - foot) * 0.17;
@@ -45,10 +47,12 @@ export function arrangement(width, height, levels) {
     frames = [];
     let [w, h] = [width / 2 - 3, y - 3]; // to the edge of the next frame
     for (const { name, units } of [...rings].reverse()) {
-      const tile = Math.max(3, Math.min((fill * 4 * (w + h)) / (units + 8 * fill), h * 0.5));
-      const [halfWidth, halfHeight] = [w - tile / 2 - 1, h - tile / 2 - 1];
-      frames.unshift({ name, x, y, halfWidth, halfHeight, tile, tiles: along(x, y, halfWidth, halfHeight, units) });
-      [w, h] = [w - tile - 7, h - tile - 7];
+      const room = Math.max(3, Math.min((fill * 4 * (w + h)) / (units + 4 * fill), h * 0.5));
+      const [halfWidth, halfHeight] = [w - room / 2 - 1, h - room / 2 - 1];
+      const { tiles, spacing } = along(x, y, halfWidth, halfHeight, units);
+      const tile = Math.max(3, Math.min(room, 0.94 * spacing));
+      frames.unshift({ name, x, y, halfWidth, halfHeight, tile, tiles });
+      [w, h] = [halfWidth - tile / 2 - 6, halfHeight - tile / 2 - 6];
     }
     if (!frames.length || frames[0].halfHeight - frames[0].tile / 2 >= least) break;
   }
@@ -149,7 +153,7 @@ export class NetworkView {
     const ratio = canvas.width / canvas.clientWidth || 1;
     const [width, height] = [canvas.width / ratio, canvas.height / ratio];
     const levels = state.levels.filter((name) => portrait.levels[name]).map((name) => ({ name, ...portrait.levels[name] }));
-    const places = arrangement(width, height, levels);
+    const places = arrangement(width, height, levels, theme.scale);
     const brush = canvas.getContext("2d");
     const key = [portrait.step, width, height, theme.ink, state.current, state.earlier, Object.values(state.written).map(Boolean)].join();
     if (this.cache?.key !== key || this.cache.portrait !== portrait) {
@@ -215,7 +219,7 @@ export class NetworkView {
     brush.textAlign = "center";
     brush.textBaseline = "middle";
     brush.fillStyle = theme.ink;
-    const small = Math.max(8, Math.min(13, centre.h * 0.16));
+    const small = Math.max(8, Math.min(13 * (theme.scale ?? 1), centre.h * 0.16));
     brush.font = `${small}px ${state.font}`;
     if (!seen) {
       brush.globalAlpha = 0.7;
@@ -258,7 +262,7 @@ export class NetworkView {
       }
       const room = place.h - size - 9;
       const word = state.classes[unit] ?? String(unit);
-      brush.font = `${scores && unit === scores.indexOf(Math.max(...scores)) ? "700 " : ""}${Math.max(7, Math.min(12, room, (1.9 * pitch) / word.length))}px ${state.font}`;
+      brush.font = `${scores && unit === scores.indexOf(Math.max(...scores)) ? "700 " : ""}${Math.max(7, Math.min(12 * (theme.scale ?? 1), room, (1.9 * pitch) / word.length))}px ${state.font}`;
       brush.textAlign = "center";
       brush.textBaseline = "top";
       brush.fillStyle = theme.ink;

@@ -6,8 +6,8 @@ import { paintImage } from "./network.js";
 export const FLIP_MS = 320;
 
 // Blocks of cards below one another: {cell, cards: [{task, index, x, y}], heads: [{task, y}]}, cells as large as fit, images never stretched.
-export function bricks(width, height, counts) {
-  const head = Math.max(11, Math.min(16, height * 0.05));
+export function bricks(width, height, counts, scale = 1) {
+  const head = scale * Math.max(13, Math.min(16, height * 0.05));
   const names = Object.keys(counts);
   let best = null;
   for (let across = 1; across <= 40; across++) {
@@ -53,12 +53,12 @@ export class WallView {
     brush.setTransform(ratio, 0, 0, ratio, 0, 0);
     brush.clearRect(0, 0, width, height);
     const counts = Object.fromEntries(Object.entries(samples.tasks).map(([name, { labels }]) => [name, labels.length]));
-    const { cell, head, heads, cards } = bricks(width, height, counts);
+    const { cell, head, heads, cards } = bricks(width, height, counts, theme.scale);
     this.laid = { cell, cards };
     brush.textBaseline = "middle";
     for (const { task, y } of heads) {
       const right = answers ? samples.tasks[task].labels.filter((label, i) => answers[task]?.[i] === label).length : 0;
-      brush.font = `600 ${head * 0.78}px ${state.font}`;
+      brush.font = `600 ${head * 0.82}px ${state.font}`;
       brush.textAlign = "left";
       brush.fillStyle = css(taskColour(state.tasks.indexOf(task), theme));
       brush.fillText(`${task} · ${right} of ${counts[task]} right`, 0, y + head / 2);

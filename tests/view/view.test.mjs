@@ -6,6 +6,8 @@ import { plain, scaleOf, ticks } from "../../nllab/view/chart.js";
 import { mix, onScale, taskColour, themeOf, weightColour } from "../../nllab/view/colours.js";
 import { along, arrangement, grid, hueOf, pictureOf } from "../../nllab/view/network.js";
 import { bytes, changes, MOST_PORTRAITS, Reel } from "../../nllab/view/reel.js";
+import { balance, decisionAt } from "../../nllab/view/manager.js";
+import { heldShare, PHASES, sentences } from "../../nllab/view/write.js";
 import { often } from "../../nllab/view/stage.js";
 
 const light = themeOf("rgb(27, 31, 36)");
@@ -58,8 +60,15 @@ test("a unit is drawn with its incoming, then its outgoing weights, without the 
 });
 
 test("tiles lie on their frame, evenly, and frames inside each other with room for their tiles", () => {
-  const places = along(0, 0, 100, 50, 30);
-  for (const [x, y] of places) assert.ok(Math.abs(Math.abs(x) - 100) < 1e-9 || Math.abs(Math.abs(y) - 50) < 1e-9);
+  for (const count of [1, 2, 3, 4, 5, 30, 32, 33, 64]) {
+    const { tiles, spacing } = along(0, 0, 100, 50, count);
+    assert.equal(tiles.length, count);
+    for (const [x, y] of tiles) assert.ok(Math.abs(Math.abs(x) - 100) < 1e-9 || Math.abs(Math.abs(y) - 50) < 1e-9);
+    if (count < 30) continue;
+    assert.ok([-100, 100].every((x) => [-50, 50].every((y) => tiles.some((tile) => tile[0] === x && tile[1] === y))), "no tile in a corner");
+    const gaps = tiles.map(([x, y], i) => Math.hypot(x - tiles[(i + 1) % count][0], y - tiles[(i + 1) % count][1]));
+    assert.ok(Math.abs(Math.min(...gaps) - spacing) < 1e-9 && Math.max(...gaps) < 1.5 * spacing);
+  }
   for (const [width, height] of [[400, 340], [185, 180], [700, 640], [360, 240]]) {
     const levels = ["input", "fast", "medium", "slow"].map((name) => ({ name, units: 32 })).concat({ name: "head", units: 10 });
     const { frames, centre, answers } = arrangement(width, height, levels);
@@ -68,6 +77,9 @@ test("tiles lie on their frame, evenly, and frames inside each other with room f
       assert.ok(frame.halfHeight - frame.tile / 2 >= inner.halfHeight + inner.tile / 2, "frames overlap");
       assert.ok(frame.tile >= inner.tile);
     });
+    for (const { tile, tiles } of frames) {
+      tiles.forEach(([x, y], i) => tiles.slice(i + 1).forEach(([a, b]) => assert.ok(tile <= 3 || Math.max(Math.abs(x - a), Math.abs(y - b)) > tile, "tiles overlap")));
+    }
     const outer = frames.at(-1);
     assert.ok(outer.y + outer.halfHeight + outer.tile / 2 <= answers.y && outer.x + outer.halfWidth + outer.tile / 2 <= width);
     assert.ok(centre.h > 0 && centre.w > 0);
@@ -123,4 +135,45 @@ test("Plotly's small markup becomes lines of plain text", () => {
   assert.deepEqual(plain("<b>A</b> &amp; B<br>c"), [{ bold: true, text: "A & B" }, { bold: false, text: "c" }]);
   assert.equal(often(1), "every step");
   assert.deepEqual([...bytes(pack([1, -1]))], [1, 255]);
+});
+
+test("the dial leans to plasticity where contexts forget, to stability where rates fall", () => {
+  const did = (rate, head, others = 1) => ({ "error weight": 0, rate, "retention of the head": head, "retention of the others": others });
+  assert.equal(balance(null), 0);
+  assert.equal(balance(did(1, 1)), 0);
+  assert.equal(balance(did(0.1, 1)), -1);
+  assert.equal(balance(did(0.001, 1)), -1);
+  assert.ok(Math.abs(balance(did(1, 0.9)) - 1) < 1e-9);
+  assert.ok(Math.abs(balance(did(1, 1, 0.99)) - 0.5) < 1e-9);
+  assert.ok(balance(did(1, 0.9999)) === 0);
+});
+
+test("the decision of a moment is the last one before it", () => {
+  const decisions = [{ step: 5 }, { step: 9 }];
+  assert.equal(decisionAt(decisions, 4), null);
+  assert.equal(decisionAt(decisions, 8).step, 5);
+  assert.equal(decisionAt(decisions, null).step, 9);
+  assert.equal(decisionAt([], null), null);
+});
+
+const opened = (acting, extra = {}) => ({
+  step: 70, level: "input", acting, task: "B", earlier: ["A"], period: 1, scores_after: [0, 1], seen: { label: 1, scores: [0.7, 0.2] },
+  spill: { A: { gradient: 0.76, bent: 0.26, written: acting === "deep" ? 0.26 : 0.84 } },
+  plane: { gradient: [0.8, 0.6], passed: [0.2, 0.6], ellipse: [1, 0.5], written: [0.3, 0.9], outside: 0, share: 0.84 }, ...extra,
+});
+
+test("the sentences of a write hold its own numbers, and say who held back", () => {
+  const deep = sentences(opened("deep"), ["zero", "one"], "The deep optimizer");
+  assert.equal(deep.length, PHASES.length);
+  assert.match(deep[0], /Answer: zero; right is one/);
+  assert.match(deep[2], /84 % of it/);
+  assert.ok(Math.abs(heldShare(opened("deep").plane) - 0.6) < 1e-9);
+  assert.match(deep[3], /60 % of the arrow/); // 0.6 of its length of 1
+  assert.match(deep[5], /A move by 0.26; the gradient alone would move them by 0.76/);
+  const plain = sentences(opened("adam"), [], "Adam");
+  assert.match(plain[3], /^Adam knows nothing of earlier inputs: nothing is held back/);
+  assert.match(plain[5], /A move by 0.84; had the memory written, by 0.26/);
+  assert.match(sentences(opened("deep", { earlier: [] }), [], "")[5], /no earlier task yet/);
+  assert.match(sentences({ step: 1, level: "fast" }, [], "")[2], /memory was blind/);
+  assert.match(sentences(opened("deep", { plane: null }), [], "")[4], /No error reached the level input/);
 });

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 import streamlit.components.v2 as components
-from desk import Desk
+from session import Session
 
 from nllab import player, run_io
 from nllab.repeat import command_line, snippet
@@ -45,40 +45,40 @@ WAYS: dict[str, tuple[str, str, Callable[[Run], bytes | str], str]] = {  # endin
 }
 
 
-def keep(desk: Desk) -> None:
-    """The link and, for each run of the desk, its downloads and its code."""
+def export_panel(session: Session) -> None:
+    """The link and, for each run of the session, its downloads and its code."""
     with st.expander("Share and keep", icon=":material/ios_share:", key="keep"):
-        _links(key=f"links-{desk.name}")
-        if len(desk.live) > 1:
-            together(desk)
-        for title, live in zip(desk.runs, desk.live, strict=False):
+        _links(key=f"links-{session.name}")
+        if len(session.live) > 1:
+            together(session)
+        for title, live in zip(session.runs, session.live, strict=False):
             if title:
                 st.markdown(f"**{title}**")
 
             def as_it_stands(live=live) -> Run:
                 return live.run.upto()
 
-            downloads(as_it_stands, f"{desk.name}-{title}")
+            downloads(as_it_stands, f"{session.name}-{title}")
             if live.playing:
                 st.caption("Pause for the code that repeats this run: while it trains it is not over.")
             elif live.run.steps:
                 code(live.run)
 
 
-def together(desk: Desk) -> None:
-    """All runs of the desk as one page that plays them side by side."""
+def together(session: Session) -> None:
+    """All runs of the session as one page that plays them side by side."""
 
     def made() -> bytes:
-        runs = {title: live.run.upto() for title, live in zip(desk.runs, desk.live, strict=True)}
+        runs = {title: live.run.upto() for title, live in zip(session.runs, session.live, strict=True)}
         return player.page(runs).encode()
 
-    seed = desk.live[0].run.experiment.seed
+    seed = session.live[0].run.experiment.seed
     st.download_button(
         "All side by side",
         made,
         f"nllab-comparison-seed-{seed}.html",
         "text/html",
-        key=f"keep-{desk.name}-together",
+        key=f"keep-{session.name}-together",
         help="One page that plays these runs beside each other in any browser, without server or network.",
         on_click="ignore",
         icon=":material/compare:",

@@ -12,7 +12,7 @@ st.set_page_config(
     layout="wide",
     initial_sidebar_state="collapsed",
 )
-st.html(HERE / "frame.css")
+st.html(HERE / "main.css")
 if st.context.is_embedded:
     st.html(HERE / "embed.css")
 PAGES = {  # one list, so that Play is among the first stops of the tab key
