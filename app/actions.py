@@ -111,8 +111,9 @@ def open_write(level: str) -> Action:
             raise SettingError(
                 "The plan is over, and no write is left to open. Go back to a checkpoint, or press Reset."
             )
-        for run in runs:
-            run.open_write(level)
+        here = max(run.state.step for run in runs)
+        for run in runs:  # the same write of all, on the same samples
+            run.open_write(level, after=here)
         end = time.monotonic() + RESET_SECONDS
         while any(run.opened is None and not run.error for run in runs) and time.monotonic() < end:
             time.sleep(0.005)

@@ -108,6 +108,7 @@ class LiveRun:
         self._single = 0
         self._looked_at = False
         self._awaited: str | None = None  # the level whose next write ends a stretch of steps
+        self._after = 0  # a step after which that write is to come
         self._opening = False  # whether that write is taken apart
         self._start(Trainer(experiment))
         self._thread = threading.Thread(target=self._loop, name=f"train-{self.id[:6]}", daemon=True)
@@ -173,16 +174,17 @@ class LiveRun:
         unknown level."""
         self._await(level, opening=False)
 
-    def open_write(self, level: str) -> None:
-        """The same, and take that write apart (see anatomy.py): `opened` is what was found."""
-        self._await(level, opening=True)
+    def open_write(self, level: str, *, after: int = 0) -> None:
+        """The same, with the first write that comes after the step `after`, and take that write apart (see anatomy.py):
+        `opened` is what was found."""
+        self._await(level, opening=True, after=after)
 
-    def _await(self, level: str, opening: bool) -> None:
+    def _await(self, level: str, opening: bool, after: int = 0) -> None:
         if level not in self.run.levels:
             raise unknown("level", level, self.run.levels)
         with self._wake:
             self._halt()
-            self._awaited, self._opening, self.notice = level, opening, None
+            self._awaited, self._after, self._opening, self.notice = level, after, opening, None
             self.opened = None if opening else self.opened
             self._wake.notify()
 
@@ -372,7 +374,7 @@ class LiveRun:
             self.state = State.of(self._trainer)
             self._ring.extend(events)
             self._told += len(events)
-        if self._awaited and self._trainer.steps % self._period(self._awaited) == 0:
+        if self._awaited and self._is_awaited(self._awaited, self._trainer.steps):
             self.pause()
         if reason := self._reason_to_stop(events):
             self.notice = reason
@@ -383,14 +385,15 @@ class LiveRun:
 
     def _take_step(self) -> list[Event]:
         level = self._awaited
-        if not self._opening or level is None or (self._trainer.steps + 1) % self._period(level):
+        if not self._opening or level is None or not self._is_awaited(level, self._trainer.steps + 1):
             return self._trainer.step()
         events, opened = open_write(self._trainer, level)
         self.opened = opened or {"step": self._trainer.steps, "level": level}
         return events
 
-    def _period(self, level: str) -> int:
-        return self._trainer.base.schedule.periods[level]
+    def _is_awaited(self, level: str, step: int) -> bool:
+        """Whether the level writes in this step, and somebody waits for that."""
+        return step > self._after and step % self._trainer.base.schedule.periods[level] == 0
 
     def _reason_to_stop(self, events: list[Event]) -> str | None:
         if self._trainer.steps == self.stop_at:

@@ -1,8 +1,8 @@
 """Trainings in a few processes of their own, in line: none holds up whoever waits for a page. No torch on this side.
 
-A worker is `python -m nllab.workers`: an experiment as one line of JSON comes in, what happens goes out line by line.
-    It
-starts with the first job and ends once there has been none for a while, which gives its memory back.
+A worker is `python -m nllab.workers`: an experiment, and what to do with it, comes in as one line of JSON, what happens
+goes out line by line. It starts with the first job and ends once there has been none for a while, which gives its
+memory back.
 """
 
 from __future__ import annotations
@@ -27,10 +27,17 @@ IDLE_SECONDS = 60.0  # without a job, after which a worker ends
 
 @dataclass(eq=False)
 class Job:
-    """One training. curve: (step, accuracy on every task) as it was measured; summary: the scores, once it is over."""
+    """One training. curve: (step, accuracy on every task) as it was measured; summary: the scores, once it is over.
+
+    knob: where it is not one training but a fan of `count` futures (futures.py), what they differ in; futures: {value,
+    at, curve} of each that has come to its end.
+    """
 
     owner: str
     experiment: Experiment
+    knob: str | None = None
+    count: int = 0
+    futures: list[Mapping[str, Any]] = field(default_factory=list)
     step: int = 0
     planned_steps: int = 0
     tasks: tuple[str, ...] = ()
@@ -38,6 +45,7 @@ class Job:
     summary: Mapping[str, Any] | None = None
     error: str | None = None
     started: bool = False
+    over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_over(self) -> bool:
@@ -56,15 +64,17 @@ class Pool:
         self._changed = threading.Condition()
         self._closed = False
 
-    def submit(self, owner: str, experiment: Experiment) -> Job:
-        """A training in line. Raises SettingError where the line is as long as it may be, or the owner's last training
-        is not over."""
+    def submit(self, owner: str, experiment: Experiment, *, knob: str | None = None, count: int = 20) -> Job:
+        """A training in line, or a fan of futures over a knob.
+
+        Raises SettingError where the line is as long as it may be, or the owner's last training is not over.
+        """
         with self._changed:
             if any(job.owner == owner for job in self._waiting):
                 raise SettingError("This training is in line already.")
             if len(self._waiting) >= self.limit:
                 raise SettingError(f"{self.limit} trainings are in line, which is the limit. Try again in a minute.")
-            job = Job(owner, experiment)
+            job = Job(owner, experiment, knob, count)
             self._waiting.append(job)
             if len(self._workers) < self.processes and not self._closed:
                 thread = threading.Thread(target=self._work, name="pool", daemon=True)
@@ -108,7 +118,9 @@ class Pool:
             worker = worker or _worker()
             with self._changed:
                 self._workers[threading.current_thread()] = worker
-            if not _run(worker, job):
+            alive = _run(worker, job)
+            job.over.set()
+            if not alive:
                 _end(worker)
                 worker = None
         if worker is not None:
@@ -142,13 +154,16 @@ def _run(worker: subprocess.Popen, job: Job) -> bool:
     """Have the worker train this job, which says what became of it in any case; whether the worker is still there."""
     assert worker.stdin and worker.stdout
     try:
-        worker.stdin.write(json.dumps(job.experiment.model_dump(mode="json")) + "\n")
+        asked = {"experiment": job.experiment.model_dump(mode="json"), "knob": job.knob, "count": job.count}
+        worker.stdin.write(json.dumps(asked) + "\n")
         worker.stdin.flush()
         for line in worker.stdout:
             told = json.loads(line)
             job.step = told.get("step", job.step)
             job.planned_steps = told.get("planned_steps", job.planned_steps)
             job.tasks = tuple(told.get("tasks", job.tasks))
+            if "future" in told:
+                job.futures.append(told["future"])
             if "accuracy" in told:
                 job.curve.append((told["step"], told["accuracy"]))
             job.error = told.get("error")
@@ -165,6 +180,7 @@ def _serve() -> None:
     """The worker's side: experiments come in on stdin, what happens goes out on stdout."""
     import torch
 
+    from nllab import futures
     from nllab.events import jsonable, measured
     from nllab.trainer import Trainer
 
@@ -175,8 +191,15 @@ def _serve() -> None:
 
     for line in sys.stdin:
         try:
-            trainer = Trainer(Experiment(**json.loads(line)))
+            asked = json.loads(line)
+            trainer = Trainer(Experiment(**asked["experiment"]))
             tell(step=0, planned_steps=trainer.planned_steps, tasks=list(trainer.stream.task_names))
+
+            if asked["knob"]:
+                for future in futures.grow(trainer, futures.branches(trainer, asked["knob"], asked["count"])):
+                    tell(future={"value": future.branch.value, "at": future.branch.at, "curve": future.curve})
+                tell(summary={})
+                continue
 
             def news(events: list) -> None:
                 for event, accuracy in measured(events):

@@ -140,6 +140,9 @@ def test_a_live_run_opens_the_next_write_of_a_level_and_stands_still():
         run.open_write("medium")
         until(lambda: run.opened)
         assert run.opened["step"] == 4 == run.state.step and not run.playing
+        run.open_write("fast", after=6)
+        until(lambda: run.opened)
+        assert run.opened["step"] == 7 == run.state.step
         run.reset()
         until(lambda: run.generation == 1)
         assert run.opened is None

@@ -472,3 +472,24 @@ def test_trainings_in_threads_do_not_disturb_each_other():
     finally:
         sys.setswitchinterval(every)
     assert same(beside, alone, 0)
+
+
+def test_a_state_from_before_the_first_step_can_be_gone_back_to():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = DeepOptimizer(model)
+    weights, state = [p.detach().clone() for p in model.parameters()], copy.deepcopy(optimizer.state_dict())
+    x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    ends = []
+    for _ in range(2):
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        ends.append([p.detach().clone() for p in model.parameters()])
+        with torch.no_grad():
+            for p, before in zip(model.parameters(), weights, strict=True):
+                p.copy_(before)
+        optimizer.load_state_dict(state)
+        assert optimizer.loss is None
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))

@@ -72,6 +72,6 @@ def restore(optimizer: DeepOptimizer, state_dict: dict[str, Any]) -> None:
     optimizer._steps, optimizer.acting, optimizer.error_weight = (
         state_dict[name] for name in ("steps", "acting", "error_weight")
     )
-    optimizer._watcher.loss = state_dict["loss"] and Loss(*state_dict["loss"])
+    optimizer._watcher.begin(state_dict["loss"] and Loss(*state_dict["loss"]))
     optimizer.policy = state_dict["policy"] and Policy.of_state(state_dict["policy"])
     optimizer._watcher.clear()

@@ -106,6 +106,12 @@ class Watcher:
         """Whether the loss has been looked at long enough."""
         return self.place is None and self.tries >= TRIES
 
+    def begin(self, loss: Loss | None) -> None:
+        """Go on from a state in which this was known of the loss; before it was recognised, it is looked for again."""
+        self.loss = loss
+        if loss is None:
+            self.place, self.tries = None, 0
+
     def clear(self) -> Batch:
         """Begin a new batch; returns the one that was seen."""
         seen, self.batch, self._sample_weights, self._last = self.batch, Batch(), None, None

@@ -95,7 +95,7 @@ export class WriteView {
     const size = Math.max(10, Math.min(13, height * 0.045)) * scale;
     const pen = { brush, theme, font, size };
     const foot = this.opened.plane ? Math.min(height * 0.24, 5.2 * size) : 0;
-    const side = Math.min(width * 0.3, height * 0.62);
+    const side = Math.min(width * 0.25, height * 0.6);
     this.drawSample(pen, 0, 0, side, height - foot);
     if (this.opened.plane) {
       this.drawPlane(pen, side + 10, 0, width - 2 * side - 20, height - foot);
