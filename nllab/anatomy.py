@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nllab.errors import unknown
 from nllab.events import Event, jsonable
 from nllab.optim.layers import Matrix, rows_of, supported_layers
-from nllab.optim.report import Written
+from nllab.optim.report import Written, held_by
 from nllab.portrait import sample_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _dissect(write: Written, change: Tensor, inputs: Mapping[str, Tensor]) -> di
     unit[write.layer.fan_in :] = 1.0
     found: dict[str, Any] = {
         "samples": len(rows),
-        "held": 1 - float(write.ridge * write.step.norm()) / max(size, SMALL),
+        "held_by": held_by(gradient, write.step, write.ridge, write.accounts) if size > SMALL else {},
         "spill": {
             task: {
                 "gradient": spill(gradient / unit**2, given, rows),

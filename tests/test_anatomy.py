@@ -86,6 +86,7 @@ def test_the_memory_spares_a_and_gradient_descent_does_not():
         spills = deep["spill"]["A"]
         assert spills["bent"] < 0.5 * spills["gradient"]
         assert spills["written"] == pytest.approx(spills["bent"], rel=1e-3)  # it wrote what the memory let pass
+        assert deep["held_by"]["A"] > 0.3 and 0.9 < sum(deep["held_by"].values()) <= 1 + 1e-5
         assert deep["plane"]["written"] == pytest.approx(unit(deep["plane"]["passed"]), abs=1e-3)
     for plain in opened("sgd", *early_in_b)[1]:
         assert plain["plane"]["written"] == pytest.approx(unit(plain["plane"]["gradient"]), abs=1e-3)

@@ -78,7 +78,9 @@ class Written:
         context = layer.context
         matrix = context.matrix.clone() if fades else context.matrix
         seen = (layer.passes, scale, layer.gradient, matrix, layer.group["ridge"], matrix.diagonal().mean())
-        return cls(layer.group["level"], layer.matrix, layer.head or entry, *seen, step, context.inverse, context.accounts)
+        return cls(
+            layer.group["level"], layer.matrix, layer.head or entry, *seen, step, context.inverse, context.accounts
+        )
 
     def measure(self) -> LevelReport:
         deltas = torch.cat([seen.deltas for seen in self.passes])

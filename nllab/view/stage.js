@@ -140,7 +140,7 @@ export class Stage {
       writes.textContent = `${count} ${count === 1 ? "write" : "writes"}`;
       held.style.setProperty("--held", share ?? 0);
       const deep = portrait.scene.acting === "deep";
-      held.textContent = share > 0 ? `${Math.round(100 * share)} % held back` : deep ? "not measured yet" : "nothing held back";
+      held.textContent = share > 0 ? `${share > 0.99 ? "over 99" : Math.round(100 * share)} % held back` : deep ? "no write yet" : "nothing held back";
       this.list.children[i].classList.toggle("nl-none", !(share > 0));
     });
     const rights = Object.entries(state.samples?.tasks ?? {}).map(([task, { labels }]) => {

@@ -223,9 +223,31 @@ export class WriteView {
     });
   }
 
+  // On whose account the step is held back: a bar of shares, a task's in its colour, what is being learned now grey.
+  drawAccounts(pen, x, y, width) {
+    const { brush, theme, size } = pen;
+    const { held_by: shares, task, acting } = this.opened;
+    const parts = Object.entries(shares).filter(([, share]) => share > 0.005);
+    if (!parts.length) return;
+    this.write(pen, acting === "deep" ? "Held back on account of" : "The memory would hold back on account of", x, y + size * 0.7);
+    let left = x;
+    for (const [name, share] of parts) {
+      const wide = width * Math.min(1, share) * this.grown(3);
+      const index = this.told.tasks.indexOf(name);
+      brush.fillStyle = index < 0 ? css(theme.untouched, 0.5) : css(taskColour(index, theme), acting === "deep" ? 1 : 0.45);
+      brush.fillRect(left, y + size * 1.7, Math.max(0, wide - 1), size * 1.5);
+      const words = `${name || `${task} so far`} ${percent(share)}`;
+      brush.font = `600 ${size}px ${pen.font}`;
+      const outside = wide < brush.measureText(words).width + 8;
+      this.write(pen, words, left + 5, y + size * (outside ? 4 : 2.45), { bold: true, colour: outside || index < 0 || acting !== "deep" ? theme.ink : css(theme.paper) });
+      left += wide;
+    }
+  }
+
   // How far the outputs for each other task move with this write, and how far they would have.
   drawSpill(pen, x, y, width, height) {
     const { brush, theme, size } = pen;
+    if (this.phase === 3 || this.phase === 4) this.drawAccounts(pen, x, y, width);
     if (this.phase < 5) return;
     const { spill, earlier, acting } = this.opened;
     const task = earlier.find((name) => spill[name]);
