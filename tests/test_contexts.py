@@ -45,7 +45,7 @@ def test_renamed_parts_are_the_classes_with_and_without_new_names():
 def test_each_level_keeps_what_its_own_retention_says():
     trainer = Trainer(Experiment.preset("contexts-digits", **SMALL, retention=0.9))
     kept = {group["level"]: group["retention"] for group in trainer.deep.param_groups}
-    assert kept == {"input": 0.9, "memory": 0.9, "head": 0.9, "context": 0.7}
+    assert kept == {"input": 0.9, "memory": 0.9, "head": 0.9, "context": 0.4}
     assert with_retention([Level("a", "*")], {"a": 0.5})[0].retention == 0.5
     with pytest.raises(SettingError, match="level 'contxt'"):
         Trainer(Experiment.preset("contexts-digits", **SMALL, retention_by_level={"contxt": 0.5}))
@@ -82,14 +82,35 @@ def test_what_cannot_show_two_time_scales_runs_and_says_so(settings, words):
     assert 0 <= found["online"] <= 1 and 0 <= found["unswapped"] <= 1
 
 
+def test_every_row_has_the_same_grid_and_only_its_own_levels_follow_it():
+    base = Experiment.preset("contexts-digits", **SMALL)
+    grids = contexts.candidates(base)
+    assert {len(grid) for grid in grids.values()} == {len(contexts.RETENTIONS)}
+    for name, grid in grids.items():
+        for retention, one in zip(contexts.RETENTIONS, grid, strict=True):
+            own = {"context": retention} if name == contexts.TWO else {}
+            assert one.retention == (1.0 if own else retention) and one.retention_by_level == own
+            assert one.context_level == (name in (contexts.TWO, contexts.SAME))
+            assert (
+                one.frozen == (name == contexts.SINGLE)
+                and one.but(retention=1.0, retention_by_level=base.retention_by_level, context_level=True, frozen=False)
+                == base
+            )
+
+
 def row(mean, half_width, settings="retention=0.8"):
     return {"settings": settings, "behind": {"mean": mean, "half_width": half_width}}
 
 
 def test_the_comparison_says_what_its_intervals_bear_out():
-    rows = {contexts.SAME: row(0.12, 0.02), contexts.LEARNING: row(0.01, 0.03), contexts.SINGLE: row(0.2, 0.01)}
-    above, alike, _ = contexts.sentences({"cannot_show": None, "rows": rows})
+    twins = {
+        name: {"scores": {"online": {"values": values}}}
+        for name, values in ((contexts.TWO, [0.8, 0.81]), (contexts.TWIN, [0.81, 0.8]))
+    }
+    rows = {contexts.SAME: row(0.12, 0.02), contexts.LEARNING: row(0.01, 0.03), contexts.SINGLE: row(0.2, 0.01)} | twins
+    above, alike, *_, hidden = contexts.sentences({"cannot_show": None, "rows": rows})
     assert "12.0 ± 2.0 points above" in above and "differ by less than they vary" in alike
-    rows = {contexts.SAME: row(-0.12, 0.02), contexts.LEARNING: row(0.5, None), contexts.SINGLE: row(0.2, 0.01)}
-    below, single, _ = contexts.sentences({"cannot_show": None, "rows": rows})
+    assert "frozen twin differ by less than they vary" in hidden
+    rows |= {contexts.SAME: row(-0.12, 0.02), contexts.LEARNING: row(0.5, None)}
+    below, single, *_ = contexts.sentences({"cannot_show": None, "rows": rows})
     assert "12.0 ± 2.0 points below" in below and "no interval" in single

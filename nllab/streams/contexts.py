@@ -10,12 +10,12 @@ from nllab.errors import SettingError, check_whole
 from nllab.streams.digits import digits
 from nllab.streams.stream import Context, Part, Stream, Task
 
-LAPS = 2  # how often the stream shows every image
+LAPS = 4  # how often the stream shows every image
 MOST_PAIRS = 5  # of ten digits
 
 
 def contexts_digits(
-    seed: int, split: int, hold_out: bool, *, context_length: int = 40, pairs: int = 3, batch_size: int = 4
+    seed: int, split: int, hold_out: bool, *, context_length: int = 20, pairs: int = 5, batch_size: int = 8
 ) -> Stream:
     """All digits; every `context_length` batches the context changes, and in every other one pairs of digits swap
     names.
