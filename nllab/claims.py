@@ -12,6 +12,7 @@ from math import sqrt
 from typing import Any, Literal, NamedTuple
 
 from nllab.events import End, Event, Experience, Step, Untrained, measured
+from nllab.experiment import Experiment
 from nllab.runs import Run
 from nllab.summary import paired_difference
 
@@ -255,3 +256,68 @@ def summary_of(results: Mapping[str, Mapping[str, Any]], score: str = "average_a
     alike = [name for name, order in told.items() if order == "alike"]
     ahead = f"{best} has the best {score.replace('_', ' ')}, {means[best]:.3f}"
     return f"{ahead}; {', '.join(alike)} cannot be told apart from it." if alike else f"{ahead}, ahead of all others."
+
+
+def cannot_show(experiment: Experiment, update_counts: Mapping[str, float]) -> list[str]:
+    """What a run of these settings says nothing about, whatever its figures are; empty for most.
+
+    update_counts: level -> how often its weights changed.
+    """
+    said = []
+    never = [level for level, count in update_counts.items() if not count]
+    if never and not experiment.frozen and any(update_counts.values()):
+        said.append(
+            f"{', '.join(never)} never changed: periods longer than the run, or no gradient that arrives. So nothing"
+            " here says what they learn or keep."
+        )
+    if experiment.model == "cms" and experiment.front == "dense" and experiment.dim == 1:
+        said.append(
+            "At a width of 1 normalised features are all equal, so that no answer depends on what is shown: nothing"
+            " here says what is learned or forgotten."
+        )
+    retentions = {experiment.retention, *experiment.retention_by_level.values()}
+    if retentions == {0.0} and (experiment.optimizer == "deep" or experiment.observe):
+        said.append(
+            "At a retention of 0 every memory holds its last batch alone, so that nothing here says what remembering is"
+            " worth."
+        )
+    return said
+
+
+def compared(learners: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on a table of learners: which is best, what each one's hidden levels are worth, how far it is from its
+    joint training.
+
+    learners: name -> what `summarize` gives, with that of its "twin" and of its "joint" run, or None.
+    """
+    said = [summary_of(learners)]
+    for name, learner in learners.items():
+        own = _averages(learner)
+        for text in (
+            hidden_levels(own, _averages(learner.get("twin"))),
+            from_joint(own, _averages(learner.get("joint"))),
+        ):
+            said.append(f"{name}: {text}" if text else None)
+    return [text for text in said if text]
+
+
+def _averages(result: Mapping[str, Any] | None) -> list[float]:
+    """The average accuracies of a result, over its seeds; none where one is missing."""
+    values = result["metrics"]["average_accuracy"]["values"] if result else []
+    return [] if None in values else values
+
+
+def from_joint(values: Sequence[float], joint: Sequence[float]) -> str | None:
+    """How one task after another compares with all at once, over paired seeds; None without a pair."""
+    gap = paired_difference(values, joint)
+    if gap is None:
+        return None
+    if gap["half_width"] is None:
+        return f"One task after another is {gap['mean']:+.3f} from joint training on this seed."
+    size = f"{abs(gap['mean']):.3f} ± {gap['half_width']:.3f}"
+    match compare_seeds(values, joint):
+        case "higher":
+            return f"One task after another is {size} above joint training over {len(values)} seeds."
+        case "lower":
+            return f"One task after another is {size} below joint training over {len(values)} seeds."
+    return f"One task after another and joint training differ by less than they vary ({size}, {len(values)} seeds)."

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nllab.claims import cannot_show, compared
 from nllab.doctor import examine, free
 from nllab.errors import DataWarning, NllabError, SettingError, unknown
 from nllab.events import Step
@@ -196,6 +197,8 @@ def _print(as_json: bool, result: dict[str, Any], title: str, rows: dict[str, di
         print(json.dumps(result, allow_nan=False))
     else:
         _wide().print(_table(title, rows))
+        for text in result.get("cannot_show", ()):
+            _wide().print(text, highlight=False, markup=False)
 
 
 def _leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
@@ -257,7 +260,8 @@ def run(
             plan = Plan(experiment, seeds, tuple(commands), steps, device)
         summary, problems = _record_seeds(plan, resume or out, resume=resume is not None)  # type: ignore[arg-type]
         experiment, seeds, preset = plan.experiment, plan.seeds, preset or plan.experiment.stream
-    result = {"preset": preset, **summary}
+    counts = {level: count["mean"] for level, count in summary["update_counts"].items()}
+    result = {"preset": preset, **summary, "cannot_show": cannot_show(experiment, counts)}
     label = (
         experiment.optimizer
         + (", hidden levels frozen" if experiment.frozen else "")
@@ -395,6 +399,7 @@ def compare(
         print(json.dumps({"preset": preset, "seeds": seeds, "rows": rows, "learners": known}, allow_nan=False))
     else:
         _wide().print(learners_table(f"{preset}, {seeds} paired seeds", lines))
+        _wide().print("\n".join(compared(lines)), highlight=False, markup=False)
     _leave_if_diverged(rows)
 
 

@@ -170,6 +170,48 @@ def test_a_table_has_a_best_only_where_it_can_be_told_from_the_others():
     assert "on one seed" in claims.summary_of({"a": of(0.9), "b": of(0.5)})
 
 
+def test_a_table_of_learners_is_summed_up_by_its_intervals():
+    def of(*values):
+        return {"metrics": {"average_accuracy": {"values": list(values)}}}
+
+    high, low = of(0.9, 0.92, 0.91), of(0.5, 0.51, 0.53)
+    said = claims.compared({"deep": high | {"twin": low, "joint": high}, "adam": low | {"twin": None, "joint": high}})
+    assert said[0] == "deep has the best average accuracy, 0.910, ahead of all others."
+    assert "deep: Hidden levels that learn are worth 0.397" in said[1] and "differ by less than they vary" in said[2]
+    assert "adam: One task after another is 0.397" in said[3] and "below joint training" in said[3] and len(said) == 4
+    equal = claims.compared(
+        {"deep": high | {"twin": high, "joint": None}, "adam": high | {"twin": None, "joint": None}}
+    )
+    assert "cannot be told apart" in equal[0] and "less than they vary" in equal[1] and len(equal) == 2
+    assert claims.compared({"deep": of(0.9, None) | {"twin": low, "joint": low}}) == []
+    assert "on this seed" in claims.from_joint([0.9], [0.8]) and "above" in claims.from_joint([0.9, 0.91], [0.5, 0.51])
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts", "words"),
+    [
+        ({"dim": 1, "hidden": 1}, {"head": 5, "slow": 5}, "At a width of 1"),
+        ({"periods": (1, 1, 5000)}, {"head": 5, "slow": 0}, "slow never changed"),
+        ({"retention": 0.0}, {"head": 5}, "At a retention of 0"),
+        ({"retention": 0.0, "retention_by_level": {"head": 0.5}}, {"head": 5}, None),
+        ({"frozen": True}, {"head": 5, "slow": 0}, None),
+        ({}, {"head": 5, "slow": 5}, None),
+    ],
+)
+def test_what_settings_cannot_show_is_said(settings, counts, words):
+    said = claims.cannot_show(Experiment(**settings), counts)
+    assert said == [] if words is None else len(said) == 1 and words in said[0]
+
+
+def test_a_net_of_one_unit_whose_levels_never_write_runs_and_says_so():
+    experiment = Experiment.preset(
+        "digits-ab", dim=1, hidden=1, periods=(5000, 5000, 5000), retention=0.0, batch_size=200, evaluate_every=1000
+    )
+    run = Trainer(experiment).run()
+    assert len(claims.cannot_show(experiment, run.update_counts)) == 3 and claims.hint(run) is None
+    assert {run.update_counts[level] for level in ("fast", "medium", "slow")} == {0}
+
+
 def saboteurs():
     """Runs in which nothing was kept: the toggle dead, and labels that mean nothing."""
     small = {"batch_size": 40, "evaluate_every": 4}
