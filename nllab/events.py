@@ -52,6 +52,12 @@ def _every_task(values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     return values
 
 
+def _taught_tasks(values: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    for name in values:
+        _task_of_run(name, info)
+    return values
+
+
 def _report(value: dict[str, Any]) -> dict[str, Any]:
     from nllab.data.report import Report
 
@@ -186,6 +192,7 @@ class LevelStep:
     surprise: Number | None = None  # the signals of the deep optimizer, on steps on which they were measured
     novelty: Number | None = None
     conflict: Number | None = None
+    held: Annotated[dict[str, Number], AfterValidator(_taught_tasks)] | None = None  # the conflict, by task so far
 
 
 @dataclass(slots=True, kw_only=True)

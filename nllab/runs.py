@@ -84,7 +84,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "novelty": ("", "how new the level's inputs are to its memory: 1 is what the memory holds on average"),
     "conflict": (
         "fraction",
-        "share of the gradient's size that the memory blocks, since old inputs used those directions",
+        "share of the step asked for that the memory holds back, since old inputs used those directions",
     ),
 }
 

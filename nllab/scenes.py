@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nllab import figures
-from nllab.events import Answers, Event, LevelStep, Network, Samples, Step, Surface, Switch, Texts, jsonable
+from nllab.events import Answers, Event, Network, Samples, Step, Surface, Switch, Texts, jsonable
 
 
 class Scenes:
@@ -44,7 +44,7 @@ class Scenes:
 
     def _step(self, event: Step) -> None:
         deep = event.optimizer == "deep"  # any other writes whatever it has computed: nothing is held back
-        held = {name: share for name, level in event.levels.items() if (share := _held(level)) is not None}
+        held = {name: level.conflict for name, level in event.levels.items() if level.conflict is not None}
         before = self.beside["held"] if deep else {}
         self.beside |= {
             "written": {name: level.writes for name, level in event.levels.items()},
@@ -57,12 +57,6 @@ class Scenes:
         found = jsonable(portrait)
         del found["kind"]
         return {**self.beside, **found}
-
-
-def _held(level: LevelStep) -> float | None:
-    """The share of a write that the memory held back, where it was measured."""
-    protection = getattr(level, "protection", None) or {}
-    return protection.get("held", level.conflict)
 
 
 def changed_levels(scene: dict[str, Any], sent: dict[str, str]) -> dict[str, Any]:

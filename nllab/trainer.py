@@ -27,6 +27,7 @@ from nllab.methods.objective import Objective
 from nllab.optim.context import close_accounts
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
+from nllab.optim.report import LevelReport
 from nllab.runs import Run, ScheduledCommand
 from nllab.snapshots import MOST_TASKS_SHOWN, Snapshots
 from nllab.streams.stream import Part, Stream, share_right
@@ -311,7 +312,7 @@ class Trainer:
                 drift=movement.drift,
                 drift_since_switch=movement.drift_since_mark,
                 gradient_norm=gradient_norms[name],
-                **(measured[name]._asdict() if name in measured else {}),
+                **(self._signals(measured[name]) if name in measured else {}),
             )
         return Step(
             step=self.steps,
@@ -322,6 +323,13 @@ class Trainer:
             levels=levels,
             accuracy=self._accuracies() if self._measures(self.steps) else None,
         )
+
+    def _signals(self, report: LevelReport) -> dict[str, Any]:
+        """What the deep optimizer measured on a level, by task: what came since the last one ended is the present's."""
+        held = dict(report.held)
+        present = held.pop("", 0.0)
+        held[self.task_name] = held.get(self.task_name, 0.0) + present
+        return {**report._asdict(), "held": {task: round(share, 4) for task, share in held.items()}}
 
     def _measures(self, step: int) -> bool:
         return due(step, self.changed, self.experiment.evaluate_every)

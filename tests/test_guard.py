@@ -1,17 +1,20 @@
 """Numbers that other tests would let change in silence, each against its definition."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from nllab import DeepOptimizer, figures, methods, probes
 from nllab.build import build_model
+from nllab.events import Context, jsonable, read
 from nllab.experiment import Experiment
 from nllab.levels import Level
 from nllab.methods.ewc import fisher_diagonal
 from nllab.methods.objective import Objective
 from nllab.optim import policy
-from nllab.optim.context import Context
+from nllab.optim.context import Context as Memory
 from nllab.optim.policy import Policy
 from nllab.optim.rates import BOUNDED_RATE
 from nllab.optim.report import held_by
@@ -57,7 +60,7 @@ def test_initial_weights_follow_the_seed_and_nothing_else():
 
 
 def test_the_signals_of_a_write_are_their_definitions():
-    """conflict = 1 - ridge |G A^-1| / |G|; novelty = x^T A^-1 x / |x|^2 before the write, times what A holds after."""
+    """conflict = 1 - ridge <G A^-1, G> / |G|^2; novelty = x^T A^-1 x / |x|^2 before, times what A holds after."""
     ridge, layer = 0.3, linear()
     optimizer = DeepOptimizer(layer, ridge=ridge, loss_reduction="sum")
     old, x, y = normal(7, 5), normal(1, 5, seed=1), normal(1, 3, seed=2)
@@ -72,7 +75,7 @@ def test_the_signals_of_a_write_are_their_definitions():
     )  # the ridge is in units of one input of unit mean square
     after, gradient = before + x.T @ x / 5, delta.T @ x
     (found,) = optimizer.report.levels.values()
-    blocked = 1 - ridge * (gradient @ torch.linalg.inv(after)).norm() / gradient.norm()
+    blocked = 1 - ridge * (gradient @ torch.linalg.inv(after) * gradient).sum() / gradient.square().sum()
     newness = (x @ torch.linalg.inv(before) @ x.T).item() / x.square().sum() * (after.diagonal().mean() - ridge)
     assert found.conflict == pytest.approx(float(blocked), rel=1e-9)
     assert found.novelty == pytest.approx(float(newness), rel=1e-6)
@@ -193,7 +196,7 @@ def test_shares_held_back_are_each_tasks_own_and_add_up_with_what_passes():
 
 
 def test_a_gradient_where_only_a_was_is_held_back_on_its_account_alone():
-    context = Context.empty(3, 0.5, dtype=torch.float64)
+    context = Memory.empty(3, 0.5, dtype=torch.float64)
     for name, direction in (("A", 0), ("B", 1)):
         context.absorb(torch.eye(3, dtype=torch.float64)[[direction] * 4], torch.zeros(4, 2, dtype=torch.float64))
         context.close()
@@ -206,8 +209,23 @@ def test_a_gradient_where_only_a_was_is_held_back_on_its_account_alone():
     assert held_by(free, context.solve(free), 0.5, context.accounts) == pytest.approx({"A": 0, "B": 0, "": 0})
 
 
+def test_a_measured_step_says_on_which_tasks_account_each_level_is_held_back():
+    run = Trainer(small(evaluate_every=5, manager=False, realign_every=0)).run()
+    steps = [event for event in run.log if event.kind == "step"]
+    measured = [step for step in steps if step.accuracy]
+    first, last = measured[0], measured[-1]
+    assert set(first.levels["head"].held) == {"A"} and set(last.levels["head"].held) == {"A", "B"}
+    for step in measured:
+        for level in step.levels.values():
+            if level.held is not None:
+                assert sum(level.held.values()) == pytest.approx(level.conflict, abs=1e-3)
+    switch = next(step for step in measured if step.task == "B")
+    assert switch.levels["input"].held["A"] > switch.levels["input"].held["B"] > 0
+    assert read(json.dumps(jsonable(last)), Context(run.tasks, tuple(run.levels))) == last
+
+
 def test_accounts_fade_with_the_context_and_a_task_that_returns_adds_to_its_own():
-    context = Context.empty(2, 0.5, dtype=torch.float64)
+    context = Memory.empty(2, 0.5, dtype=torch.float64)
     for name, row in (("A", [2.0, 0.0]), ("B", [0.0, 1.0]), ("A", [0.0, 3.0])):
         context.absorb(torch.tensor([row], dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64))
         context.close()
@@ -216,5 +234,5 @@ def test_accounts_fade_with_the_context_and_a_task_that_returns_adds_to_its_own(
     assert context.accounts["A"].diagonal().tolist() == pytest.approx([4 / 8, 9 / 2])
     assert context.accounts["B"].diagonal().tolist() == pytest.approx([0, 1 / 4])
     assert torch.allclose(sum(context.accounts.values()), context.matrix - 0.5 * torch.eye(2, dtype=torch.float64))
-    again = Context.of_state(context.state())
+    again = Memory.of_state(context.state())
     assert again.accounts.keys() == context.accounts.keys()

@@ -24,12 +24,22 @@ class LevelReport(NamedTuple):
     """Means over the layers of a level whose period ended, also where the optimizer only watched.
 
     surprise: size of the error signal at their outputs, per sample. · novelty: of their inputs; 1 is what their
-    contexts hold on average. · conflict: the share of the gradient's size that the contexts hold back, in [0, 1].
+    contexts hold on average. · conflict: the share of the wanted step that the contexts hold back, in [0, 1]; one less
+    the share that passes. · held: the same on each account (see `held_by`); their sum is the conflict.
     """
 
     surprise: float
     novelty: float
     conflict: float
+    held: dict[str, float]
+
+    @classmethod
+    def mean(cls, layers: Sequence[LevelReport]) -> Self:
+        """Of the layers of a level; an account that a layer does not know holds nothing back there."""
+        names = dict.fromkeys(name for layer in layers for name in layer.held)
+        held = {name: sum(layer.held.get(name, 0.0) for layer in layers) / len(layers) for name in names}
+        signals = (sum(layer[i] for layer in layers) / len(layers) for i in range(3))  # type: ignore[misc]
+        return cls(*signals, held)  # type: ignore[arg-type]
 
 
 def held_by(gradient: Tensor, step: Tensor, ridge: float, accounts: Mapping[str, Tensor]) -> dict[str, float]:
@@ -84,8 +94,9 @@ class Written:
 
     def measure(self) -> LevelReport:
         deltas = torch.cat([seen.deltas for seen in self.passes])
-        held_back = 1 - float(self.ridge * self.step.norm() / self.gradient.norm().clamp_min(1e-30))
-        return LevelReport(self.scale * float(deltas.norm(dim=1).mean()), self.novelty, held_back)
+        held = held_by(self.gradient, self.step, self.ridge, self.accounts)
+        surprise = self.scale * float(deltas.norm(dim=1).mean())
+        return LevelReport(surprise, self.novelty, sum(held.values()), held)
 
     @cached_property
     def rows(self) -> Tensor:
@@ -142,7 +153,4 @@ class Report:
         found: dict[str, list[LevelReport]] = {}
         for write in self.written:
             found.setdefault(write.level, []).append(write.measure())
-        return {
-            level: LevelReport(*(sum(values) / len(values) for values in zip(*measured, strict=True)))
-            for level, measured in found.items()
-        }
+        return {level: LevelReport.mean(layers) for level, layers in found.items()}
