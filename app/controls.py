@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import actions
+import kept_runs
 import shared
 import streamlit as st
 from form import about, add_level, drop_level
@@ -225,6 +226,8 @@ def messages(session: Session, unusable: Sequence[str], waiting: Sequence[str]) 
             f"Press **Reset** for the new {', '.join(waiting).replace('_', ' ')}; until then the run goes on as it"
             " began."
         )
+    if session.lost and not any(run.state.step for run in session.live):
+        kept_runs.lost(session.lost)
     if session.was_freed:
         session.was_freed = False
         st.info("Nobody had watched this run for a minute, so it was freed. This is a new one with the same settings.")

@@ -9,6 +9,7 @@ from typing import Any
 import actions
 import export_panel
 import form
+import kept_runs
 import shared
 import streamlit as st
 import streamlit.components.v2 as components
@@ -65,13 +66,14 @@ sent = st.file_uploader(
     "Runs of the lab", key="sent", max_upload_size=run_io.MOST_FILE_BYTES // 2**20, label_visibility="collapsed",
     accept_multiple_files=True, help=f"Up to {MOST_RUNS} .zip files that the lab has written.",
 )  # fmt: skip
-files = ",".join(file.file_id for file in sent)
-if not sent:
+chosen = {} if sent else kept_runs.chosen(MOST_RUNS)
+files = ",".join([*(file.file_id for file in sent), *chosen])
+if not files:
     state.pop("replayed", None)
 elif state.get("replayed_files") != files or "replayed" not in state:
     state.replayed_files = files
     try:
-        runs = read(sent)
+        runs = read(sent) if sent else kept_runs.read(chosen)
         state.replayed = runs
         state.recordings = player.recordings(runs if len(runs) > 1 else {"": next(iter(runs.values()))})
     except RunFormatError as error:
@@ -89,7 +91,7 @@ if replayed is not None:
         )  # fmt: skip
     for name, run in replayed.items():
         export_panel.downloads(lambda run=run: run, f"replayed-{name}")
-elif sent:
+elif files:
     st.error(shared.as_text(state.refused), icon=":material/error:")
 else:
     st.caption("Nothing sent yet. This is a sample, trained just now on this machine: play it, or drag along a curve.")

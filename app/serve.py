@@ -21,6 +21,7 @@ import shared
 import streamlit as st
 from feed import Feed, together
 from gate import Gate, Rules
+from sessions import closing_abandoned
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -106,12 +107,14 @@ async def stat(_: Request) -> Response:
 
 def end_news_with_the_server() -> None:
     """A server asked to stop waits for open connections, and the news would go on for ever: end them first, and the
-    trainings, which would take the processor from it. What is not done in time is left: nothing of it is kept
-    anyway."""
+    trainings, which would take the processor from it. What is not done in time is left: what runs had
+    done by then is written."""
 
     def leave():
         for run in shared.runs().all():
             run.pause()
+        if kept := shared.keeper():
+            kept.close()
         time.sleep(STOP_SECONDS)
         os._exit(0)
 
@@ -134,7 +137,8 @@ async def lifespan(_: st.App):
     shared.warm()
     if threading.current_thread() is threading.main_thread():
         end_news_with_the_server()
-    yield
+    async with closing_abandoned(min(shared.FREE_AFTER, 60)):
+        yield
 
 
 routes = [

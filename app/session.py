@@ -38,6 +38,7 @@ class Session:
     problems: list[str] = field(default_factory=list)
     runs: dict[str, str] = field(default_factory=dict)  # title -> id of the run
     was_freed: bool = False
+    lost: list[str] = field(default_factory=list)  # the runs that the tab remembers and this server does not have
     is_new: bool = True  # nobody has read yet what could not be used of the address
     todo: list[Action] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -126,7 +127,9 @@ class Session:
     def _reattach(self, tab: str, wanted: Mapping[str, Experiment], speed: float) -> None:
         """The tab has said which runs it remembers: pick them up, unless another tab has them. Otherwise begin new
         ones."""
-        remembered = [run for id in tab.split(",") if (run := shared.runs().get(id))]
+        ids = [id for id in tab.split(",") if id]
+        remembered = [run for id in ids if (run := shared.runs().get(id))]
+        self.lost = ids if not remembered else []
         end = time.monotonic() + REATTACH_SECONDS
         while any(shared.watchers[run.id] for run in remembered) and time.monotonic() < end:
             time.sleep(0.05)

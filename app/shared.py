@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 import threading
 from collections import Counter
 from functools import cache
@@ -17,11 +18,14 @@ from weakref import WeakKeyDictionary
 from nllab.experiment import Experiment
 
 if TYPE_CHECKING:
+    from nllab.kept import Keeper
     from nllab.live import LiveRun
     from nllab.pool import LiveRuns
     from nllab.room import Rooms
 
+ALONE = os.environ.get("NLLAB_ALONE") == "1"  # one person's server: all runs that it has kept are this person's
 TESTING = os.environ.get("NLLAB_TEST") == "1"
+FREE_AFTER = float(os.environ.get("NLLAB_FREE_AFTER", "60"))  # seconds without a page, for sessions and runs
 
 # The settings that a run was last given: those it began with and every change asked for since.
 applied: WeakKeyDictionary[LiveRun, Experiment] = WeakKeyDictionary()
@@ -36,7 +40,7 @@ def _load() -> LiveRuns:
     from nllab.pool import LiveRuns
 
     return LiveRuns(
-        free_after=float(os.environ.get("NLLAB_FREE_AFTER", "60")),
+        free_after=FREE_AFTER,
         training=int(os.environ.get("NLLAB_TRAININGS", "4")),
     )
 
@@ -44,6 +48,22 @@ def _load() -> LiveRuns:
 def runs() -> LiveRuns:
     with _opening:
         return _load()
+
+
+@cache
+def keeper() -> Keeper | None:
+    """Who writes the runs to disk; None where nobody does."""
+    from nllab.errors import NllabError
+    from nllab.kept import Keeper
+
+    folder = os.environ.get("NLLAB_RUNS", "none")
+    if folder == "none":
+        return None
+    try:
+        return Keeper(folder)
+    except NllabError as error:
+        print(f"Runs are not kept. {error}", file=sys.stderr)
+        return None
 
 
 @cache
@@ -74,7 +94,8 @@ def warm() -> None:
     def load() -> None:
         from nllab.trainer import Trainer
 
-        runs()
+        if kept := keeper():
+            kept.watch(runs().all)
         Trainer(Experiment.preset("digits-ab")).step()
         # What is loaded by now stays: a full collection that walked over it would stop every training for a tenth of a
         # second.

@@ -669,6 +669,14 @@ def dashboard(
         bool, typer.Option("--token/--no-token", help="Ask for a token, where others than this machine are served.")
     ] = True,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    runs: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that keeps what is trained, at most 512 MB; none for nothing. Without it, one in your home,"
+            " and nothing where others are served.",
+        ),
+    ] = "",
 ) -> None:
     """Open the live dashboard."""
     from nllab.hosting import serving
@@ -682,6 +690,7 @@ def dashboard(
         allowed_frames=allow_frame or (),
         needs_token=token,
         browser=browser,
+        runs=runs,
     )
     for warning in found.warnings:
         errors.print(f"Warning: {warning}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from platformdirs import user_data_path
+
 from nllab.errors import SettingError
 
+NO_RUNS = "none"
 ANY_ADDRESS = ("0.0.0.0", "::")
 NAME = re.compile(r"[A-Za-z0-9*_.:-]{1,253}")
 SITE = re.compile(r"https?://[A-Za-z0-9*_.-]{1,253}(:\d{1,5})?|file:")
@@ -50,8 +53,13 @@ def serving(
     token: str | None = None,
     needs_token: bool = True,
     browser: bool = True,
+    runs: str = "",
 ) -> Serving:
-    """What is not given here comes from the environment: NLLAB_TOKEN, NLLAB_BASE_PATH, NLLAB_HOSTS, NLLAB_FRAMES.
+    """What is not given here comes from the environment: NLLAB_TOKEN, NLLAB_BASE_PATH, NLLAB_HOSTS, NLLAB_FRAMES,
+    NLLAB_RUNS.
+
+    runs: the folder that keeps what is trained, "none" for nothing; not given, one in the user's home on a server of
+    this machine's own, and nothing on one that others reach.
 
     Raises SettingError for a name, site, path or token that cannot be."""
     base_path = base_path or os.environ.get("NLLAB_BASE_PATH", "")
@@ -99,11 +107,15 @@ def serving(
         for name in (["127.0.0.1", *_own_name()] if host in ANY_ADDRESS else [host])
     ]
     hosts = {*allowed_hosts} | ({"*"} if not here and token is None else set())
+    alone = here and not allowed_hosts
+    runs = runs or os.environ.get("NLLAB_RUNS", "") or (str(user_data_path("nllab") / "runs") if alone else NO_RUNS)
     environment = {
         "NLLAB_TOKEN": token or "",
         "NLLAB_BASE_PATH": base,
         "NLLAB_HOSTS": " ".join(sorted(hosts)),
         "NLLAB_FRAMES": " ".join(allowed_frames),
+        "NLLAB_RUNS": runs,
+        "NLLAB_ALONE": "1" if alone else "",
         # threads that come and go leave a heap each behind otherwise, and memory that was given back stays with them
         "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
     }

@@ -23,7 +23,7 @@ from typing import Any
 
 from nllab import __version__, run_table, store
 from nllab.errors import NllabError, RunFormatError
-from nllab.events import Context, Event, Step, jsonable, read, task_of
+from nllab.events import ALL_TASKS, Context, Event, Experience, Step, Switch, jsonable, read, task_of
 from nllab.experiment import Experiment
 from nllab.repeat import command_line, snippet
 from nllab.runs import Run, numbers
@@ -289,7 +289,7 @@ def _with_events(run: Run, lines: Sequence[bytes], name: str) -> Run:
     """The run with these events, once all of it is known to be what the lab itself could have written."""
     if len(lines) > MOST_EVENTS:
         raise RunFormatError(f"it has more than {MOST_EVENTS} events, as many as can be shown. Replay a shorter run.")
-    context, before = Context(run.tasks, tuple(run.levels)), 0
+    context, before, begun, joint = Context(run.tasks, tuple(run.levels)), 0, False, False
     for number, line in enumerate(lines, start=2):
         try:
             if len(line) > MOST_LINE:
@@ -297,6 +297,12 @@ def _with_events(run: Run, lines: Sequence[bytes], name: str) -> Run:
             event: Event = read(line, context)
             if event.step < before:
                 raise RunFormatError(f"step is {event.step}, after {before}")
+            if isinstance(event, Switch | Experience):
+                if begun and (event.task == ALL_TASKS) != joint:
+                    raise RunFormatError("a run teaches its tasks one by one or all at once, and this one does both")
+                begun, joint = True, event.task == ALL_TASKS
+            elif isinstance(event, Step) and not begun:
+                raise RunFormatError("there is a step before the first task begins")
         except RunFormatError as error:
             raise RunFormatError(f"line {number} of {name}: {error}. {AGAIN}") from None
         before = event.step

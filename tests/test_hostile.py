@@ -27,11 +27,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nllab import pictures, run_io
+from nllab import figures, narration, pictures, player, run_io, store
 from nllab.data import load
 from nllab.errors import DataError, DataWarning, NllabError
 from nllab.experiment import Experiment, read_setting
-from nllab.repeat import read_command
+from nllab.repeat import command_line, read_command, snippet
 from nllab.streams.own import own
 from nllab.trainer import train
 
@@ -211,8 +211,12 @@ def good(kind):
                 saved(deep, "TIFF"),
             ]
         case "run":
-            run = train(Experiment.preset("digits-ab", dim=4, hidden=4, periods=(1,), evaluate_every=40), steps=6)
-            return [run_io.pack(run)]
+            small = {"dim": 4, "hidden": 4, "periods": (1,), "batch_size": 80, "evaluate_every": 5}
+            run = train(Experiment.preset("digits-ab", optimizer="deep", **small))
+            plane = train(
+                Experiment.preset("plane-ab", **small), commands=[(3, "rate", 0.5), (5, "teach", "B")], steps=12
+            )
+            return [run_io.pack(run), run_io.pack(plane)]
 
 
 def damaged(kind, name):
@@ -256,17 +260,89 @@ def damaged_images(folder, number):
     read(folder)
 
 
-def damaged_run(folder, number):
+def use_run(data):
+    """Read a run; whether it is accepted. Then scores, tables, sentences, figures, pictures and the page that plays it
+    raise nothing at all."""
+    run = None
     with bounded():
-        run = run_io.unpack("run.zip", mutated_run(number))
-        assert run.summary is not None and run.events is not None  # what is accepted can be used
-        for name in pictures.STILLS.values():
-            pictures.still(name, run)
+        run = run_io.unpack("run.zip", data)
+    if run is None:
+        return False
+    with bounded():
+        try:
+            assert run.summary is not None and run.events is not None
+            assert narration.kind_of(run) and command_line(run) and snippet(run)
+            for name in figures.CURVES:
+                figures.draw(name, run)
+            for name in pictures.STILLS.values():
+                pictures.still(name, run)
+            assert len(player.page(run)) > 1000
+            assert run_io.unpack("again.zip", run_io.pack(run)).log == run.log
+        except NllabError as error:
+            raise AssertionError(f"accepted, and then: {error}") from error
+    return True
+
+
+def damaged_run(folder, number):
+    use_run(mutated_run(number))
+
+
+def forged_run(folder, number):
+    use_run(forged(number))
+
+
+def forged(number):
+    """A run whose events were dropped, doubled, moved or given other values, with checksums that fit."""
+    draw = np.random.default_rng(number)
+    with zipfile.ZipFile(io.BytesIO(good("run")[number % 2])) as opened:
+        log = store.decode(opened.read(store.LOG))
+    records = [log.head, *log.records]
+    for _ in range(draw.integers(1, 5)):
+        if len(records) < 2:
+            break
+        at, to = (int(draw.integers(1, len(records))) for _ in range(2))
+        match draw.integers(7):
+            case 0:
+                del records[at]
+            case 1:
+                records.insert(to, records[at])
+            case 2:
+                records.insert(to, records.pop(at))
+            case 3:
+                kind = log.records[at % len(log.events)]["kind"]  # none of this kind is left
+                records = [records[0], *(r for r in records[1:] if not isinstance(r, dict) or r.get("kind") != kind)]
+            case _:
+                at = at if draw.integers(8) else 0
+                records[at] = changed(records[at], log.head, draw)
+    if draw.integers(2):
+        steps = [r["step"] if isinstance(r, dict) and isinstance(r.get("step"), int) else 0 for r in records]
+        order = sorted(range(1, len(records)), key=lambda i: steps[i])
+        records = [records[0], *(records[i] for i in order)]
+    lines = store.encode([*records, store.closing_line(len(records), {})])
+    return archive(**{store.LOG: b"".join(lines), "experiment.json": b"{}"})
+
+
+def changed(value, head, draw):
+    """The same value with one thing in it changed."""
+    if isinstance(value, dict) and value and draw.integers(12):
+        key = list(value)[draw.integers(len(value))]
+        if draw.integers(12) == 0:
+            return {name: held for name, held in value.items() if name != key}
+        return value | {key: changed(value[key], head, draw)}
+    if isinstance(value, list) and value and draw.integers(12):
+        at = int(draw.integers(len(value)))
+        if draw.integers(6) == 0:
+            return value[:at]
+        return [*value[:at], changed(value[at], head, draw), *value[at + 1 :]]
+    words = ["A", "B", "all", "adam", "deep", "", "<b>", "\u202e", "x" * 61, "²", "a" * 300]
+    numbers = [0, 1, -1, 2, 0.5, 1e308, -1e308, 5e-324, 2**53, 2**64, 10**8, 10**400, True, None]
+    pool = words if isinstance(value, str) and draw.integers(4) else numbers
+    return [*pool, [], {}, [value], head["levels"]][draw.integers(len(pool) + 4)]
 
 
 def mutated_run(number):
     """A run with a damaged member in an archive that is whole, or in a damaged one."""
-    data = good("run")[0]
+    data = good("run")[number % 2]
     if number % 3 == 0:
         return mutated(data, number)
     with zipfile.ZipFile(io.BytesIO(data)) as opened:
@@ -341,6 +417,7 @@ KINDS = {
     "damaged images": (NUMBERS, damaged_images),
     "any bytes": (st.binary(max_size=3000), lambda folder, data: read_bytes(folder, data)),
     "damaged run": (NUMBERS, damaged_run),
+    "forged run": (NUMBERS, forged_run),
     "settings": (st.dictionaries(KEYS, JSON, max_size=6) | JSON, settings_of_json),
     "address": (st.dictionaries(KEYS, CELLS, max_size=6), address),
     "commands": (st.builds("{}:{}={}".format, CELLS, KEYS, CELLS) | CELLS, commands),

@@ -32,20 +32,24 @@ class Session:
 
     def __init__(self, address, stack):
         self.address, self.ids, self.heard, self.run = address, {}, [], None
+        self.runs, self.offers, self.errors, self.played = [], [], [], False
         place = address.replace("http", "ws") + "/_stcore/stream"
         self.socket = stack.enter_context(client.connect(place, subprotocols=["streamlit"], max_size=None))
         self.closing = threading.Event()
 
-    def rerun(self, press=None):
-        """Send what opening the page or a press of a button sends, and wait until the script has finished; how long it
-        took."""
+    def rerun(self, press=None, page="", choose=()):
+        """Send what opening the page, a press of a button or a choice of runs sends, and wait until the script has
+        finished; how long it took."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
         message, begun = BackMsg(), time.monotonic()
-        message.rerun_script.query_string = ""
+        message.rerun_script.query_string, message.rerun_script.page_name = "", page
         if press:
             message.rerun_script.widget_states.widgets.add(id=self.ids[press], trigger_value=True)
+        if choose:
+            chosen = message.rerun_script.widget_states.widgets.add(id=self.ids["kept"])
+            chosen.string_array_value.data.extend(choose)
         self.socket.send(message.SerializeToString())
         while True:
             assert time.monotonic() - begun < ANSWER_SECONDS
@@ -55,10 +59,15 @@ class Session:
                 element = told.delta.new_element
                 if element.HasField("button"):
                     self.ids[element.button.label.lower()] = element.button.id
+                if element.HasField("multiselect"):
+                    self.ids["kept"], self.offers = element.multiselect.id, list(element.multiselect.options)
+                if element.HasField("exception") or element.HasField("alert"):
+                    self.errors.append(str(element))
                 if element.HasField("bidi_component"):
+                    self.played |= "recordings" in str(element.bidi_component)
                     data = element.bidi_component.json or element.bidi_component.mixed.json
                     runs = json.loads(data or "{}").get("runs")  # the links have no data
-                    self.run = runs[0] if runs else self.run
+                    self.run, self.runs = (runs[0], runs) if runs else (self.run, self.runs)
             if kind == "script_finished":
                 return time.monotonic() - begun
 

@@ -90,7 +90,7 @@ def serving(**environment: str) -> Iterator[str]:
     ]
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": path, "NLLAB_TEST": "1", **environment},
+        env={**os.environ, "PYTHONPATH": path, "NLLAB_TEST": "1", "NLLAB_RUNS": "none", **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
