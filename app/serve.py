@@ -19,9 +19,9 @@ from pathlib import Path
 
 import shared
 import streamlit as st
+from abandoned import closing_abandoned
 from feed import Feed, together
 from gate import Gate, Rules
-from sessions import closing_abandoned
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse

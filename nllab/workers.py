@@ -132,13 +132,17 @@ def _worker() -> subprocess.Popen:
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "nllab.workers"],
+        _command(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env=environment,
     )
+
+
+def _command() -> list[str]:
+    return [sys.executable, "-m", "nllab.workers"]
 
 
 def _end(worker: subprocess.Popen) -> None:

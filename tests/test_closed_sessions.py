@@ -17,7 +17,7 @@ client = pytest.importorskip("websockets.sync.client")
 APP = Path(__file__).parents[1] / "app"
 SERVER = """
 import streamlit as st
-from sessions import closing_abandoned
+from abandoned import closing_abandoned
 
 async def lifespan(_):
     async with closing_abandoned({seconds}):

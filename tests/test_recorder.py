@@ -148,11 +148,11 @@ def child(folder, seeds):
     plan.train(Path(folder), resume=(Path(folder) / "plan.json").exists())
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tmp_path, kills):
+@pytest.mark.parametrize(("kills", "seeds"), [(3, 1), pytest.param(100, 2, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tmp_path, kills, seeds):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nllab.recorder", "test_recorder"])
-    seeds, draw, done, round_ = 2, random.Random(0), 0, 0
+    draw, done, round_ = random.Random(0), 0, 0
     Plan(SMALL, seeds=seeds).train(tmp_path / "whole")
     whole = {seed: load_run(tmp_path / "whole" / f"seed-{seed}").log for seed in range(seeds)}
     start = time.monotonic()
@@ -184,7 +184,7 @@ def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tm
 
 
 def test_from_the_command_line_a_termination_ends_tidily_and_resume_prints_what_an_unbroken_run_prints(tmp_path):
-    settings = ["dim=12", "hidden=12", "batch_size=10", "epochs=2", "evaluate_every=5"]
+    settings = ["dim=12", "hidden=12", "batch_size=10", "evaluate_every=5"]
     words = ["run", "digits-ab", "--json", *(word for setting in settings for word in ("--set", setting))]
 
     def call(*arguments):

@@ -1,12 +1,13 @@
 """A class: everybody has a seed and a prediction, training is in line in processes of its own."""
 
-import threading
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from nllab import room as rooms
+from nllab import workers
 from nllab.errors import SettingError
 from nllab.events import measured
 from nllab.experiment import Experiment
@@ -58,12 +59,20 @@ def test_a_process_trains_what_this_one_would_and_a_killed_one_costs_its_own_tra
     assert "Unknown task 'X'" in refused.error
 
 
-def test_a_worker_without_work_ends():
+def test_a_worker_without_work_ends(monkeypatch):
+    answer = 'import sys\nfor line in sys.stdin: print(\'{"error": "refused"}\', flush=True)'
+    monkeypatch.setattr(
+        workers,
+        "_command",
+        lambda: [sys.executable, "-S", "-c", answer],
+    )
     pool = Pool(1, idle_seconds=0.2)
-    job = pool.submit("a", SMALL.but(order=("X",)))
+    job = pool.submit("a", SMALL)
+    ((thread, _),) = pool._workers.items()
     until(lambda: job.is_over)
-    until(lambda: not pool._workers)
-    until(lambda: not any(thread.name == "pool" for thread in threading.enumerate()))
+    process = pool._workers[thread]
+    thread.join(20)
+    assert not pool._workers and job.error == "refused" and process.poll() is not None
 
 
 def test_turns_are_fair_and_the_line_is_seen_and_bounded():
