@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -30,11 +30,12 @@ ANSWER_SECONDS = 30.0  # a time-out, not a claim: what was measured is printed
 class Session:
     """One visitor: a page, its widgets, its run, its news."""
 
-    def __init__(self, address, stack):
+    def __init__(self, address, stack, headers=None):
+        place = address.replace("http", "ws") + "/_stcore/stream"
+        options = {"subprotocols": ["streamlit"], "max_size": None, "additional_headers": headers}
+        self.socket, self.headers = stack.enter_context(client.connect(place, **options)), headers or {}
         self.address, self.ids, self.heard, self.run = address, {}, [], None
         self.runs, self.offers, self.errors, self.played = [], [], [], False
-        place = address.replace("http", "ws") + "/_stcore/stream"
-        self.socket = stack.enter_context(client.connect(place, subprotocols=["streamlit"], max_size=None))
         self.closing = threading.Event()
 
     def rerun(self, press=None, page="", choose=()):
@@ -73,7 +74,7 @@ class Session:
 
     def watch(self):
         def listen():
-            with urlopen(f"{self.address}/live/{self.run}", timeout=60) as news:
+            with urlopen(Request(f"{self.address}/live/{self.run}", headers=self.headers), timeout=60) as news:
                 for line in news:
                     if self.closing.is_set():
                         return
