@@ -7,6 +7,7 @@ Converted: times to seconds, texts of a few values to one column a value, empty 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from nllab.errors import DataError
 
 SHARED = 0.5  # share of A's columns that every table must have
 MOST_MISSING = 0.2  # share of a column's cells that may be empty
+GAP = 2.0  # times the range of all others, at which a number of nines is outside of them
 MOST_VALUES = 12  # of a text that becomes one column a value
 COUNTING_ROWS = 10  # so many rows in equal steps are a count
 ROWS_TO_JUDGE = 20  # so many rows that grow, or that one column divides into classes, are no accident (2 / 20! at most)
@@ -41,6 +43,11 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
         columns = _filled(name, columns, tables, told, findings)
         if columns is None:
             continue
+        if told_missing := _stands_for_missing(columns):
+            findings.warnings.append(
+                f"Column {shown(name)}: {told_missing} lies far from all others, as programs write a missing value. If"
+                " it is one, leave these cells empty."
+            )
         reason = _no_measurement(columns) if not tables[0].keeps_places else _counts_in_place(columns)
         if reason:
             told["", reason].append(name)
@@ -61,6 +68,18 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
             " that vary."
         )
     return [np.stack([columns[i] for columns in kept.values()], axis=1) for i in range(len(tables))], list(kept)
+
+
+def _stands_for_missing(columns: Sequence[NDArray[np.float64]]) -> str | None:
+    """A number of nines, such as -999, that several cells hold and that lies outside of all other values."""
+    values, counts = np.unique(np.concatenate(columns), return_counts=True)
+    if len(values) < MOST_VALUES:
+        return None
+    for value, count, others in ((values[0], counts[0], values[1:]), (values[-1], counts[-1], values[:-1])):
+        gap = np.abs(others - value).min()
+        if count > 1 and re.fullmatch(r"-?9{2,}\.0", str(value)) and gap > GAP * (others[-1] - others[0]):
+            return f"{value:.0f}, which {count:,} cells hold,"
+    return None
 
 
 def _matched(tables: Sequence[Table], findings: Findings) -> dict[str, list[NDArray[Any]]]:

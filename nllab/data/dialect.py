@@ -19,6 +19,7 @@ from nllab.errors import DataError
 LABELS = ("label", "labels", "class", "target", "category", "y")  # names of the column of classes, best first
 SAMPLE_LINES, SAMPLE_CHARACTERS = 200, 400_000
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
+MOST_ABOVE = 20  # lines above a table
 CONSISTENT = 0.8  # share of rows that must have the same number of cells
 MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")
 MARKS += (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
@@ -37,7 +38,8 @@ _TWO_THREES = {sign: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(sign)}[0-9]
 @dataclass(frozen=True)
 class Dialect:
     """separator: for pandas. decimal, thousands: signs, thousands None where there is none. skip: lines before the
-    first row of data. header: names of the columns, None where there are none. encoding: in words."""
+    first row of data. header: names of the columns, None where there are none. row_names: rows begin with a name that
+    the header has not, as R writes them. encoding: in words."""
 
     separator: str
     decimal: str
@@ -46,6 +48,7 @@ class Dialect:
     header: tuple[str, ...] | None
     width: int
     encoding: str
+    row_names: bool = False
 
     def __str__(self) -> str:
         parts = [f"a table separated by {SEPARATORS.get(self.separator, shown(self.separator))}"]
@@ -98,19 +101,22 @@ def _transcoded(data: bytes, encoding: str, name: str) -> bytes:
 
 def detect(data: bytes, encoding: str, name: str, findings: Findings, task: str) -> Dialect:
     """The dialect of a table in UTF-8. Raises DataError for what is no table, or one that is too large."""
-    lines, skip, separator, header_line = _opening(data)
+    lines, places, separator, header_line = _opening(data)
     if not lines:
         raise DataError(f"{name} holds no rows. {WANTED}")
+    above = 0
     if separator is None:
-        separator = _separator(lines)
+        separator, above = _separator_below(lines)
     if separator is None:
         raise DataError(
             f"{name} has one column only, or rows of different lengths: no comma, semicolon, tab or space cuts its"
             f" lines into columns. {WANTED}"
         )
-    rows = _cells(lines, separator)
+    rows = _cells(lines[above:], separator)
+    if above:
+        findings.leave_out(task, f"{counted(above, 'line')} above the table", f"such as {shown(lines[0].strip())}")
     width = Counter(map(len, rows)).most_common(1)[0][0]
-    first = rows[0]
+    first, skip = rows[0], places[above]
     _check_size(data, separator, width, name)
     header = None
     if _is_header(first, rows[1:]):
@@ -120,11 +126,34 @@ def detect(data: bytes, encoding: str, name: str, findings: Findings, task: str)
     if not rows:
         raise DataError(f"{name} has a header and no rows. {WANTED}")
     decimal, thousands = _signs(rows, separator, findings, task)
-    return Dialect(separator, decimal, thousands, skip, header, width, encoding)
+    one_more = header is not None and width == len(header) + 1
+    named = one_more and any(row[-1].strip() for row in rows if len(row) == width)
+    return Dialect(separator, decimal, thousands, skip, header, width, encoding, named)
 
 
-def _opening(data: bytes) -> tuple[list[str], int, str | None, str]:
-    """The first lines that hold cells, how many lines stand before them, a separator that Excel names in its first line
+def _separator_below(lines: Sequence[str]) -> tuple[str | None, int]:
+    """(the separator, how many lines stand above the table). Lines above a table have fewer cells than its rows, and
+    below them comes its header."""
+    separator = _separator(lines)
+    if separator is not None and len(_cells(lines[:1], separator)[0]) > 1:
+        widths = [len(row) for row in _cells(lines, separator)]
+        width = Counter(widths).most_common(1)[0][0]
+        if widths[0] >= width - 1:
+            return separator, 0
+    for above in range(1, min(MOST_ABOVE, len(lines) - 1) + 1):
+        found = _separator(lines[above:])
+        if found is None:
+            continue
+        rows = _cells(lines[above:], found)
+        width = Counter(map(len, rows)).most_common(1)[0][0]
+        narrow = all(len(row) < width for row in _cells(lines[:above], found))
+        if narrow and len(rows[0]) == width and _is_header(rows[0], rows[1:]) and not any(map(_is_number, rows[0])):
+            return found, above
+    return separator, 0
+
+
+def _opening(data: bytes) -> tuple[list[str], list[int], str | None, str]:
+    """The first lines that hold cells, how many lines stand before each, a separator that Excel names in its first line
     (sep=;), and the last comment, which may be the header."""
     text = data[:SAMPLE_CHARACTERS].decode("utf-8", errors="ignore")
     whole = len(data) <= SAMPLE_CHARACTERS
@@ -141,8 +170,8 @@ def _opening(data: bytes) -> tuple[list[str], int, str | None, str]:
         elif bare:
             break
         skip += 1
-    kept = [line for line in lines[skip:] if line.strip()][: SAMPLE_LINES + 1]
-    return kept, skip, separator, comment
+    kept = [place for place in range(skip, len(lines)) if lines[place].strip()][: SAMPLE_LINES + 1]
+    return [lines[place] for place in kept], kept, separator, comment
 
 
 def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:

@@ -75,7 +75,7 @@ def check_classes(labels: NDArray[np.str_], name: str) -> None:
     if counts.min() < FEWEST:
         raise DataError(
             f"{name}: class {shown(names[counts.argmin()])} has {counted(int(counts.min()), 'sample')}; every class"
-            f" needs at least {FEWEST}. Add samples or leave this class out."
+            f" needs at least {FEWEST}. Add samples, or leave out the rows of this class: they may be units or a total."
         )
 
 

@@ -52,8 +52,8 @@ def read_text(found: Found, task: str, findings: Findings) -> Table:
     told = dialect.detect(data, encoding, name, findings, task)
     options: dict[str, Any] = {"sep": told.separator, "decimal": told.decimal, "thousands": told.thousands}
     position = label_column(told.header, name) if told.header else None
-    if position is not None and told.header and told.width == len(told.header) + 1:
-        position += 1  # row names without a name of their own, as R writes them
+    if position is not None and told.row_names:
+        position += 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -72,7 +72,7 @@ def read_text(found: Found, task: str, findings: Findings) -> Table:
             )
     except (ValueError, OverflowError, csv.Error) as error:  # pandas' own errors are ValueErrors
         raise dialect.ragged(error, name) from None
-    return _table(frame, told.header, found.packed + str(told), task, found.path.name, findings)
+    return _table(frame, told, found.packed + str(told), task, found.path.name, findings)
 
 
 def read_excel(found: Found, task: str, findings: Findings) -> Table:
@@ -121,10 +121,8 @@ def label_column(header: Sequence[str], name: str) -> int:
     )
 
 
-def _table(
-    frame: Any, header: Sequence[str] | None, read_as: str, task: str, filename: str, findings: Findings
-) -> Table:
-    name, width = shown(filename), frame.shape[1]
+def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename: str, findings: Findings) -> Table:
+    name, width, header = shown(filename), frame.shape[1], told.header
     if header is None:
         place = _nameless_labels(frame, name, findings, task)
         names = [f"column {i + 1}" for i in range(width)]
@@ -134,7 +132,7 @@ def _table(
             raise DataError(
                 f"{name}: its rows have {width} cells and its header {len(header)} names. Give every column a name."
             )
-        front = extra == 1 and not frame.iloc[:, -1].isna().all()
+        front = told.row_names
         names = [""] * front + [cell.strip() for cell in header] + [""] * max(0, extra - front)
         place = label_column(header, name) + front
         if names[place].lower() != "label":
