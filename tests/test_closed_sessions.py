@@ -95,6 +95,6 @@ def test_two_hundred_sessions_with_a_training_each_leave_a_tenth_at_most():
             open_and_leave()
         peak = server.memory_info().rss / 2**20, server.num_fds()
         left = time.monotonic()
-        until(lambda: settled()[0] < 1.1 * first[0] and settled()[1] <= 1.1 * first[1], 120)
+        until(lambda: settled()[0] < 1.1 * first[0] and settled()[1] <= first[1] + 2, 120)  # two for whoever asks
         last, took = settled(), time.monotonic() - left
         print(f"\n(MB, handles) after one session {first}, after 200 {peak}, {took:.0f} s later {last}")
