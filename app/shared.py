@@ -33,6 +33,7 @@ stopping = threading.Event()  # the server was asked to stop
 watchers: Counter[str] = Counter()  # run id -> open connections
 
 _opening = threading.Lock()
+_keeping = threading.Lock()
 
 
 @cache
@@ -50,9 +51,14 @@ def runs() -> LiveRuns:
         return _load()
 
 
-@cache
 def keeper() -> Keeper | None:
     """Who writes the runs to disk; None where nobody does."""
+    with _keeping:
+        return _keeper()
+
+
+@cache
+def _keeper() -> Keeper | None:
     from nllab.errors import NllabError
     from nllab.kept import Keeper
 
