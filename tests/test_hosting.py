@@ -93,7 +93,7 @@ def test_the_container_starts_the_lab_as_nobody_special_with_a_token_and_names_a
     found = serving(SCRIPT, int(options["--port"]), host=options["--host"], browser=False)
     assert found.environment["NLLAB_TOKEN"] and "--no-browser" in options
     assert lines_of("EXPOSE") == [options["--port"]] and f":{options['--port']}/" in lines_of("HEALTHCHECK")[0]
-    development = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    development = json.loads((ROOT / ".devcontainer.json").read_text())
     stages = [line.rpartition(" AS ")[2] for line in lines_of("FROM")]
     assert development["build"]["target"] in stages and development["remoteUser"] == "lab"
 
