@@ -105,8 +105,8 @@ def test_compare_reads_the_table_of_a_sweep(tmp_path):
 
 # -- with processes that are killed
 
-SWEEP = ["sweep", "digits-ab", "--optimizers", "adam,sgd", "--seeds", "8", "--set", "epochs=40", *SETTINGS]
-RUNS = 16
+SWEEP = ["sweep", "digits-ab", "--optimizers", "adam,sgd", "--seeds", "5", "--set", "epochs=20", *SETTINGS]
+RUNS = 10
 PATIENCE = 600  # seconds of a busy machine
 
 
