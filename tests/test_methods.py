@@ -208,16 +208,12 @@ def test_ewc_pulls_back_along_the_fisher_information(name):
     assert gradient.norm() > 0
 
 
-def test_online_ewc_forgets_old_springs_by_its_decay():
-    model, part = linear(), gaussian(50)
+def test_online_ewc_keeps_two_numbers_a_weight_however_many_tasks():
+    model = linear()
     method = made("online-ewc", samples=50, decay=0)
-    method.end_of_experience(model, part)
-    first = method.memory["fisher"]["weight"]
-    method.end_of_experience(model, gaussian(50, seed=1))
-    again = made("online-ewc", samples=50, decay=0)
-    again.generator.set_state(method.generator.get_state())
-    assert not torch.equal(method.memory["fisher"]["weight"], first)
-    assert method.bytes_kept() == 2 * 15 * 4
+    for seed in range(2):
+        method.end_of_experience(model, gaussian(50, seed=seed))
+    assert method.bytes_kept() == 2 * 15 * 4  # its decay: tests/test_guard.py
 
 
 def test_si_sums_the_fall_of_the_loss_along_the_path():

@@ -1,7 +1,7 @@
 """One table: every optimizer of the ladder on every problem it is defined for, and the contract they all keep.
 
 A row is a rate and what must be reached with it, the rate falling linearly to 0 over the run. The last column is what
-was measured
+was measured, and what a run has to come close to
 (float64 toys: loss; digits: accuracy on 297 held-out images after 5 passes). Rates were chosen per row from a grid of
     13.
 Muon and M3 are for matrices, so Rosenbrock and the valley, two bare numbers, are not theirs. Delta gradient descent
@@ -158,11 +158,14 @@ def test_every_optimizer_reaches_what_its_row_says(name, problem, lr, reach, mea
         settings = {"adamw_lr": 0.01} if name in ("muon", "m3", "m3-literal") else {}
         descend(make(name, model, lr=lr, **settings), losses(digits, model, 150), 150)
         accuracy = (model(digits[0][1500:]).argmax(1) == digits[1][1500:]).double().mean().item()
-        assert accuracy >= reach
+        assert accuracy >= reach and abs(accuracy - measured) <= 0.02
     else:
         toy = PROBLEMS[problem]()
         descend(make(name, toy, lr=lr), (toy() for _ in range(toy.steps)), toy.steps)
-        assert toy().item() <= reach
+        loss = toy().item()
+        assert loss <= reach
+        if measured > 1e-12:  # below that rounding decides
+            assert measured / 3 <= loss <= 3 * measured
 
 
 @pytest.mark.parametrize("name", LADDER)
