@@ -94,6 +94,7 @@ class Feed:
             )
         if eventful or any(measured(events)):
             message["hint"] = claims.hint(run)
+            message["became"] = " ".join(filter(None, (claims.what_became(run), claims.why_it_loses(run)))) or None
         status = self.live.status()
         now = {key: status[key] for key in SHOWN}
         now["step"] = next((event.step for event in reversed(past) if isinstance(event, Step)), now["step"])

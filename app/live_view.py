@@ -28,20 +28,16 @@ _component = components.component(
 
 HINTS = {
     "collapsed": (
-        "The new task has overwritten most of an old one. Switch on the <b>deep optimizer</b>, press <b>Reset</b>, then"
-        " <b>Play</b>: the same network, the same data in the same order."
+        "Most of it was overwritten. Switch on the <b>deep optimizer</b>, press <b>Reset</b>, then <b>Play</b>: the"
+        " same network, the same data in the same order."
     ),
     "survived": (
-        "Most of what was learned first is still there. Nothing was replayed, and nobody told the network that the"
-        " task had changed. Now ask what its hidden levels contributed: switch on <b>Frozen twin</b> in the settings,"
-        " <b>Reset</b>,"
-        " <b>Play</b>."
+        "Nothing was replayed, and nobody told the network that the task had changed. Now ask what its hidden levels"
+        " contributed: switch on <b>Frozen twin</b> in the settings, <b>Reset</b>, <b>Play</b>."
     ),
     "lost": (
-        "The deep optimizer did not keep the old task here. Its memory holds linear, convolutional and embedding"
-        " layers; what a model computes otherwise, and rates that are too high, it does not guard. The figure"
-        " Conflict shows"
-        " which share of each level's steps was held back."
+        "Its memory holds linear, convolutional and embedding layers; what a model computes otherwise, and rates that"
+        " are too high, it does not guard. The figure Conflict shows which share of each level's steps was held back."
     ),
     "twin": (
         "This was the frozen twin: all but the output layer stood still. Compare its figures with those of the network"

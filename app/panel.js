@@ -161,7 +161,7 @@ class Panel {
     if (news.now) this.showNumbers(news.now);
     if (news.add || news.now || news.open) this.manage();
     if ("sentence" in news) this.say(news.sentence);
-    if ("hint" in news) this.advise(news.hint);
+    if ("hint" in news) this.advise(news.hint, news.became);
   }
 
   open(opened) {
@@ -349,11 +349,13 @@ class Panel {
     this.rings.root.setAttribute("aria-label", `The nested loops. ${this.rings.rows().slice(1).map((row) => row.join(" ")).join("; ")}.`);
   }
 
-  // What to try next.
-  advise(hint) {
-    const text = this.view.component.data.hints[hint] ?? "";
-    if (this.hint.innerHTML !== text) this.hint.innerHTML = text;
-    this.hint.hidden = !text;
+  // What became of the first task, from the figures of the run, and what to try next.
+  advise(hint, became) {
+    const next = this.view.component.data.hints[hint] ?? "";
+    this.hint.hidden = !next;
+    const told = element("span", "nl-next");
+    told.innerHTML = next;
+    if (this.hint.textContent !== `${became ?? ""} ${told.textContent}`) this.hint.replaceChildren(`${became ?? ""} `, told);
   }
 
   // The numbers behind a figure: a head and lines.

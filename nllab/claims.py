@@ -19,6 +19,8 @@ from nllab.summary import paired_difference
 SURE = 2.0  # standard errors by which two shares differ before one is called higher
 Order = Literal["higher", "lower", "alike"]
 Fate = Literal["never learned", "kept", "mostly kept", "partly lost", "lost"]
+SEVERITY: tuple[Fate, ...] = ("lost", "partly lost", "mostly kept", "kept", "never learned")
+KEEPS: tuple[Fate, ...] = ("kept", "mostly kept")
 
 
 class Scale(NamedTuple):
@@ -141,11 +143,13 @@ def not_learned(run: Run) -> str | None:
 
 
 def what_became(run: Run, joint: Mapping[str, float] | None = None) -> str | None:
-    """One sentence on the first earlier task that was learned; None where none was.
+    """What became of the earlier task of which least is left, and of how many others; None where there is none.
 
     joint: accuracies of the same network trained on all tasks at once, where that was run.
     """
-    for task, (before, after, became) in fates(run).items():
+    found = fates(run)
+    worst = sorted(found.items(), key=lambda item: SEVERITY.index(item[1][2]))[:1]
+    for task, (before, after, became) in worst:
         scale = scales_of(run)[task]
         left = share_left(before, after, scale.chance)
         words = {
@@ -164,6 +168,9 @@ def what_became(run: Run, joint: Mapping[str, float] | None = None) -> str | Non
             " be kept or lost.",
         }
         said = [words[became]]
+        if len(found) > 1:
+            left_over = sum(fate in KEEPS for *_, fate in found.values())
+            said.append(f"{left_over} of {len(found)} earlier tasks are kept, whole or for the most part.")
         if became != "never learned" and (untested := not_learned(run)):
             said.append(untested)
         elif became != "never learned" and joint and task in joint:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nllab import claims
-from nllab.claims import Fate, Order
+from nllab.claims import KEEPS, Fate, Order
 from nllab.events import Command, Experience, Step, Switch, measured
 from nllab.runs import ONLINE_BATCHES, Run
 
 Runs = Mapping[str, Run]
 Answer = tuple[int | None, str]
-KEEPS: tuple[Fate, ...] = ("kept", "mostly kept")
 ALIKE = "which differ by less than they vary"
 
 

@@ -680,7 +680,7 @@ def test_a_message_of_many_steps_stays_small(live):
     feed.news()
     take(live, 136)
     message = feed.news()
-    assert message["hint"] == "collapsed"
+    assert message["hint"] == "collapsed" and message["became"].startswith("A is gone: ")
     assert all(len(trace["x"]) <= 140 for trace in message["add"]["drift"])
     assert [name for name, *_ in message["stills"]].count("matrix") == 2 and message["stills"][-1][2]["data"]
     assert (

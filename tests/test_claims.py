@@ -145,6 +145,22 @@ def test_falls_are_compared_by_the_error_of_all_four_figures():
     assert claims.compare_changes((0.9, 0.8), (0.9, 0.75), 22500) == "higher"
 
 
+def test_of_several_earlier_tasks_the_one_that_lost_most_is_told():
+    run = run_of(0.98, 0.97)
+    accuracy = {"A": 0.97, "B": 0.3, "C": 0.9}
+    run = Run(run.experiment, ("A", "B", "C"), run.levels, [
+        Untrained(step=0, accuracy=dict.fromkeys("ABC", 0.1), classes=10, samples=dict.fromkeys("ABC", 225)),
+        *(Experience(step=i, experience=i, task=task, accuracy={"A": 0.97, "B": 0.96, "C": 0.9})
+          for i, task in enumerate("AB")),
+        run.of(Step)[-1],
+        Experience(step=3, experience=2, task="C", accuracy=accuracy),
+        End(step=3, reason="finished", text=""),
+    ])  # fmt: skip
+    said = claims.what_became(run)
+    assert said.startswith("Of B less than half is left") and "1 of 2 earlier tasks are kept" in said
+    assert claims.hint(run) == "lost"
+
+
 def test_where_the_deep_optimizer_loses_it_says_so_and_what_was_held_back():
     said = claims.why_it_loses(run_of(0.98, 0.35, conflict=0.25))
     assert "did not keep it" in said and "25%" in said and "Of norm nothing was measured" in said
