@@ -125,6 +125,13 @@ def test_an_answer_that_never_returns_is_ended(monkeypatch):
         assert time.monotonic() < end
 
 
+def test_an_answer_that_sleeps_is_left_behind_and_one_that_waits_for_the_processor_is_not(monkeypatch):
+    monkeypatch.setattr(tried, "CALL_SECONDS", 0.1)
+    with pytest.raises(Wrong, match="had not returned"):
+        attempt(lambda x: time.sleep(5), torch.zeros(2))
+    attempt(lambda x: (time.sleep(0.3), x)[1], torch.zeros(2))  # three times as long by the clock, and next to no work
+
+
 def test_gradients_are_compared_in_every_argument():
     def product(a, b):
         return a * b

@@ -143,11 +143,11 @@ def test_its_exercises_can_be_solved_in_it(source):
 SABOTAGE = {
     "toggle disconnected": """
 from nllab.trainer import Trainer
-obey = Trainer._obey
-def deaf(self):
-    self.waiting = [(name, value) for name, value in self.waiting if name != "optimizer"]
-    return obey(self)
-Trainer._obey = deaf
+command = Trainer.command
+def deaf(self, name, value):
+    if name != "optimizer":
+        command(self, name, value)
+Trainer.command = deaf
 """,
     "labels shuffled": """
 import dataclasses, torch, nllab.streams, nllab.trainer
@@ -172,7 +172,12 @@ def frozen(*arguments, **settings):
 nllab.trainer.build_model = frozen
 """,
 }
-SABOTAGED = {"00": ("toggle disconnected", "labels shuffled", "a level frozen")}
+SABOTAGED = {
+    "00": ("toggle disconnected", "labels shuffled", "a level frozen"),
+    "04": ("a level frozen",),
+    "05": ("labels shuffled",),
+    "06": ("labels shuffled",),
+}
 
 
 @pytest.mark.slow
