@@ -12,7 +12,7 @@ from nllab.streams import build, stream_of
 from nllab.streams.stream import Part
 from nllab.trainer import Trainer
 
-SMALL = {"dim": 8, "hidden": 4, "batch_size": 40}
+SMALL = {"dim": 8, "hidden": 4, "batch_size": 100}
 
 
 def test_names_swap_in_pairs_in_every_other_context_and_the_images_stay():
