@@ -236,3 +236,96 @@ def test_accounts_fade_with_the_context_and_a_task_that_returns_adds_to_its_own(
     assert torch.allclose(sum(context.accounts.values()), context.matrix - 0.5 * torch.eye(2, dtype=torch.float64))
     again = Memory.of_state(context.state())
     assert again.accounts.keys() == context.accounts.keys()
+
+
+# (what was seen, beside a settled policy, and the situation that fits), on both sides of every number of the table
+CALLS = [
+    ({"wrong_now": 0.9, "steps": 19}, policy.STEADY),
+    ({"wrong_now": 0.9, "steps": 20}, policy.UNSURE),
+    ({"wrong_now": 0.24}, policy.STEADY),
+    ({"wrong_now": 0.26}, policy.UNSURE),
+    ({"wrong_now": 0.26, "novelty_now": 1.39, "novelty_usual": 1.0}, policy.UNSURE),
+    ({"wrong_now": 0.26, "novelty_now": 1.41, "novelty_usual": 1.0}, policy.NEW_INPUTS),
+    ({"wrong_now": 0.26, "novelty_now": 2.0, "novelty_usual": 1.0, "fresh": 0.21}, policy.UNSURE),
+    ({"wrong_now": 0.26, "fresh": 0.5}, policy.UNSURE),
+    ({"wrong_now": 0.26, "fresh": 0.51}, policy.NEW_CLASSES),
+    ({"rising": 29, "novelty_usual": 1.2}, policy.STEADY),
+    ({"rising": 30, "novelty_usual": 1.2}, policy.DRIFT),
+    ({"rising": 99, "situation": policy.DRIFT}, policy.DRIFT),
+    ({"wrong_now": 0.14, "situation": policy.NOISE}, policy.STEADY),
+    ({"wrong_now": 0.16, "situation": policy.NOISE}, policy.NOISE),
+    ({"wrong_now": 0.16, "situation": policy.NEW_INPUTS, "agreement": 0.9, "errors": 99}, policy.NEW_INPUTS),
+    ({"wrong_now": 0.9, "situation": policy.UNSURE, "agreement": 0.41, "errors": 29}, policy.UNSURE),
+    ({"wrong_now": 0.9, "situation": policy.UNSURE, "agreement": 0.41, "errors": 30}, policy.LABEL_SHIFT),
+    ({"wrong_now": 0.9, "situation": policy.NOISE, "agreement": 0.41, "errors": 30}, policy.LABEL_SHIFT),
+    ({"wrong_now": 0.39, "situation": policy.UNSURE, "agreement": 0.41, "errors": 30}, policy.UNSURE),
+    ({"wrong_now": 0.41, "situation": policy.UNSURE, "agreement": 0.41, "errors": 30}, policy.LABEL_SHIFT),
+    ({"wrong_now": 0.9, "situation": policy.UNSURE, "agreement": 0.4, "errors": 30}, policy.NOISE),
+    ({"wrong_now": 0.9, "situation": policy.UNSURE, "agreement": 0.1, "errors": 29}, policy.UNSURE),
+    ({"wrong_now": 0.9, "situation": policy.NOISE, "agreement": 0.1, "errors": 99}, policy.NOISE),
+    ({"wrong_now": 0.9, "situation": policy.UNSURE, "fresh": 0.6}, policy.NEW_CLASSES),
+    ({"wrong_now": 0.9, "situation": policy.NOISE, "novelty_now": 1.5, "novelty_usual": 1.0}, policy.NEW_INPUTS),
+    ({"wrong_now": 0.9, "situation": policy.LABEL_SHIFT, "fresh": 0.6}, policy.LABEL_SHIFT),
+]
+
+
+@pytest.mark.parametrize(("seen", "situation"), CALLS)
+def test_each_number_of_the_policys_table_divides_two_situations(seen, situation):
+    found, reason = policy.judge(Policy(**{"steps": 100, "wrong_usual": 0.1} | seen))
+    assert found == situation and bool(reason) == (situation != seen.get("situation", policy.STEADY))
+
+
+def test_what_the_policy_sees_are_running_means_of_their_spans():
+    seen, wrong, novelty = Policy(), [0.8, 0.2, 0.5, 0.1, 0.9], [1.0, 3.0, 2.0, 4.0, 0.5]
+    errors = [[(0, 1)], [(0, 1), (2, 1)], [], [(0, 3)], [(2, 1)]]
+    now = usual = recent_novelty = 0.0
+    for i in range(5):
+        seen.observe(wrong[i], novelty[i], errors[i])
+        now += (wrong[i] - now) / min(i + 1, 3)
+        usual += (wrong[i] - usual) / (i + 1)
+        recent_novelty += (novelty[i] - recent_novelty) / min(i + 1, 3)
+    agreement = 0.0
+    for same in (0, 1, 0, 0, 1):  # an error repeats the last one that was made with the same answer
+        agreement += (same - agreement) / 30
+    assert (seen.wrong_now, seen.wrong_usual) == pytest.approx((now, usual))
+    assert seen.novelty_now == pytest.approx(recent_novelty) and seen.novelty_usual == pytest.approx(2.1)
+    assert seen.agreement == pytest.approx(agreement) and seen.errors == 5 and seen.last_error == {0: 3, 2: 1}
+    assert seen.first_seen == {1: 1, 3: 4} and seen.novelties == 5
+    seen.observe(0.1, None, [])
+    assert seen.novelties == 5 and seen.steps == 6
+    assert Policy.of_state(seen.state()) == seen
+
+
+def test_long_means_look_back_fifty_steps_and_five_hundred_while_something_goes_on():
+    for situation, span in ((policy.STEADY, 50), (policy.DRIFT, 50), (policy.UNSURE, 500), (policy.NOISE, 500)):
+        seen = Policy(situation=situation, steps=1000, wrong_usual=0.1, novelties=1000, novelty_recent=1.0)
+        seen.observe(0.6, 2.0, [])
+        assert seen.wrong_usual == pytest.approx(0.1 + 0.5 / span) and seen.wrong_now == pytest.approx(0.2)
+        assert seen.novelty_recent == pytest.approx(1 + 1 / 15) and seen.novelty_usual == pytest.approx(2 / 50)
+
+
+def test_a_rise_counts_up_by_one_and_down_by_two_above_what_is_remembered():
+    def after(recent, usual, situation=policy.STEADY):
+        seen = Policy(situation=situation, steps=99, novelties=99, novelty_recent=recent, novelty_usual=usual, rising=5)
+        seen.observe(0.1, usual, [])
+        return seen.rising
+
+    assert after(1.3, 1.1) == 6 and after(1.3, 1.1, policy.DRIFT) == 6 and after(1.3, 1.1, policy.NOISE) == 3
+    assert after(1.0, 1.1) == 3 and after(1.3, 1.04) == 3 and after(1.3, 1.06) == 6
+
+
+def test_a_decision_says_what_was_seen_and_what_is_in_force():
+    seen = Policy(steps=100, wrong_usual=0.1, wrong_now=0.9, novelty_now=0.7, agreement=0.5, errors=40)
+    seen.novelty_usual = 0.7
+    seen.situation = policy.UNSURE
+    decision = seen.decide()
+    assert decision.saw == {"surprise": 0.9, "usual": 0.1, "novelty": 0.7, "agreement": 0.5, "new classes": 0.0}
+    assert decision.did == {
+        "error weight": 1.0, "rate": 1.0, "retention of the head": 0.9, "retention of the others": 1.0
+    }  # fmt: skip
+    assert seen.situation == policy.LABEL_SHIFT and seen.since == 100 and seen.errors == 40 and seen.decide() is None
+    seen.wrong_now, seen.rising, seen.novelty_recent = 0.1, 9, 3.0
+    assert seen.decide().did["rate"] == 1.0 and (seen.rising, seen.novelty_usual) == (0, 3.0)
+    seen.wrong_now, seen.last_error = 0.9, {1: 2}
+    seen.decide()
+    assert seen.situation == policy.UNSURE and (seen.errors, seen.agreement, seen.last_error) == (0, 0.0, {})
