@@ -75,7 +75,8 @@ class Feed:
                 message["wrote"] = [name for name in run.levels if any(levels[name].wrote for levels in steps)]
                 message["writes"] = {name: steps[-1][name].writes for name in run.levels}
             message["log"] = [jsonable(event) for event in events if isinstance(event, Decision)]
-        joint = self._joint()
+        ceiling = self._ceiling()
+        joint = sum(ceiling.values()) / len(ceiling) if ceiling else None
         eventful = (
             opened or self._is_new or joint != self._told_joint or any(isinstance(event, TURNS) for event in events)
         )
@@ -94,7 +95,8 @@ class Feed:
             )
         if eventful or any(measured(events)):
             message["hint"] = claims.hint(run)
-            message["became"] = " ".join(filter(None, (claims.what_became(run), claims.why_it_loses(run)))) or None
+            told = (claims.what_became(run, ceiling), claims.why_it_loses(run))
+            message["became"] = " ".join(filter(None, told)) or None
         status = self.live.status()
         now = {key: status[key] for key in SHOWN}
         now["step"] = next((event.step for event in reversed(past) if isinstance(event, Step)), now["step"])
@@ -134,11 +136,11 @@ class Feed:
                     found.append((name, events[i].step, spec))
         return found
 
-    def _joint(self) -> float | None:
-        """The ceiling, where somebody asked for it and it has been trained."""
+    def _ceiling(self) -> dict[str, float] | None:
+        """What joint training reaches on each task, where somebody asked for it and it has been trained."""
         ceiling = self.live.ceiling
         told = ceiling.run.last(Experience) if ceiling else None
-        return sum(told.accuracy.values()) / len(told.accuracy) if told else None
+        return told.accuracy if told else None
 
 
 def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
