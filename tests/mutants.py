@@ -51,8 +51,9 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=None, help="how many mutants, drawn at random; all without it")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--only", default="", help="part of the names of the mutants to draw from, such as optim.rates")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     asked = parser.parse_args()
-    mutmut = [sys.executable, "-m", "mutmut", "run", "--max-children", "2"]
+    mutmut = [sys.executable, "-m", "mutmut", "run", "--max-children", str(asked.jobs)]
     if not names():
         subprocess.run([*mutmut, FIRST], check=True)
     pool = [name for name in names() if asked.only in name]
