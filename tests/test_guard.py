@@ -13,11 +13,12 @@ from nllab.experiment import Experiment
 from nllab.levels import Level
 from nllab.methods.ewc import fisher_diagonal
 from nllab.methods.objective import Objective
-from nllab.optim import policy
+from nllab.optim import policy, rates
 from nllab.optim.context import Context as Memory
+from nllab.optim.context import novelty
 from nllab.optim.policy import Policy
-from nllab.optim.rates import BOUNDED_RATE
-from nllab.optim.report import held_by
+from nllab.optim.rates import BOUNDED_RATE, Trace
+from nllab.optim.report import LevelReport, held_by
 from nllab.runs import ONLINE_BATCHES, Run
 from nllab.streams import build
 from nllab.streams.stream import IGNORE, Part
@@ -329,3 +330,58 @@ def test_a_decision_says_what_was_seen_and_what_is_in_force():
     seen.wrong_now, seen.last_error = 0.9, {1: 2}
     seen.decide()
     assert seen.situation == policy.UNSURE and (seen.errors, seen.agreement, seen.last_error) == (0, 0.0, {})
+
+
+def test_the_rate_of_hidden_layers_by_hand():
+    """4 / (1 + n / 500) * sum g / (sum sqrt(rho g))^2, at most 2; n = 0.1 * samples * gain / own, of the recent."""
+    traces = [
+        Trace(signal=800.0, residual=2.0, gain=4.0, recent_gain=10.0, recent_own=2.0, samples=300.0),
+        Trace(signal=900.0, residual=1.0, gain=1.0, recent_gain=2.0, recent_own=1.0, samples=200.0),
+        Trace(),  # has never written
+    ]
+    best = 5 / (40 + 30) ** 2
+    assert rates.best_rate(traces) == pytest.approx(best)
+    assert rates.age(traces) == pytest.approx(0.1 * 300 * 12 / 3)
+    assert rates.hidden_rate(traces) == pytest.approx(4 / (1 + 120 / 500) * best)
+    assert rates.hidden_rate([Trace(1e-4, 1.0, 1.0)]) == 2.0 and rates.best_rate([Trace()]) == float("inf")
+    assert rates.age([]) == rates.age([Trace()]) == 0 and Trace(3.0, 0.0).curvature == 0
+
+
+def test_a_trace_sums_a_life_and_keeps_nine_tenths_of_the_recent_at_each_write():
+    trace = Trace()
+    trace.see(6.0, 2.0, 0.5)
+    trace.see(1.0, 3.0, 2.0)
+    trace.write(1.0, 2.0, 3.0)
+    trace.write(10.0, 20.0, 30.0)
+    assert (trace.signal, trace.residual, trace.curvature, trace.gain) == (5.0, 5.0, 1.0, 11.0)
+    assert (trace.recent_gain, trace.recent_own, trace.samples) == pytest.approx((10.9, 21.8, 32.7))
+    assert Trace.of_state(trace.state()) == trace and trace.tensors() == []
+
+
+def test_a_levels_signals_are_means_over_its_layers_and_accounts_it_does_not_know_hold_nothing():
+    layers = [LevelReport(1.0, 2.0, 0.5, {"A": 0.4, "": 0.1}), LevelReport(3.0, 0.0, 0.1, {"": 0.1})]
+    mean = LevelReport.mean(layers)
+    assert mean[:3] == pytest.approx((2.0, 1.0, 0.3)) and mean.held == pytest.approx({"A": 0.2, "": 0.1})
+
+
+def test_a_memory_that_only_watches_is_measured_as_one_that_writes():
+    found = []
+    for acting in (True, False):
+        layer = linear()
+        optimizer = DeepOptimizer(layer, loss_reduction="sum", manager=False)
+        optimizer.acting = acting
+        (0.5 * (layer(normal(4, 5)) - normal(4, 3, seed=1)).square().sum()).backward()
+        optimizer.step()
+        found.append(optimizer.report.levels["all"])
+    assert found[0][:3] == pytest.approx(found[1][:3]) and found[0].held == pytest.approx(found[1].held)
+
+
+@pytest.mark.parametrize("row", [[1.0, 0.0], [0.0, 2.0], [1.0, -1.0]])
+def test_a_novelty_before_is_found_from_the_one_after(row):
+    rows = torch.tensor([row], dtype=torch.float64)
+    before = torch.tensor([[2.0, 0.3], [0.3, 1.0]], dtype=torch.float64)
+    after = torch.linalg.inv(before + rows.T @ rows)
+    wanted = (rows @ torch.linalg.inv(before) @ rows.T / rows.square().sum()).item()
+    assert novelty(rows, after, 3.0).item() == pytest.approx(3 * wanted)
+    two = novelty(torch.cat([rows, torch.zeros_like(rows)]), after, 1.0).item()
+    assert two == pytest.approx(wanted / 2)
