@@ -32,9 +32,13 @@ def solved(one):
     return names[one.answer]
 
 
+TRAINED = {"00.1", "10.3", "12.1", "12.4"}  # functions whose check trains networks
+
+
 def slowly(names):
     """Runs of whole trainings only on request."""
-    return [pytest.param(n, marks=pytest.mark.slow) if EXERCISES[n].wants == "run" else n for n in names]
+    late = [n for n in names if EXERCISES[n].wants == "run" or n in TRAINED]
+    return [pytest.param(n, marks=pytest.mark.slow) if n in late else n for n in names]
 
 
 @pytest.mark.parametrize("name", slowly(EXERCISES))
