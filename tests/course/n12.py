@@ -88,6 +88,26 @@ def rate_that_is_not_saved(parameters, rate):
     return Remembers(parameters, rate, "state", fixed=True)
 
 
+class Remembered:
+    """A memory that no file can hold."""
+
+    def __init__(self, memory):
+        self.memory = memory
+
+
+@wrong("12.2")
+def memory_in_an_object(parameters, rate):
+    class Momentum(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self, closure=None):
+            for p in self.param_groups[0]["params"]:
+                old = self.state[p]["memory"].memory if self.state[p] else torch.zeros_like(p)
+                self.state[p]["memory"] = Remembered(0.9 * old + p.grad)
+                p.sub_(self.param_groups[0]["lr"] * self.state[p]["memory"].memory)
+
+    return Momentum(parameters, {"lr": rate})
+
+
 @wrong("12.2")
 def climbs_in_place_of_descending(parameters, rate):
     return Remembers(parameters, -rate, "state")
