@@ -10,6 +10,7 @@ from nllab.events import End, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
 from nllab.measuring import due
 from nllab.runs import Run
+from nllab.streams import stream_of
 from nllab.trainer import Trainer
 
 TEN = Scale(0.1, 225)
@@ -228,32 +229,35 @@ def test_a_net_of_one_unit_whose_levels_never_write_runs_and_says_so():
     assert {run.update_counts[level] for level in ("fast", "medium", "slow")} == {0}
 
 
-def saboteurs():
-    """Runs in which nothing was kept: the toggle dead, and labels that mean nothing."""
-    small = {"batch_size": 40, "evaluate_every": 4}
-    yield (
-        Trainer(Experiment.preset("digits-ab", **small)),
-        lambda trainer: setattr(trainer.deep, "step", trainer.deep.skip),
-    )
-    yield Trainer(Experiment.preset("digits-ab", optimizer="adam", **small)), lambda trainer: None
-
-    def shuffle(trainer):
-        for task in trainer.stream.tasks:
-            for part in (task.train, task.test):
-                part.labels.copy_(part.labels[(7919 * (1 + part.labels.new_ones(len(part)).cumsum(0))) % len(part)])
-
-    noisy = Experiment.preset("noisy-digits", **small)
-    apart = deepcopy(Trainer(noisy).stream)  # the digits are kept for all streams of the process
-    yield Trainer(noisy, stream=apart), shuffle
+SMALL = {"batch_size": 40, "evaluate_every": 4}
 
 
-def test_no_sentence_claims_success_for_a_saboteur():
-    for trainer, sabotage in saboteurs():
-        sabotage(trainer)
-        run = trainer.run()
-        assert claims.hint(run) not in ("survived", "twin")
-        became = claims.what_became(run)
-        assert became is None or "still there" not in became
+def dead(trainer):
+    trainer.deep.step = trainer.deep.skip  # it says that it writes, and does not
+
+
+def shuffle(trainer):
+    for task in trainer.stream.tasks:
+        for part in (task.train, task.test):
+            part.labels.copy_(part.labels[(7919 * (1 + part.labels.new_ones(len(part)).cumsum(0))) % len(part)])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "sabotage", "commands", "words"),
+    [
+        ("deep", dead, [], "never learned"),
+        ("adam", dead, [(18, "optimizer", "deep")], "B itself was not learned"),  # from B on
+        ("adam", lambda trainer: None, [], "less than half is left"),
+        ("deep", shuffle, [], "never learned"),
+    ],
+)
+def test_no_sentence_claims_success_for_a_saboteur(optimizer, sabotage, commands, words):
+    experiment = Experiment.preset("digits-ab", optimizer=optimizer, **SMALL)
+    own = deepcopy(stream_of(experiment))  # the digits are kept for all streams of the process
+    trainer = Trainer(experiment, stream=own)
+    sabotage(trainer)
+    run = trainer.run(commands=commands)
+    assert claims.hint(run) not in ("survived", "twin") and words in claims.what_became(run)
 
 
 def test_two_equal_runs_are_called_alike():
