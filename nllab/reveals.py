@@ -130,21 +130,28 @@ def _woke(run: Run) -> bool:
 
 
 def new_answers(runs: Runs) -> Answer:
-    """Who gives new answers sooner: Adam (0), the deep optimizer (1), both alike (2)."""
+    """Who gives new answers sooner, over all batches of B before learning each: Adam (0), the deep optimizer (1), both
+    alike (2)."""
     if nothing := _guessing(runs, "A"):
         return None, nothing
-    (adam_a, adam_b), (deep_a, deep_b) = (run.online_accuracy[:2] for run in runs.values())
-    count = ONLINE_BATCHES * next(iter(runs.values())).experiment.batch_size
-    order = claims.compare(adam_b, deep_b, count)
-    ends = " and at ".join(f"{_end(run, 'B'):.2f}" for run in runs.values())
-    text = f"Over the first {ONLINE_BATCHES} batches with new answers Adam had {adam_b:.2f} right before learning them,"
-    text += f" the deep optimizer {deep_b:.2f}" + (f", {ALIKE}." if order == "alike" else ".")
-    text += f" Over as many first batches of A it had been {adam_a:.2f} with Adam and {deep_a:.2f} with the deep"
-    text += f" optimizer. At the end B stands at {ends}."
+    steps = {title: [step.online_accuracy for step in run.of(Step) if step.task == "B"] for title, run in runs.items()}
+    means = [sum(found) / len(found) for found in steps.values()]
+    first = [run.online_accuracy[1] for run in runs.values()]
+    batches, batch_size = len(next(iter(steps.values()))), next(iter(runs.values())).experiment.batch_size
+    order = _order(means, batches * batch_size)
+    ends = " and ".join(f"{_end(run, 'B'):.2f}" for run in runs.values())
+    text = f"Over all {batches} batches with new answers Adam had {means[0]:.2f} right before learning them, the deep"
+    text += f" optimizer {means[1]:.2f}" + (f", {ALIKE}." if order == "alike" else ".")
+    text += f" Over the first {ONLINE_BATCHES} of them it was {first[0]:.2f} and {first[1]:.2f}"
+    text += f"{_also(first, min(ONLINE_BATCHES, batches) * batch_size)}; at the end B stands at {ends}."
     if order == "higher":
         text += " A memory that keeps what it learned keeps it also when it has become wrong: this is what stability"
         text += " costs."
     return {"higher": 0, "lower": 1, "alike": 2}[order], text
+
+
+def _also(values: Sequence[float], count: int) -> str:
+    return f", {ALIKE}" if _order(values, count) == "alike" else ""
 
 
 def noisy(runs: Runs) -> Answer:

@@ -19,7 +19,7 @@ COMES_TRUE = {
     "dolls": "8 times, every 16 steps",
     "slow": "Neither of them",
     "deep": "Only the one that watched",
-    "remapped": "Adam",
+    "remapped": "The deep optimizer",
     "noise": "Adam",
     "aba": "more slowly",
     "language": "Keep the first better, but learn less of the second",
