@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import actions
 import kept_runs
+import menus
 import shared
 import streamlit as st
 from form import about, add_level, drop_level
@@ -16,6 +17,7 @@ from settings import SPEEDS, UNLIMITED, speed_name
 
 from nllab.events import End
 from nllab.experiment import LEARNING_RATES, MODELS, PRESETS, Experiment
+from nllab.methods import METHODS
 
 TASK_BUTTONS = 5  # as many tasks as get a button each
 START_LEVELS = ("input", "fast", "medium", "slow", "head")  # of the experiment that the page starts with
@@ -125,7 +127,7 @@ def settings(*, twin: bool) -> None:
     keep: dict[str, Any] = {"persist_state": "session"}
     with st.sidebar, st.container(key="settings"):
         st.subheader("Settings")
-        st.selectbox("Stream", list(PRESETS), key="stream", help=about("stream"), **keep)
+        st.selectbox("Stream", list(PRESETS), key="stream", help=about("stream"), format_func=menus.stream_line, **keep)
         st.number_input("Seed", key="seed", step=1, help=about("seed"), **keep)
         st.selectbox(
             "Plain optimizer",
@@ -134,6 +136,12 @@ def settings(*, twin: bool) -> None:
             help="Who writes while the deep optimizer is off.",
             **keep,
         )
+        methods = [name for name in METHODS if name not in menus.OWN_MODEL or name == state.get("method")]
+        st.selectbox(
+            "Method beside it", methods, key="method", format_func=menus.method_line, **keep,
+            help="A usual continual-learning method around the plain optimizer, and what it is told. The deep optimizer"
+            " is told nothing and stores no samples. Waits for a reset.",
+        )  # fmt: skip
         st.text_input("Periods of the memory levels, in steps", key="periods", help=about("periods"), **keep)
         with st.container(horizontal=True, gap="xsmall"):
             st.button(

@@ -6,12 +6,12 @@ import streamlit as st
 from settings import START, preset_changes, read_address, write_address
 
 from nllab.errors import SettingError
-from nllab.experiment import Experiment, read_setting
+from nllab.experiment import PRESETS, Experiment, read_setting
 
 MOST_LEVELS = 8
 SETTINGS = (  # with a control of the same name
     "stream", "seed", "epochs", "batch_size", "loss", "model", "input_period", "head_period", "rate", "retention",
-    "observe", "frozen", "manager", "front",
+    "observe", "frozen", "manager", "front", "method",
 )  # fmt: skip
 state = st.session_state
 
@@ -83,13 +83,15 @@ def remember(wanted: Experiment | None, *, pair: str | None = None, **more: str)
     writer; None for one, whose writer the address names."""
     if wanted is None:
         return
+    if wanted.stream not in PRESETS:  # somebody's own files are held for this session alone, and no address names them
+        wanted = wanted.but(stream=START.stream)
     address = write_address(wanted, state.speed) | more
     if pair:
         for key in ("optimizer", "frozen"):
             address.pop(key, None)
         if state.plain != START.optimizer:
             address["base_optimizer"] = state.plain
-    if pair and pair != "2":
+    if pair and (pair != "2" or "method" in address):
         address["networks"] = pair
     if not pair and "optimizer" not in address and not more:
         address["networks"] = "1"

@@ -22,7 +22,7 @@ base, unusable = form.shown()
 wanted = None
 if base is not None:
     off = base.but(optimizer=state.plain, frozen=False)
-    on = off.but(optimizer="deep", base_optimizer=state.plain)
+    on = off.but(optimizer="deep", base_optimizer=state.plain, method="naive", method_settings={})
     wanted = {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.twin else {})
 if state.pop("begin_comparison", False) and not any(run.playing for run in session.live):
     session.ask(actions.play)

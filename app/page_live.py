@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import controls
+import fan_panel
 import form
+import menus
 import own_data
 import streamlit as st
 from export_panel import export_panel
@@ -32,14 +34,17 @@ one = state.networks == ONE
 wanted = None
 if base is not None:
     off = base.but(optimizer=state.plain, frozen=False)
-    on = off.but(optimizer="deep", base_optimizer=state.plain)
+    on = off.but(optimizer="deep", base_optimizer=state.plain, method="naive", method_settings={})
     wanted = {"": base} if one else {OFF: off, ON: on} | ({TWIN: on.but(frozen=True)} if state.networks == TRIO else {})
+told = menus.told_by(state.method)
 titles = [""] if one else [OFF, ON, *([TWIN] if state.networks == TRIO else [])]
 waiting = session.sync(wanted, state.speed)
 
 with st.container(key="opening"):
     st.title("Watch memory being painted over, or not", anchor=False)
     plain = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}.get(state.plain, state.plain)
+    beside = menus.METHOD_NAMES.get(state.method, state.method)
+    writer = plain if state.method == "naive" else f"{plain} with {beside}{f', which {told},' if told else ''}"
     drawn = all(run.subject.drawable for run in session.live) and (
         session.live or base is None or base.dim <= MOST_DRAWN
     )
@@ -49,7 +54,7 @@ with st.container(key="opening"):
         about.replace("Two networks learn", "A network learns").replace("Two networks write", "A network writes")
         + " Switch the deep optimizer on and off while it trains."
         if one
-        else f"{about} Same seed, same samples. {tiles}Left, {plain} writes whatever the error asks; right, the deep"
+        else f"{about} Same seed, same samples. {tiles}Left, {writer} writes whatever the error asks; right, the deep"
         f" optimizer holds back what earlier inputs use{': the walls around each level' if tiles else ''}."
     )
 spotlight = guide(session)
@@ -58,5 +63,10 @@ controls.settings(twin=one)
 controls.messages(session, unusable, waiting)
 controls.view(session, titles, spotlight)
 export_panel(session)
-own_data.panel()
+fan_panel.panel(
+    None if base is None else base.but(optimizer=state.plain, frozen=False, method="naive", method_settings={}),
+    session.live[0].state.planned_steps if session.live else 0,
+    len(session.live[0].subject.classes) if session.live else 10,
+)
+own_data.panel(session)
 form.remember(base, pair=None if one else state.networks == PAIR and "2" or "3")

@@ -78,8 +78,10 @@ def preset_changes(old: str, new: str) -> dict[str, object]:
         START
         if new == START.stream
         else Experiment.preset(new, evaluate_every=PRESETS[new].get("evaluate_every", START.evaluate_every))
+        if new in PRESETS
+        else START.but(stream=new)  # own data
     )
-    return {key: getattr(wanted, key) for key in {"evaluate_every", *PRESETS[old], *PRESETS[new]}}
+    return {key: getattr(wanted, key) for key in {"evaluate_every", *PRESETS.get(old, {}), *PRESETS.get(new, {})}}
 
 
 def write_address(experiment: Experiment, speed: float) -> dict[str, str]:

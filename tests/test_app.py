@@ -11,6 +11,7 @@ APP = Path(__file__).parents[1] / "app"
 sys.path.insert(0, str(APP))
 
 import actions  # noqa: E402
+import menus  # noqa: E402
 import settings  # noqa: E402
 import shared  # noqa: E402
 from feed import Feed, together  # noqa: E402
@@ -20,12 +21,15 @@ from tour import STATIONS  # noqa: E402
 from nllab import figures  # noqa: E402
 from nllab.errors import SettingError  # noqa: E402
 from nllab.events import Decision, End, Experience, Step, Switch  # noqa: E402
-from nllab.experiment import Experiment  # noqa: E402
+from nllab.experiment import PRESETS, Experiment  # noqa: E402
 from nllab.live import LiveRun  # noqa: E402
+from nllab.methods import METHODS  # noqa: E402
 
 CONTROLS = [
     "play",
     "step",
+    "open_write",
+    "futures_train",
     "more",
     "one_write",
     "undo",
@@ -61,6 +65,13 @@ def runs_of(page, name="live"):
 
 def run_of(page):
     return next(iter(runs_of(page)), None)
+
+
+def test_every_stream_has_a_line_in_the_menu_and_methods_say_what_they_are_told():
+    assert set(menus.STREAMS) == set(PRESETS)
+    assert set(menus.METHOD_NAMES) | set(menus.OWN_MODEL) == set(METHODS)
+    assert "200 samples" in menus.method_line("er") and "when a task ends" in menus.method_line("ewc")
+    assert menus.told_by("naive") == menus.told_by("fewer-updates") == ""
 
 
 def ended(runs):

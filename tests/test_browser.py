@@ -19,7 +19,7 @@ from nllab.trainer import Trainer
 playwright_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")]
 
-PATIENCE = 150.0  # for a slow machine; nothing here asserts a speed
+PATIENCE = 90.0  # for a slow machine; nothing here asserts a speed
 FREE_AFTER = 12  # seconds, instead of two minutes; a reload on a slow machine takes less
 FAST = "?epochs=20&optimizer=adam&speed=40"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

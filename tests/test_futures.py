@@ -41,6 +41,7 @@ def test_moments_are_dense_where_a_task_begins_and_cover_the_plan():
         branches(trainer, "luck")
 
 
+@pytest.mark.slow  # a process that loads torch
 def test_a_worker_trains_them_in_the_background():
     pool = Pool(1)
     try:

@@ -8,13 +8,23 @@ import pytest
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
+from nllab.experiment import Experiment
+from nllab.trainer import Trainer
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "app"))
 
 
 def script():
+    import form
     import own_data
+    import streamlit as st
+    from session import Session
 
-    own_data.panel()
+    session = Session.of("live")
+    own_data.panel(session)
+    base, problems = form.shown()
+    form.remember(base, pair="2")
+    st.session_state.told = base and (base.stream, base.dim), problems, len(session.todo)
 
 
 def table(offset):
@@ -28,7 +38,7 @@ def uploaded(*files):
     return uploader.set_value(list(files)).run()
 
 
-def test_two_files_are_reported_with_the_command_that_trains_on_them():
+def test_two_files_are_reported_and_then_trained_on_and_no_address_names_them():
     page = uploaded(("a.csv", table(0), "text/csv"), ("b.csv", table(2), "text/csv"))
     assert not page.exception and not page.error
     report, command = (block.value for block in page.code)
@@ -36,6 +46,15 @@ def test_two_files_are_reported_with_the_command_that_trains_on_them():
         "semicolons with decimal commas; 40 samples" in report and "'nr'" in report and "shared classes: all" in report
     )
     assert command.startswith("nllab run own:PATH_A,PATH_B")
+    page.button(key="own_train").click().run()
+    (stream, units), problems, waiting = page.session_state["told"]
+    place = page.session_state["own_place"].name
+    assert stream.startswith(f"own:{place}/0/a-") and units == 32 and not problems and waiting == 1
+    assert "stream" not in page.query_params and place not in str(dict(page.query_params))
+    trained = Trainer(Experiment(stream=stream)).step()
+    assert any(event.kind == "step" for event in trained)
+    page.session_state["own_place"].remove()
+    assert not Path(place).exists()
 
 
 def test_one_file_asks_for_another_and_a_bad_one_is_named_without_markdown():

@@ -28,4 +28,5 @@ test("every module is in the bundle, after those that it imports", () => {
 test("the bundle with each of its hosts is a program", () => {
   whole(["app/panel.js", "app/live_view.js"]);
   whole(["nllab/player.js", "app/replay.js"]);
+  whole(["app/fan.js"]);
 });

@@ -6,6 +6,7 @@ import { plain, scaleOf, ticks } from "../../nllab/view/chart.js";
 import { mix, onScale, taskColour, themeOf, weightColour } from "../../nllab/view/colours.js";
 import { along, arrangement, grid, hueOf, pictureOf } from "../../nllab/view/network.js";
 import { bytes, changes, MOST_PORTRAITS, Reel } from "../../nllab/view/reel.js";
+import { endOf, nearest, places, sentenceOf } from "../../nllab/view/fan.js";
 import { balance, decisionAt } from "../../nllab/view/manager.js";
 import { heldShare, PHASES, sentences } from "../../nllab/view/write.js";
 import { often } from "../../nllab/view/stage.js";
@@ -176,4 +177,15 @@ test("the sentences of a write hold its own numbers, and say who held back", () 
   assert.match(sentences(opened("deep", { earlier: [] }), [], "")[5], /no earlier task yet/);
   assert.match(sentences({ step: 1, level: "fast" }, [], "")[2], /memory was blind/);
   assert.match(sentences(opened("deep", { plane: null }), [], "")[4], /No error reached the level input/);
+});
+
+test("a fan lays moments out by their step, other knobs evenly, and says where a future ends", () => {
+  const future = (value, a) => ({ value, at: value, curve: [[value, { A: 0.9, B: 0 }], [136, { A: a, B: 0.9 }]] });
+  const futures = [future(1, 0.96), future(69, 0.95), future(136, 0.1)];
+  assert.deepEqual(places(futures, "toggle", 136), [1 / 136, 69 / 136, 1]);
+  assert.deepEqual(places(futures, "retention", 136), [0, 0.5, 1]);
+  assert.equal(nearest(places(futures, "toggle", 136), 0.6), 1);
+  assert.equal(nearest([0, 0.5, 1], -3), 0);
+  assert.equal(endOf(futures[2], "A"), 0.1);
+  assert.equal(sentenceOf(futures[1], "toggle", ["A", "B"]), "Switched on at step 69: A ends at 0.95 and B ends at 0.90.");
 });
