@@ -4,6 +4,7 @@ const MOST_POINTS = 2000; // per trace; beyond it every other point goes
 const TABLE_ROWS = 200;
 const MOST_CARDS = 5; // tasks whose accuracies all stand in large type
 const MOST_CURVES = 8; // tasks that are still curves; more are a map over time
+const MAP_HEIGHT = 210; // of the accuracies of a crowd of tasks
 const MOST_STILLS = 300; // of each picture, kept for pointing back at
 const CURVES = { accuracy: 190, drift: 200, raster: 200 }; // name -> height
 const SIGNALS = { surprise: 150, novelty: 150, conflict: 150 };
@@ -21,19 +22,6 @@ function element(tag, className, text) {
 // "slow · every 16 steps" where there is little room: "slow · 16".
 function shortLane(text) {
   return text.replace("every step", "1").replace(/every (\d+) steps/, "$1");
-}
-
-// Accuracies of many tasks as a map: a line for each task, a column for each measurement.
-function accuracyMap(data, layout, tasks) {
-  const curves = data.slice(0, -1);
-  const steps = curves[0].x;
-  const spacing = steps.length > 1 ? (steps.at(-1) - steps[0]) / (steps.length - 1) : 1;
-  const heat = { type: "heatmap", z: curves.map((trace) => trace.y), zmin: 0, zmax: 1, colorscale: "Cividis", x0: steps[0] ?? 0, dx: spacing };
-  const every = Math.ceil(tasks.length / 10);
-  const places = tasks.map((_, i) => i).filter((i) => i % every === 0);
-  const y = { range: [tasks.length - 0.5, -0.5], tickvals: places, ticktext: places.map((i) => tasks[i]), showgrid: false };
-  const shapes = layout.shapes.filter((shape) => shape.yref === "paper");
-  return { data: steps.length ? [heat] : [], layout: { ...layout, yaxis: y, shapes, annotations: [], title: { text: "Accuracy on each task, over time: dark 0, bright 1" } } };
 }
 
 class Panel {
@@ -157,6 +145,7 @@ class Panel {
     }
     if (news.wrote) this.rings.pulse(news.wrote, news.writes);
     for (const scene of news.scenes ?? []) this.stage.add(scene);
+    if (news.writes && !this.stage.reel.last) this.stage.sayLevels(news.writes, this.heldNow(), this.now.optimizer);
     for (const row of news.log ?? []) this.note(row);
     if (news.now) this.showNumbers(news.now);
     if (news.add || news.now || news.open) this.manage();
@@ -180,6 +169,11 @@ class Panel {
       Object.assign(plot.frame, { data: plot.data, layout: plot.layout });
       plot.steps = plot.layout.xaxis.range?.[1] ?? 1;
     }
+    const { accuracy } = this.plots;
+    const crowd = this.tasks.length > MOST_CURVES;
+    accuracy.chart.height = crowd ? MAP_HEIGHT : this.view.single ? CURVES.accuracy : PAIR_HEIGHT;
+    accuracy.frame.style.minHeight = `${accuracy.chart.height}px`;
+    this.root.classList.toggle("nl-crowd", crowd);
     for (const name of Object.keys(STILLS)) {
       this.plots[name].history = [];
       this.plots[name].card.hidden = true;
@@ -188,6 +182,11 @@ class Panel {
     this.log.replaceChildren(element("li", "nl-none", "No decision so far."));
     const note = opened.stage.drawn ? "" : `Drawn level by level, not unit by unit: ${opened.stage.weights.toLocaleString("en")} weights.`;
     this.manager.open({ note, shades: opened.stage.shades });
+  }
+
+  // What was held back of each level's last measured write.
+  heldNow() {
+    return Object.fromEntries(this.levels.map((name, i) => [name, this.now.optimizer === "deep" ? this.plots.conflict.data?.[i]?.y.findLast((value) => value !== null) : 0]));
   }
 
   // Shows a write in place of the network; null: the network again.

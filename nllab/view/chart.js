@@ -35,13 +35,17 @@ function extent(values) {
   return low <= high ? [low, high] : null;
 }
 
-// Moves labels as little as keeps them `gap` pixels apart.
-export function apart(labels, gap) {
+// Moves labels as little as keeps them `gap` pixels apart, and between two ends where they fit.
+export function apart(labels, gap, [from, to] = [-Infinity, Infinity]) {
   labels.sort((a, b) => a.at - b.at);
   const wanted = labels.reduce((sum, { at }) => sum + at, 0);
   for (let i = 1; i < labels.length; i++) labels[i].at = Math.max(labels[i].at, labels[i - 1].at + gap);
   const shift = (labels.reduce((sum, { at }) => sum + at, 0) - wanted) / Math.max(labels.length, 1);
   for (const label of labels) label.at -= shift;
+  const over = Math.max(0, (labels.at(-1)?.at ?? 0) - to);
+  for (const label of labels) label.at -= over;
+  const under = Math.max(0, from - (labels[0]?.at ?? 0));
+  for (const label of labels) label.at += under;
 }
 
 // From a value of an axis to a pixel and back. `pixels`: where the range begins and ends.
@@ -66,6 +70,19 @@ export function scaleOf(axis, values, pixels, categories) {
   }
   const slope = (pixels[1] - pixels[0]) / (range[1] - range[0] || 1);
   return { place: (value) => pixels[0] + (of(value) - range[0]) * slope, at: (pixel) => (pixel - pixels[0]) / slope + range[0], range, log, slope };
+}
+
+// Accuracies of many tasks as a map: a line for each task, a column for each measurement.
+export function accuracyMap(data, layout, tasks) {
+  const curves = data.slice(0, -1);
+  const steps = curves[0].x;
+  const spacing = steps.length > 1 ? (steps.at(-1) - steps[0]) / (steps.length - 1) : 1;
+  const heat = { type: "heatmap", z: curves.map((trace) => trace.y), zmin: 0, zmax: 1, colorscale: "Cividis", x0: steps[0] ?? 0, dx: spacing };
+  const every = Math.ceil(tasks.length / 8);
+  const places = tasks.map((_, i) => i).filter((i) => i % every === 0);
+  const y = { range: [tasks.length - 0.5, -0.5], tickvals: places, ticktext: places.map((i) => tasks[i]), showgrid: false };
+  const shapes = layout.shapes.filter((shape) => shape.yref === "paper");
+  return { data: steps.length ? [heat] : [], layout: { ...layout, yaxis: y, shapes, annotations: [], title: { text: "Accuracy on each task, over time: dark 0, bright 1" } } };
 }
 
 export class Chart {
@@ -268,7 +285,7 @@ export class Chart {
   labels(trace, x, y) {
     const colours = trace.textfont?.color ?? [];
     const shown = trace.y.map((value, i) => ({ i, at: value === null ? null : y.place(value) })).filter(({ at, i }) => at !== null && trace.text[i]);
-    apart(shown, 12 * this.scale);
+    apart(shown, 12 * this.scale, [this.area.y - 2, this.area.y + this.area.h + 2]);
     for (const { i, at } of shown) {
       const colour = this.theme.colour(Array.isArray(colours) ? colours[i] : colours);
       this.text([{ text: trace.text[i] }], Math.min(x.place(trace.x[i]), this.area.x + this.area.w) + 4, at, { size: 12, colour });

@@ -131,18 +131,22 @@ export class Stage {
     };
   }
 
-  // The same in words and numbers: the list of levels, and what the pictures show for those who do not see them.
-  say(portrait, state) {
+  // The list of levels: writes so far, and the share that was held back of the last one that was measured.
+  sayLevels(written, shares, acting) {
     this.told.levels.forEach((name, i) => {
       const [, , writes, held] = this.list.children[i].children;
-      const count = state.written[name] ?? 0;
-      const share = state.held[name];
+      const count = written[name] ?? 0;
+      const share = shares[name];
       writes.textContent = `${count} ${count === 1 ? "write" : "writes"}`;
       held.style.setProperty("--held", share ?? 0);
-      const deep = portrait.scene.acting === "deep";
-      held.textContent = share > 0 ? `${share > 0.99 ? "over 99" : Math.round(100 * share)} % held back` : deep ? "no write yet" : "nothing held back";
+      held.textContent = share > 0 ? `${share > 0.99 ? "over 99" : Math.round(100 * share)} % held back` : acting === "deep" ? "no write yet" : "nothing held back";
       this.list.children[i].classList.toggle("nl-none", !(share > 0));
     });
+  }
+
+  // The same in words and numbers: the list of levels, and what the pictures show for those who do not see them.
+  say(portrait, state) {
+    this.sayLevels(state.written, state.held, portrait.scene.acting);
     const rights = Object.entries(state.samples?.tasks ?? {}).map(([task, { labels }]) => {
       const given = portrait.answers?.[task];
       return given ? `${labels.filter((label, i) => label === given[i]).length} of ${labels.length} shown samples of ${task} are right` : "";

@@ -8,7 +8,7 @@ export const PHASES = ["Forward", "Error", "Gradient", "Held back", "What passes
 export const PHASE_MS = 2600; // of slow motion
 const GROW_MS = 700; // in which what is new in a phase comes
 
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => (share > 0.99 && share < 1 ? "over 99 %" : `${Math.round(100 * share)} %`);
 
 // The share of the arrow that is held back, in the plane that is drawn.
 export function heldShare({ gradient, passed }) {
