@@ -36,16 +36,17 @@ class Session:
         self.socket, self.headers = stack.enter_context(client.connect(place, **options)), headers or {}
         self.address, self.ids, self.heard, self.run = address, {}, [], None
         self.runs, self.offers, self.errors, self.played = [], [], [], False
+        self.answered = bytearray()  # all that the server has sent
         self.closing = threading.Event()
 
-    def rerun(self, press=None, page="", choose=()):
+    def rerun(self, press=None, page="", choose=(), query=""):
         """Send what opening the page, a press of a button or a choice of runs sends, and wait until the script has
         finished; how long it took."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
         from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
         message, begun = BackMsg(), time.monotonic()
-        message.rerun_script.query_string, message.rerun_script.page_name = "", page
+        message.rerun_script.query_string, message.rerun_script.page_name = query, page
         if press:
             message.rerun_script.widget_states.widgets.add(id=self.ids[press], trigger_value=True)
         if choose:
@@ -54,7 +55,9 @@ class Session:
         self.socket.send(message.SerializeToString())
         while True:
             assert time.monotonic() - begun < ANSWER_SECONDS
-            told = ForwardMsg.FromString(self.socket.recv(timeout=ANSWER_SECONDS))
+            heard = self.socket.recv(timeout=ANSWER_SECONDS)
+            self.answered += heard
+            told = ForwardMsg.FromString(heard)
             kind = told.WhichOneof("type")
             if kind == "delta" and told.delta.WhichOneof("type") == "new_element":
                 element = told.delta.new_element
