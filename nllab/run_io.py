@@ -94,6 +94,8 @@ def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None
             *(("loss", "online_accuracy", "levels") * isinstance(event, Step)),
         )
         rest = {key: value for key, value in jsonable(event).items() if key not in counted}
+        if isinstance(event, Step) and (held := {name: one.held for name, one in event.levels.items() if one.held}):
+            rest["held"] = held
         if rest or not found:
             yield (*place, "", "", None, json.dumps(rest) if rest else "")
         for metric, subject, value in found:
@@ -301,8 +303,8 @@ def _with_events(run: Run, lines: Sequence[bytes], name: str) -> Run:
                 if begun and (event.task == ALL_TASKS) != joint:
                     raise RunFormatError("a run teaches its tasks one by one or all at once, and this one does both")
                 begun, joint = True, event.task == ALL_TASKS
-            elif isinstance(event, Step) and not begun:
-                raise RunFormatError("there is a step before the first task begins")
+            elif isinstance(event, Step) and event.accuracy is not None and not begun:
+                raise RunFormatError("it measures accuracy, and no task has begun")
         except RunFormatError as error:
             raise RunFormatError(f"line {number} of {name}: {error}. {AGAIN}") from None
         before = event.step

@@ -67,6 +67,9 @@ def _event(rows: Iterator[tuple[int, list[str]]]) -> dict[str, Any]:
             found = _number(value, number)
             typed = bool(found) if metric in TRUTH else int(found) if metric in WHOLE else found
             levels.setdefault(subject, dict.fromkeys(SIZES))[metric] = typed
+    held = told.pop("held", {}) if levels else {}
+    for level, shares in held.items() if isinstance(held, dict) else ():
+        levels.setdefault(level, dict.fromkeys(SIZES))["held"] = shares
     return told | ({"accuracy": accuracy} if accuracy else {}) | ({"levels": levels} if levels else {})
 
 
