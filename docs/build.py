@@ -32,9 +32,7 @@ def command_line() -> str:
 
     command = typer.main.get_command(cli.app)
     pages = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="nllab"), name="nllab")
-    return (
-        pages.replace("# `nllab`", "# Command line\n\nMade from `nllab/cli.py` by `docs/build.py`.", 1).strip() + "\n"
-    )
+    return pages.replace("# `nllab`", "# Command line\n\nMade from `nllab/cli/` by `docs/build.py`.", 1).strip() + "\n"
 
 
 def reference() -> dict[str, str]:

@@ -19,7 +19,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from nllab.errors import RunFormatError
+from nllab.errors import RunFormatError, SettingError
+from nllab.streams.stream import Drawn
 
 if TYPE_CHECKING:
     from nllab.trainer import Trainer
@@ -43,7 +44,10 @@ def bytes_of(value: Any) -> int:
 
 
 def capture(trainer: Trainer) -> dict[str, Any]:
-    """Everything a trainer needs to go on from here, as values of their own."""
+    """Everything a trainer needs to go on from here, as values of their own. Raises SettingError where the stream draws
+    its batches itself: what it has drawn is not in a checkpoint."""
+    if any(isinstance(task.train, Drawn) for task in trainer.stream.tasks):
+        raise SettingError(f"The stream {trainer.stream.name!r} draws its own batches, so a run on it cannot go back.")
     portraitist = trainer.snapshots.portraitist
     return copied(
         {

@@ -75,7 +75,7 @@ def carry_out(trainer: Trainer) -> list[Event]:
             case "learning_rate":
                 trainer.learning_rate = value
                 for group in trainer.base.optimizer.param_groups:
-                    group["lr"] = value
+                    group.update({key: value for key in ("lr", "initial_lr") if key in group})
             case "rate":
                 trainer.set_rate(value)
             case _:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nllab import __version__, run_table, store
+from nllab import __version__, run_log, run_table, store
 from nllab.errors import NllabError, RunFormatError
 from nllab.events import ALL_TASKS, Context, Event, Experience, Step, Switch, jsonable, read, task_of
 from nllab.experiment import Experiment
@@ -58,8 +58,8 @@ def copies(run: Run) -> dict[str, bytes]:
 def files(run: Run) -> dict[str, bytes]:
     """The run as the contents of its files, by their names."""
     records, beside = [head(run), *map(jsonable, run.log)], copies(run)
-    closing = store.closing_line(len(records), beside, bytes_kept=run.bytes_kept)
-    return {store.LOG: b"".join(store.encode([*records, closing])), **beside}
+    closing = run_log.closing_line(len(records), beside, bytes_kept=run.bytes_kept)
+    return {run_log.LOG: b"".join(run_log.encode([*records, closing])), **beside}
 
 
 def save(run: Run, path: str | Path) -> Path:
@@ -140,10 +140,10 @@ def load_run(path: str | Path) -> Run:
             if len(seeds) > 1:
                 raise RunFormatError(f"it holds {len(seeds)} runs; name one of them, such as {seeds[0].name}")
             return load_run(seeds[0])
-        if not (path / EVENT_FILES[1]).exists() or (path / store.LOG).exists():
-            with (path / store.LOG).open("rb") as file:
+        if not (path / EVENT_FILES[1]).exists() or (path / run_log.LOG).exists():
+            with (path / run_log.LOG).open("rb") as file:
                 first = file.readline(MOST_LINE)
-            _check_head(first, store.LOG)
+            _check_head(first, run_log.LOG)
             return of_log(store.read(path))
         settings = (path / "experiment.json").read_bytes()
         log = (path / EVENT_FILES[1]).read_bytes()
@@ -261,11 +261,11 @@ def _json(data: bytes, where: str) -> Any:
 def _of_members(members: dict[str, bytes]) -> Run:
     if EVENT_FILES[1] in members:
         return _of_format_1(members["experiment.json"], members[EVENT_FILES[1]])
-    data = members[store.LOG]
-    _check_head(data.partition(b"\n")[0], store.LOG)
-    log = store.decode(data)
+    data = members[run_log.LOG]
+    _check_head(data.partition(b"\n")[0], run_log.LOG)
+    log = run_log.decode(data)
     if not log.is_closed:
-        raise RunFormatError(f"{store.LOG} was cut off: the line that closes the run is missing. {AGAIN}")
+        raise RunFormatError(f"{run_log.LOG} was cut off: the line that closes the run is missing. {AGAIN}")
     for name in store.COPIES:
         if name in members and (wrong := store.wrong_copy(log, name, members[name])):
             raise RunFormatError(f"{name} {wrong}")
@@ -279,10 +279,10 @@ def _of_format_1(settings: bytes, data: bytes) -> Run:
     return _with_events(_begun(told, _json(settings, "experiment.json"), told.get("bytes_kept")), lines, name)
 
 
-def of_log(log: store.Log) -> Run:
+def of_log(log: run_log.Log) -> Run:
     """The run of a log that was read, checked event by event. Raises RunFormatError."""
     kept = (log.closing or {}).get("bytes_kept")
-    run = _with_events(_begun(log.head, log.head.get("experiment"), kept), log.events, store.LOG)
+    run = _with_events(_begun(log.head, log.head.get("experiment"), kept), log.events, run_log.LOG)
     run.interrupted = not log.is_closed
     return run
 

@@ -1,12 +1,8 @@
-"""A run on disk: a log of checked JSON lines that only grows, and files that are replaced whole. No torch.
+"""A run on disk: a log that only grows (run_log.py), and files that are replaced whole. No torch.
 
-`events.jsonl` is the run. Its first line, the head, says what run it is; then comes one line for each event; a run that
-was written to its end closes with a line that counts the lines and holds the hashes of the files beside it. Every line
-ends in `"sum"`, a hash of its text and of the sum before it, so that a line that was changed, cut, dropped or doubled
-does not fit its neighbours. A log without a closing line was interrupted: it holds all up to the last whole event.
-
-The files beside it (experiment.json, summary.json) repeat for people what the log says. A missing one is no loss; one
-that differs from its hash is named. `checkpoint.safetensors` holds weights, optimizers and generators to go on from.
+`events.jsonl` is the run. The files beside it (experiment.json, summary.json) repeat for people what the log says. A
+missing one is no loss; one that differs from its hash is named. `checkpoint.safetensors` holds weights, optimizers and
+generators to go on from.
 
 While an older run lies in the folder, a new one grows in `next.events.jsonl` and takes its place once it is closed.
 """
@@ -15,136 +11,33 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from nllab.errors import RunFormatError, SettingError
+from nllab.run_log import AGAIN, LOG, Log, Record, closed_at, closing_line, decode, encode, hash_of
 
-Record = dict[str, Any]
 COPIES = ("experiment.json", "summary.json")
-LOG, CHECKPOINT, LOCK = "events.jsonl", "checkpoint.safetensors", ".lock"
+CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 NEXT = "next."  # in front of the names of a run that is to replace the one that lies there
-CLOSED = "closed"  # kind of the last line
-_CLOSING = b'{"kind":"closed"'
-SUM = re.compile(rb',"sum":"([0-9a-f]{16})"}')
-SUM_BYTES = len(',"sum":"0123456789abcdef"}')
 PROBE_BYTES = 2**16  # written, and taken away again, to see whether a folder takes files
 SYNC_SECONDS = 1.0  # how much a power cut may cost; a killed process costs nothing
-MOST_LINE_BYTES = 4_000_000
 
 
 class StoreError(RunFormatError):
     """A folder that does not take a run: full, read-only, impossible or in use."""
 
 
-# -- lines
-
-
-def chained(before: str, text: bytes) -> str:
-    """The sum of a line with this text after a line with the sum `before`: 16 hexadecimal digits."""
-    return hashlib.blake2b(before.encode() + text, digest_size=8).hexdigest()
-
-
-def hash_of(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def encode(records: Iterable[Record], before: str = "") -> Iterator[bytes]:
-    """One line for each record, every one with its sum; `before` is the sum of the line that they follow."""
-    for record in records:
-        text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
-        before = chained(before, text)
-        yield b'%s,"sum":"%s"}\n' % (text[:-1], before.encode())
-
-
-@dataclass
-class Log:
-    """What a log holds. events: the text of each, in JSON, sums taken away; closing: its last line, None for an
-    interrupted run; sums: of every line, the head's first; size: bytes up to the end of the last whole line."""
-
-    head: Record
-    events: list[bytes]
-    closing: Record | None
-    sums: list[str]
-    size: int
-    name: str = LOG
-
-    @property
-    def is_closed(self) -> bool:
-        return self.closing is not None
-
-    @property
-    def records(self) -> list[Record]:
-        return [_object(text, f"{self.name}: line {number}") for number, text in enumerate(self.events, start=2)]
-
-
-def decode(data: bytes, name: str = LOG) -> Log:
-    """The log in these bytes; of an interrupted one the last line, where it is not whole, is dropped.
-
-    Raises RunFormatError that names the line which was changed or is missing.
-    """
-    *lines, torn = data.split(b"\n")
-    texts: list[bytes] = []
-    sums: list[str] = []
-    size = 0
-    for number, line in enumerate(lines, start=1):
-        found = SUM.fullmatch(line[-SUM_BYTES:])
-        if not found or len(line) > MOST_LINE_BYTES:
-            raise RunFormatError(f"{name}: line {number} is damaged: it does not end in its checksum. {_AGAIN}")
-        text, before = line[:-SUM_BYTES] + b"}", sums[-1] if sums else ""
-        own = chained(before, text)
-        if own.encode() != found[1]:
-            raise RunFormatError(f"{name}: {_misfit(number, found[1].decode(), sums)} {_AGAIN}")
-        sums.append(own)
-        size += len(line) + 1
-        texts.append(text)
-    if not texts:
-        raise RunFormatError(f"{name}: the line that says what run this is, its first, is missing. {_AGAIN}")
-    closed = [number for number, text in enumerate(texts) if text.startswith(_CLOSING)]
-    closing = _object(texts.pop(), f"{name}: the last line") if closed and closed[-1] == len(texts) - 1 else None
-    if len(closed) > (closing is not None) or closing is not None and (torn or closing.get("lines") != len(texts)):
-        raise RunFormatError(f"{name}: there is something behind the line that closes the run. {_AGAIN}")
-    return Log(_object(texts[0], f"{name}: line 1"), texts[1:], closing, sums, size, name)
-
-
-_AGAIN = "Take the run from a copy, download it once more, or run the experiment again."
-
-
-def _misfit(number: int, stated: str, sums: Sequence[str]) -> str:
-    if stated in sums:
-        return f"line {number} is line {sums.index(stated) + 1} once more."
-    return f"line {number} does not follow from the line before: it was changed, or a line between them is missing."
-
-
-def _object(text: bytes, where: str) -> Record:
-    def refuse(word: str) -> Any:
-        raise RunFormatError(f"{where} holds {word}, and every number of a run is finite. {_AGAIN}")
-
-    try:
-        found = json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise RunFormatError(f"{where} is damaged: it is not JSON. {_AGAIN}") from None
-    if not isinstance(found, dict):
-        raise RunFormatError(f"{where} is damaged: it is not an object. {_AGAIN}")
-    return found
-
-
-# -- folders
-
-
 def read(folder: str | Path, *, prefix: str = "") -> Log:
     """The log of the run in a folder, after a look at the files beside it. Raises RunFormatError."""
     folder = Path(folder)
-    if not prefix and (complete := _closed(folder / (NEXT + LOG))):
+    if not prefix and (complete := closed_at(folder / (NEXT + LOG))):
         return complete  # its writer was killed just before it took its place
     path = folder / (prefix + LOG)
     try:
@@ -163,22 +56,13 @@ def read(folder: str | Path, *, prefix: str = "") -> Log:
     return log
 
 
-def _closed(path: Path) -> Log | None:
-    """The log at this path, if there is one and it is closed."""
-    try:
-        log = decode(path.read_bytes(), str(path))
-    except (OSError, RunFormatError):
-        return None
-    return log if log.is_closed else None
-
-
 def _wrong_file(folder: Path, prefix: str, log: Log) -> str | None:
     """What is wrong with the files beside a log, or None."""
     if log.closing is None and not prefix and (folder / "summary.json").exists():
         last = len(log.events) + 1
         return (
             f"{folder / LOG} was cut after line {last}: summary.json is there, and the line that closes the run is"
-            f" missing. {_AGAIN}"
+            f" missing. {AGAIN}"
         )
     for name in COPIES:
         with contextlib.suppress(FileNotFoundError):
@@ -193,12 +77,7 @@ def wrong_copy(log: Log, name: str, content: bytes) -> str | None:
     expected = files.get(name) if isinstance(files, dict) else None
     if expected is None or hash_of(content) == expected:
         return None
-    return f"was changed: it is not what {LOG} says of it. {_AGAIN}"
-
-
-def closing_line(lines: int, files: Mapping[str, bytes], **more: Any) -> Record:
-    """The record that closes a run of so many lines, the head's included."""
-    return {"kind": CLOSED, "lines": lines, "files": {name: hash_of(text) for name, text in files.items()}, **more}
+    return f"was changed: it is not what {LOG} says of it. {AGAIN}"
 
 
 def save(folder: str | Path, head: Record, records: Sequence[Record], files: Mapping[str, bytes], **more: Any) -> Path:
@@ -214,7 +93,7 @@ def save(folder: str | Path, head: Record, records: Sequence[Record], files: Map
         try:
             with part.open("wb") as file:
                 file.writelines(encode([head, *records, closing]))
-                _sync(file.fileno())
+                os.fsync(file.fileno())
         except OSError:
             part.unlink(missing_ok=True)
             raise
@@ -243,7 +122,7 @@ def replace_file(path: Path, content: bytes) -> None:
     try:
         with part.open("wb") as file:
             file.write(content)
-            _sync(file.fileno())
+            os.fsync(file.fileno())
         os.replace(part, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -256,10 +135,6 @@ def write_file(path: Path, content: bytes) -> None:
     """The same; raises StoreError where that cannot be."""
     with _as_sentence(path.parent):
         replace_file(path, content)
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -316,13 +191,10 @@ def check_folder(folder: str | Path) -> None:
         try:
             with probe.open("wb") as file:
                 file.write(bytes(PROBE_BYTES))
-                _sync(file.fileno())
+                os.fsync(file.fileno())
         finally:
             with contextlib.suppress(OSError):
                 probe.unlink(missing_ok=True)
-
-
-# -- writing while training
 
 
 class Writer:
@@ -352,7 +224,7 @@ class Writer:
             raise
 
     def _begin(self, head: Record, resume: bool) -> None:
-        if _closed(self.folder / (NEXT + LOG)):
+        if closed_at(self.folder / (NEXT + LOG)):
             with _as_sentence(self.folder):
                 _take_place(self.folder, {})
         older = (self.folder / LOG).exists() or (self.folder / "rows.jsonl").exists()
@@ -489,7 +361,7 @@ class Writer:
         log has stays there, and can be gone on with."""
         try:
             if len(self.told) > self.lines:
-                raise RunFormatError(f"{self.path}: it goes on behind the end of the run. {_AGAIN}")
+                raise RunFormatError(f"{self.path}: it goes on behind the end of the run. {AGAIN}")
             self._queue([closing_line(self.lines + 1, files, **more)])
             self._write()
             if self.problem:

@@ -23,6 +23,7 @@ from nllab.events import ALL_TASKS, Data, Decision, End, Event, Experience, Leve
 from nllab.experiment import Experiment
 from nllab.levels import Level, Schedule, with_retention
 from nllab.measuring import due
+from nllab.methods.method import Method
 from nllab.methods.objective import Objective
 from nllab.optim.context import close_accounts
 from nllab.optim.deep import DeepOptimizer
@@ -36,9 +37,10 @@ from nllab.streams.stream import Part, Stream, share_right
 class Trainer:
     """Trains the model of an experiment on its stream, one `step()` at a time.
 
-    model, stream, optimizer: the user's own in place of the experiment's. A model needs `nn.Linear` layers for the deep
-        optimizer; it may offer `levels()`, otherwise all of it is one level of period 1, and `after_step(step)`. An
-        optimizer is used as it is, over the parameters that it was given, as the base optimizer.
+    model, stream, optimizer, deep, method: the user's own in place of the experiment's. A model needs `nn.Linear`
+        layers for the deep optimizer; it may offer `levels()`, otherwise all of it is one level of period 1, and
+        `after_step(step)`. An optimizer is used as it is, over the parameters that it was given, as the base
+        optimizer; `deep` is the deep optimizer, with levels and rates of its own; a method says what is minimized.
     levels: in place of the model's own.
     learning_rate_factor, clip_norm: the base optimizer's learning rates are multiplied by the factor of each step
         (counted from 0), and gradients are cut to this norm; None leaves them alone.
@@ -52,6 +54,8 @@ class Trainer:
         model: nn.Module | None = None,
         stream: Stream | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        deep: DeepOptimizer | None = None,
+        method: Method | None = None,
         levels: Sequence[Level] | None = None,
         learning_rate_factor: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
@@ -72,15 +76,18 @@ class Trainer:
             name: getattr(experiment, name)
             for name in ("retention", "ridge", "error_weight", "manager", "realign_every")
         }
-        self.deep = DeepOptimizer(self.model, levels=self.levels, warn=False, **settings)
-        self.set_rate(experiment.rate)
+        self.deep = deep or DeepOptimizer(self.model, levels=self.levels, warn=False, **settings)
+        if deep is None:
+            self.set_rate(experiment.rate)
         self.base_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
         self.own_optimizer = optimizer is not None
         self.base = Leveled(members, Schedule.of(self.levels), lambda given: optimizer or self.make_base(given))
         self.learning_rate_factor, self.clip_norm = learning_rate_factor, clip_norm
         self.acting = experiment.optimizer  # who writes
         self.objective = Objective(experiment.loss, experiment.outputs, self.stream.classes)
-        self.method = methods.build(experiment.method, experiment.method_settings, self.objective, experiment.seed)
+        self.method = method or methods.build(
+            experiment.method, experiment.method_settings, self.objective, experiment.seed
+        )
         if experiment.method != "naive" and self.acting == "deep":
             raise SettingError(
                 f"method={experiment.method} works with a plain optimizer, and optimizer is 'deep'. Take optimizer=adam"
@@ -215,7 +222,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         if self.learning_rate_factor is not None:
             for group in self.base.optimizer.param_groups:
-                group["lr"] = self.learning_rate * self.learning_rate_factor(self.steps)
+                for key in {"lr", "adamw_lr"} & group.keys():  # Muon and M3 have a rate for each of their two parts
+                    group[key] = group.setdefault(f"initial_{key}", group[key]) * self.learning_rate_factor(self.steps)
         if self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"):
             self.deep.step()
         else:

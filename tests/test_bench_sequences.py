@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nllab.bench import ablation, formal, names, optimizers, recall
+from nllab.bench import ablation, formal, names, optimizers, recall, translation
 from nllab.errors import SettingError
 from nllab.streams.formal import LANGUAGES
 from nllab.streams.images import Part
@@ -170,13 +170,19 @@ def test_batches_hold_every_character_once():
     inputs, targets = lessons[0].train
     parts = names.batches(inputs, targets, 16, torch.Generator().manual_seed(0))
     assert sum((y != names.IGNORE).sum() for _, y in parts) == (targets != names.IGNORE).sum()
-    requests, _, _ = names.translation_lessons(("de", "tr"))  # nothing is asked before the answers begin
+    requests, _, _ = translation.translation_lessons(("de", "tr"))  # nothing is asked before the answers begin
     inputs, targets = requests[0].train
     parts = names.batches(inputs, targets, 16, torch.Generator().manual_seed(0))
     assert sum((y != names.IGNORE).sum() for _, y in parts) == (targets != names.IGNORE).sum()
     assert all((y != names.IGNORE)[:, -1].any() for _, y in parts)
     joined, _ = names.together(lessons)
     assert len(joined) == sum(len(lesson.train[0]) for lesson in lessons)
+
+
+def trainer_of(model, optimizer, setting, rows, vocabulary):
+    """One pass over the rows, by the trainer that the bench takes."""
+    stream = names.stream_of([rows], [Part(*rows)[:1]], vocabulary, setting.batch, seed=0)
+    return names.trainer_of(model, optimizer, setting, stream, passes=1, seed=0, device="cpu")
 
 
 def test_the_twin_moves_its_head_alone():
@@ -186,14 +192,11 @@ def test_the_twin_moves_its_head_alone():
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
     names.freeze_all_but_head(model)
     few = tuple(part[:32] for part in lessons[0].train)
-    names.learn(
-        model,
-        names.Writer("deep, both sides", model, names.Setting(1.0, 16)),
-        few,
-        passes=1,
-        batch=16,
-        generator=torch.Generator(),
-    )
+    setting = names.Setting(1.0, 16)
+    trainer = trainer_of(model, "deep, both sides", setting, few, len(letters))
+    while not trainer.done:
+        trainer.step()
+    assert trainer.steps == 2
     assert {key for key, p in model.named_parameters() if not torch.equal(before[key], p)} == {
         "head.weight",
         "head.bias",
@@ -205,11 +208,11 @@ def test_slow_levels_of_a_language_model_wait_for_their_period(optimizer):
     lessons, letters = names.name_lessons(("de", "tr"))
     torch.manual_seed(0)
     model = names.MODELS["hope-attention-2"](len(letters))
-    writer = names.Writer(optimizer, model, names.Setting(0.1, 16))
-    moved = []
-    for rows in range(0, 64, 16):
+    rows = tuple(part[:64] for part in lessons[0].train)
+    trainer, moved = trainer_of(model, optimizer, names.Setting(0.1, 16), rows, len(letters)), []
+    while not trainer.done:
         before = {key: p.detach().clone() for key, p in model.named_parameters() if key.endswith("down.bias")}
-        writer.write(model, *(part[rows : rows + 16] for part in lessons[0].train))
+        trainer.step()
         moved.append([not torch.equal(p, before[key]) for key, p in model.named_parameters() if key in before])
     # Two blocks with a level of period 1 and one of period 4 each.
     assert moved == [[True, False] * 2] * 3 + [[True, True] * 2]
@@ -226,11 +229,11 @@ def test_answers_are_read_off_until_the_end():
             scores[:, -1, names.END if tokens[0, -1] == letters.encode("b")[0] else letters.encode("b")[0]] = 1
             return scores
 
-    assert names.answers(Echo(), ["a\t", "aa\t", "a\t"], letters) == ["b", "b", "b"]
+    assert translation.answers(Echo(), ["a\t", "aa\t", "a\t"], letters) == ["b", "b", "b"]
 
 
 def test_translation_asks_for_the_answer_alone():
-    lessons, letters, held = names.translation_lessons(("de", "tr"))
+    lessons, letters, held = translation.translation_lessons(("de", "tr"))
     inputs, targets = lessons[0].test
     request, answer = held[lessons[0].name][0]
     assert request.startswith("de ") and letters.decode(inputs[0, 1:].tolist()) == request + answer

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nllab import cli
+from nllab.cli.serving import check_port
 from nllab.errors import SettingError
+from nllab.experiment import OPTIMIZERS
 from nllab.runs import SCORES
 
 SMALL = ["--set", "dim=32", "--set", "hidden=32", "--set", "batch_size=40"]
@@ -174,18 +176,14 @@ def test_a_bench_of_sequences_takes_rows_and_models():
         (["run", "digits-ab", "--set", "method=gmp"], "Did you mean 'gpm'?"),
         (["run", "digits-ab", "--set", "method_settings=strength"], "method_settings is ''"),
         (["bench", "retention", "--preset", "digits-ac"], "Did you mean 'digits-ab'?"),
-        (["bench", "speed", "--out", "r.json"], "bench speed takes no --out"),
         (["bench", "retention", "--only", "ewcc"], "Unknown optimizer 'ewcc'"),
         (["bench", "retention", "--out", "r.txt"], "must end in .json or .csv"),
-        (["bench", "sped"], "Did you mean 'speed'?"),
-        (["bench", "speed", "--only", "x"], "bench speed takes no --only"),
         (["bench", "formal", "--only", "party"], "Unknown language 'party'. Did you mean 'parity'?"),
         (["bench", "recall", "--only", "recal"], "Unknown task 'recal'"),
         (["bench", "ablation", "--only", "static w"], "Unknown row 'static w'. Did you mean 'static v'?"),
         (["bench", "optimizers", "--only", "munon"], "Did you mean 'muon'?"),
         (["bench", "names", "--only", "windows"], "Did you mean 'window'?"),
         (["bench", "names", "--text", "one.txt"], "takes two or more"),
-        (["bench", "formal", "--text", "one.txt"], "bench formal takes no --text"),
         (["dashboard", "--port", "99999"], "--port is 99999"),
     ],
 )
@@ -195,12 +193,26 @@ def test_bad_input_is_named(arguments, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["speed", "--out", "r.json"], "No such option: --out"),
+        (["speed", "--only", "x"], "No such option: --only"),
+        (["formal", "--text", "one.txt"], "No such option: --text"),
+        (["sped"], "No such command 'sped'"),
+    ],
+)
+def test_a_bench_takes_its_own_options_alone(arguments, message):
+    done = ended("bench", *arguments)
+    assert done.exit_code == 2 and message in done.stderr.replace("\n", " ")
+
+
 def test_bad_input_ends_with_status_two_and_one_message():
     done = nllab("run", "digits-ab", "--optimizer", "depe")
     assert done.returncode == 2 and done.stdout == ""
     assert (
         done.stderr
-        == "Error: Unknown optimizer 'depe'. Did you mean 'deep'? Valid: " + ", ".join(sorted(cli.OPTIMIZERS)) + ".\n"
+        == "Error: Unknown optimizer 'depe'. Did you mean 'deep'? Valid: " + ", ".join(sorted(OPTIMIZERS)) + ".\n"
     )
     assert nllab("run", "digits-ab", "--seeds", "x").returncode == 2
 
@@ -211,7 +223,7 @@ def test_a_port_in_use_is_named_with_one_that_is_free():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(SettingError, match=f"Port {port} is in use. Try --port"):
-            cli.check_port(port)
+            check_port(port)
 
 
 def test_a_run_that_diverges_prints_what_it_measured_and_fails():

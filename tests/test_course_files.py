@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nllab.cli import shipped
+from nllab.cli.serving import shipped
 from nllab.course import marks
 from nllab.course.copies import copy_notebooks
 from nllab.course.progress import Progress

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
 from nllab import cli
 from nllab.experiment import OPTIMIZERS, PRESETS
@@ -56,7 +57,7 @@ def test_the_example_prints_what_it_says():
 
 
 def test_commands_optimizers_and_links_exist():
-    commands = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    commands = set(typer.main.get_command(cli.app).commands)
     assert set(re.findall(r"`nllab (\w+)", README)) <= commands
     for optimizer in OPTIMIZERS:
         assert f"`{optimizer}`" in README

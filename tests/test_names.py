@@ -151,7 +151,7 @@ def test_bits_of_a_uniform_model_are_the_logarithm_of_its_alphabet():
 
 
 def test_chrf_by_hand():
-    from nllab.bench.names import chrf
+    from nllab.bench.translation import chrf
 
     assert chrf(["Finnland"], ["Finnland"]) == pytest.approx(100) and chrf(["xyz"], ["abc"]) == 0
     # "abcd" against "abce", n-grams of order 1 to 4: 3 of 4, 2 of 3, 1 of 2, 0 of 1 on both sides, so F = (3/4 + 2/3 +

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from nllab import cli, figures, narration, player
+from nllab import figures, narration, player
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path
+from nllab.cli.training import export
 from nllab.errors import SettingError
 from nllab.events import Decision, End, Step
 from nllab.experiment import Experiment
@@ -98,13 +99,13 @@ def test_a_comparison_is_one_page_of_less_than_700_kb_with_both_networks():
 
 def test_export_writes_what_is_asked_for_and_says_what_it_cannot(tmp_path):
     folder, page, archive = trained().save(tmp_path / "run"), tmp_path / "run.html", tmp_path / "run.zip"
-    cli.export(folder, html=page, archive=archive, csv=None, parquet=None)
+    export(folder, html=page, archive=archive, csv=None, parquet=None)
     assert page.read_text(encoding="utf-8") == player.page(trained())
-    cli.export(archive, html=None, archive=None, csv=tmp_path / "run.csv", parquet=None)
+    export(archive, html=None, archive=None, csv=tmp_path / "run.csv", parquet=None)
     with pytest.raises(SettingError, match="Nothing to write"):
-        cli.export(folder, html=None, archive=None, csv=None, parquet=None)
+        export(folder, html=None, archive=None, csv=None, parquet=None)
     with pytest.raises(SettingError, match="cannot be written: No such file"):
-        cli.export(folder, html=tmp_path / "nowhere" / "run.html", archive=None, csv=None, parquet=None)
+        export(folder, html=tmp_path / "nowhere" / "run.html", archive=None, csv=None, parquet=None)
 
 
 @pytest.mark.browser

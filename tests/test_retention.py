@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy import stats
 
 from nllab.bench import retention
-from nllab.cli import run_seeds
+from nllab.cli.training import run_seeds
 from nllab.errors import DataError, SettingError
 from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.methods import HOME, check

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nllab import run_io, store
+from nllab import run_io, run_log
 from nllab.errors import RunFormatError
 from nllab.events import Decision, End, Step, Texts, Where, jsonable
 from nllab.experiment import Experiment
@@ -134,7 +134,7 @@ def summed(run, *texts, **changes):
     """The zip of a run of these lines in JSON, every one with its sum; changes: of its head."""
     lines, before = [], ""
     for text in (json.dumps({**head(run), **changes}), *texts, f'{{"kind":"closed","lines":{len(texts) + 1}}}'):
-        before = store.chained(before, text.encode())
+        before = run_log.chained(before, text.encode())
         lines.append(f'{text[:-1]},"sum":"{before}"}}\n')
     return zipped({**files(run), "events.jsonl": "".join(lines)})
 

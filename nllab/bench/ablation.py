@@ -9,7 +9,6 @@ is static unless a row says otherwise.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from random import Random
@@ -17,17 +16,16 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from nllab.bench.names import bits_per_character
+from nllab.bench.training import cosine, trainer_of
 from nllab.errors import unknown
-from nllab.levels import Schedule
 from nllab.memory.titans import ADAPTIVE
 from nllab.models.hope import HopeLM, LanguageModel, PeerLM
-from nllab.optim.leveled import Leveled, members_of
 from nllab.streams.names import languages
+from nllab.streams.stream import Part
 from nllab.streams.text import Alphabet
 
 RATE = 2e-3  # of AdamW
@@ -84,21 +82,33 @@ def build(row: str, vocabulary: int, dim: int = 64) -> LanguageModel:
     return HopeLM(vocabulary, dim, 2, **{**FULL, **change})
 
 
-def train(model: LanguageModel, data: tuple[Tensor, Tensor], *, steps: int, batch: int, rate: float, seed: int) -> None:
+def train(
+    model: LanguageModel,
+    data: tuple[Tensor, Tensor],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
+    device: str = "cpu",
+) -> None:
     """AdamW with the model's levels on the clock of steps, the rate falling to a tenth along a cosine."""
-    levels, generator = model.levels(), torch.Generator().manual_seed(seed)
-    writer = Leveled(
-        members_of(model, levels), Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, rate)
+    part, generator = Part(*data), torch.Generator().manual_seed(seed)
+    trainer = trainer_of(
+        model,
+        torch.optim.AdamW(model.parameters(), rate),
+        lambda: part[torch.randint(len(part), (batch,), generator=generator)],
+        part,
+        model.head.out_features,
+        steps=steps,
+        seed=seed,
+        levels=model.levels(),
+        learning_rate_factor=cosine(steps, 0.1),
+        clip_norm=1.0,
+        device=device,
     )
-    for step in range(steps):
-        for group in writer.optimizer.param_groups:
-            group["lr"] = rate * (0.55 + 0.45 * math.cos(math.pi * step / steps))
-        rows = torch.randint(len(data[0]), (batch,), generator=generator)
-        loss = F.cross_entropy(model(data[0][rows]).flatten(0, 1), data[1][rows].flatten())
-        writer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        writer.step()
+    while not trainer.done:
+        trainer.step()
 
 
 def run_ablation(
@@ -108,6 +118,7 @@ def run_ablation(
     steps: int = 600,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The table as plain numbers: perplexity per character on held-out names. quick: one seed, few steps, three
     rows."""
@@ -124,8 +135,8 @@ def run_ablation(
             torch.manual_seed(seed)
             model = build(row, len(letters))
             size = sum(p.numel() for p in model.parameters())
-            train(model, learned, steps=steps, batch=16, rate=RATE, seed=seed)
-            values.append(2 ** bits_per_character(model, *tested))
+            train(model, learned, steps=steps, batch=16, rate=RATE, seed=seed, device=device)
+            values.append(2 ** bits_per_character(model, *(part.to(model.head.weight.device) for part in tested)))
         found.append(
             {
                 "row": row,

@@ -27,12 +27,15 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
+from nllab.bench.training import cosine, trainer_of
 from nllab.errors import unknown
 from nllab.memory.titans import SelfModifyingTitans
+from nllab.methods.method import Method
 from nllab.models.hope import HopeLM, PeerLM
 from nllab.streams.formal import IGNORE, LANGUAGES, Language, sequence_accuracy
+from nllab.streams.stream import Part
 
 DIM = 32
 SIZE = 14_000  # parameters of every model but HOPE, which has 8.5 thousand
@@ -153,12 +156,43 @@ class Fit(NamedTuple):
 @torch.no_grad()
 def score(model: nn.Module, language: Language, strings: Sequence[str], batch: int = 250) -> float:
     """Sequence accuracy; strings of like length are read together."""
-    ordered = sorted(strings, key=len)
+    device, ordered = next(model.parameters()).device, sorted(strings, key=len)
     right = 0.0
     for start in range(0, len(ordered), batch):
-        part = language.encode(ordered[start : start + batch])
-        right += sequence_accuracy(model(part.tokens), part.targets) * len(part.tokens)
+        part = Part(*language.encode(ordered[start : start + batch])).to(device)
+        right += sequence_accuracy(model(part.inputs), part.labels) * len(part)
     return right / len(ordered)
+
+
+class Curriculum(Method):
+    """Short strings first: the longest allowed grows by a tenth whenever 95 percent of a batch are right, and reaches
+    the longest of all by half of the steps. As a method it smooths the answers and sees how many are right.
+    """
+
+    def __init__(self, language: Language, strings: Sequence[str], *, batch: int, steps: int, seed: int) -> None:
+        self.language, self.batch, self.steps = language, batch, steps
+        self.generator = torch.Generator().manual_seed(seed)
+        self.by_length: dict[int, list[str]] = {}
+        for string in sorted(strings, key=len):
+            self.by_length.setdefault(len(string), []).append(string)
+        self.lengths = list(self.by_length)
+        self.allowed, self.drawn, self.memory = max(SHORT, self.lengths[0]), 0, {}
+
+    def draw(self) -> Part:
+        """The next batch: every length that is allowed is as likely as any other."""
+        self.drawn += 1
+        count = bisect_right(self.lengths, max(self.allowed, 2 * self.lengths[-1] * self.drawn / self.steps))
+        lengths = torch.randint(count, (self.batch,), generator=self.generator).tolist()
+        rows = (self.by_length[self.lengths[i]] for i in lengths)
+        drawn = (row[int(torch.randint(len(row), (), generator=self.generator))] for row in rows)
+        return Part(*self.language.encode(drawn))
+
+    def loss(self, model: nn.Module, batch: Part) -> tuple[Tensor, Tensor]:
+        scores = model(batch.inputs)
+        if sequence_accuracy(scores, batch.labels) >= 0.95:
+            self.allowed *= 1.1
+        labels = batch.labels.flatten()
+        return scores, F.cross_entropy(scores.flatten(0, 1), labels, ignore_index=IGNORE, label_smoothing=SMOOTHING)
 
 
 def fit(
@@ -171,36 +205,27 @@ def fit(
     seed: int,
     batch: int = 32,
     check: int = 25,
+    device: str = "cpu",
 ) -> Fit:
-    """Train until both ranges of the validation strings are right, or for `steps`; test the best checkpoint.
-
-    Every length is as likely as any other; the longest allowed grows by a tenth whenever 95 percent of a batch are
-    right.
-    """
+    """Train until both ranges of the validation strings are right, or for `steps`; test the best checkpoint."""
     optimizer = torch.optim.Adam(model.parameters(), rate, betas=(0.9, 0.995), eps=1e-9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, rate / 100)
-    generator, started = torch.Generator().manual_seed(seed), time.perf_counter()
+    started, curriculum = time.perf_counter(), Curriculum(language, strings.learn, batch=batch, steps=steps, seed=seed)
     best, best_step, kept = (-1.0, -1.0), 0, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    by_length: dict[int, list[str]] = {}
-    for string in sorted(strings.learn, key=len):
-        by_length.setdefault(len(string), []).append(string)
-    lengths = list(by_length)
-    allowed = max(SHORT, lengths[0])
+    trainer = trainer_of(
+        model,
+        optimizer,
+        curriculum.draw,
+        Part(*language.encode(strings.learn[:1])),
+        len(language.answers),
+        steps=steps,
+        seed=seed,
+        method=curriculum,
+        learning_rate_factor=cosine(steps, 0.01),
+        clip_norm=1.0,
+        device=device,
+    )
     for step in range(1, steps + 1):
-        count = bisect_right(lengths, max(allowed, 2 * lengths[-1] * step / steps))
-        drawn = (by_length[lengths[i]] for i in torch.randint(count, (batch,), generator=generator).tolist())
-        tokens, targets = language.encode(
-            rows[int(torch.randint(len(rows), (), generator=generator))] for rows in drawn
-        )
-        scores = model(tokens)
-        if sequence_accuracy(scores, targets) >= 0.95:
-            allowed *= 1.1
-        loss = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, label_smoothing=SMOOTHING)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        trainer.step()
         if step % check == 0 or step == steps:
             near = score(model, language, strings.validation[0])
             # Who does not know the training range does not know more.
@@ -226,6 +251,7 @@ def run_formal(
     seeds: int = 3,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The table as plain numbers. `report` is told of each training as it ends. quick: one language, one seed, one
     trial, fewer steps.
@@ -263,6 +289,7 @@ def run_formal(
                     rate=trial[0],
                     seed=seed,
                     steps=200 if quick else STEPS,
+                    device=device,
                 )
                 report(
                     f"{language.name}, {name}, {told(name, trial)}, seed {seed}: {100 * found.train:.1f} /"

@@ -1,14 +1,11 @@
 """Languages, one after another: what a character model still knows of the first when it has learned the last.
 
-    names      next characters of the names of five languages in turn; bits per character on held-out names of each,
-    after each
-    translate  English name to name in language X, then in Y: what is left of X; the small analogue of the paper's Fig.
-        8
-    texts      the same as names on two texts of the reader's own
+Next characters of the names of five languages in turn, or of texts of the reader's own: bits per character on
+held-out names of each, after each. translation.py asks for answers instead.
 
 Every row is one model and one optimizer, on the same data in the same order: in sequence, its frozen twin (every level
 but the output layer stays at its initial values), and jointly, the ceiling, with as many passes. Nothing but the
-characters says which language it is, except in translation, where the request names it ("de Finland").
+characters says which language it is.
 
 Axes: N names, T characters, V alphabet, L languages.
 """
@@ -17,9 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -29,16 +25,20 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
 
+from nllab.bench.training import SETTINGS as TRAINED
 from nllab.errors import SettingError, unknown
-from nllab.levels import Level, Schedule
+from nllab.experiment import Experiment
+from nllab.levels import Level
+from nllab.methods.method import Method
 from nllab.models.classifier import CMSClassifier
 from nllab.models.hope import HopeLM, LanguageModel, PeerLM
 from nllab.optim.deep import DeepOptimizer
-from nllab.optim.leveled import Leveled, members_of
 from nllab.optim.output_metric import OutputMetric
-from nllab.streams.names import FIVE, WINDOW, languages, pairs
-from nllab.streams.stream import side_by_side
+from nllab.streams.names import FIVE, WINDOW, languages
+from nllab.streams.sequences import drawn
+from nllab.streams.stream import Drawn, Part, Stream, side_by_side
 from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text, shared_characters
+from nllab.trainer import Trainer
 
 
 @torch.no_grad()
@@ -49,32 +49,6 @@ def bits_per_character(model: Callable[[Tensor], Tensor], inputs: Tensor, target
         for x, y in zip(inputs.split(batch), targets.split(batch), strict=True)
     )
     return nats / int((targets != IGNORE).sum()) / math.log(2)
-
-
-def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: float = 2.0) -> float:
-    """chrF of a whole test set, 0 to 100: F-score of character n-grams up to `order`, recall weighing `beta` times as
-    much; without spaces.
-
-    Precision and recall are averaged over the orders for which both sides have n-grams.
-    Source: Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation".
-    """
-    precision, recall = [], []
-    for n in range(1, order + 1):
-        same = ours = theirs = 0
-        for a, b in zip(found, wanted, strict=True):
-            grams = [
-                Counter(s[i : i + n] for i in range(len(s) - n + 1)) for s in (a.replace(" ", ""), b.replace(" ", ""))
-            ]
-            same += (grams[0] & grams[1]).total()
-            ours += grams[0].total()
-            theirs += grams[1].total()
-        if ours and theirs:
-            precision.append(same / ours)
-            recall.append(same / theirs)
-    if not any(precision):
-        return 0.0
-    p, r = mean(precision), mean(recall)
-    return 100 * (1 + beta**2) * p * r / (beta**2 * p + r)
 
 
 @dataclass(frozen=True)
@@ -130,53 +104,63 @@ class Setting(NamedTuple):
 # Each by its own best `validate` (LOG.md); AdamW trained jointly has the rate that is best for that.
 SETTINGS = {"adamw": Setting(1e-4, 8), "deep": Setting(1.4, 16), "deep, both sides": Setting(0.07, 16, damping=0.02)}
 JOINT = {**SETTINGS, "adamw": Setting(1e-3, 8)}
-# In translation, where the request names the language.
-TRANSLATING = {**SETTINGS, "adamw": Setting(1e-3, 8)}
 OPTIMIZERS = tuple(SETTINGS)
 KINDS = ("in sequence", "frozen twin", "joint")
 
 
-class Writer:
-    """An optimizer and the loss it wants: "adamw", "deep", or "deep, both sides", which has the metric of the outputs
-    as well.
+class NextCharacter(Method):
+    """Cross-entropy of the next character: the mean over those asked for AdamW; summed for the deep optimizer, whose
+    gradients the metric of the outputs may precondition before the step.
 
-    Levels of a language model write at the end of their periods, on the clock of steps.
+    Told: nothing. Keeps: the metric.
     """
 
-    def __init__(self, name: str, model: nn.Module, setting: Setting) -> None:
-        if name not in SETTINGS:
-            raise unknown("optimizer", name, SETTINGS)
-        self.metric = OutputMetric(model, damping=setting.damping) if name == "deep, both sides" else None
-        self.summed = name != "adamw"
-        # A window has one memory level, and the rates that its levels name are for images.
-        levels = model.levels() if isinstance(model, LanguageModel) else (Level("all", "*"),)
-        if self.summed:
-            self.optimizer: DeepOptimizer | Leveled = DeepOptimizer(
-                model,
-                levels=levels,
-                rate=setting.rate,
-                ridge=setting.ridge,
-                realign_every=0,
-                warn=False,
-                manager=False,
-                loss="cross_entropy",
-                loss_reduction="sum",
-            )
-        else:
-            members = members_of(model, levels)
-            self.optimizer = Leveled(
-                members, Schedule.of(levels), lambda parameters: torch.optim.AdamW(parameters, setting.rate)
-            )
+    def __init__(self, summed: bool, metric: OutputMetric | None) -> None:
+        self.summed, self.metric, self.memory, self.generator = summed, metric, {}, torch.Generator()
 
-    def write(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-        """One step on the cross-entropy of the next character: the mean over those asked, for the deep optimizer the
-        same summed."""
-        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
-        self.optimizer.zero_grad()
-        (loss if self.summed else loss / (targets != IGNORE).sum()).backward()
+    def loss(self, model: nn.Module, batch: Part) -> tuple[Tensor, Tensor]:
+        scores, labels = model(batch.inputs), batch.labels.flatten()
+        loss = F.cross_entropy(scores.flatten(0, 1), labels, ignore_index=IGNORE, reduction="sum")
+        return scores, loss if self.summed else loss / (labels != IGNORE).sum()
+
+    def before_step(self, model: nn.Module) -> None:
         if self.metric is not None:
             self.metric.precondition()
-        self.optimizer.step()
+
+
+def trainer_of(
+    model: nn.Module, optimizer: str, setting: Setting, stream: Stream, *, passes: int, seed: int, device: str
+) -> Trainer:
+    """A trainer of a language model: "adamw", "deep", or "deep, both sides", which has the metric of the outputs as
+    well. Levels of a language model write at the end of their periods, on the clock of steps."""
+    if optimizer not in SETTINGS:
+        raise unknown("optimizer", optimizer, SETTINGS)
+    # A window has one memory level, and the rates that its levels name are for images.
+    levels = model.levels() if isinstance(model, LanguageModel) else (Level("all", "*"),)
+    summed = optimizer != "adamw"
+    metric = OutputMetric(model, damping=setting.damping) if optimizer == "deep, both sides" else None
+    deep = DeepOptimizer(
+        model,
+        levels=levels,
+        rate=setting.rate,
+        ridge=setting.ridge,
+        realign_every=0,
+        warn=False,
+        manager=False,
+        loss="cross_entropy",
+        loss_reduction="sum",
+    )
+    settings = TRAINED | {"optimizer": "deep" if summed else "adamw", "batch_size": setting.batch, "epochs": passes}
+    return Trainer(
+        Experiment(**settings, seed=seed),
+        model=model,
+        stream=stream,
+        optimizer=torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], setting.rate),
+        deep=deep,
+        method=NextCharacter(summed, metric),
+        levels=levels,
+        device=device,
+    )
 
 
 def freeze_all_but_head(model: nn.Module) -> None:
@@ -197,18 +181,18 @@ def batches(inputs: Tensor, targets: Tensor, size: int, generator: torch.Generat
     ]
 
 
-def learn(
-    model: nn.Module,
-    writer: Writer,
-    rows: tuple[Tensor, Tensor],
-    *,
-    passes: int,
-    batch: int,
-    generator: torch.Generator,
-) -> None:
-    for _ in range(passes):
-        for inputs, targets in batches(*rows, batch, generator):
-            writer.write(model, inputs, targets)
+def stream_of(
+    parts: Sequence[tuple[Tensor, Tensor]], tested: Sequence[Part], vocabulary: int, batch: int, seed: int
+) -> Stream:
+    """Rows to learn from, one after another, as a stream whose every pass has its own batches."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(rows: tuple[Tensor, Tensor]) -> Iterator[Part]:
+        while True:
+            yield from (Part(*drawn) for drawn in batches(*rows, batch, generator))
+
+    sources = [Drawn(len(rows[0]), partial(next, draw(rows))) for rows in parts]
+    return drawn("text", sources, tested, vocabulary)
 
 
 def together(lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor]:
@@ -234,6 +218,7 @@ def follow(
     setting: Setting | None = None,
     joint: bool = False,
     frozen: bool = False,
+    device: str = "cpu",
     score: Callable[[nn.Module, Lesson], Any] = lambda model, lesson: bits_per_character(model, *lesson.test),
 ) -> list[list[Any]]:
     """Learn lesson after lesson (or all at once) and score every lesson after each: row i is what is known after lesson
@@ -245,12 +230,18 @@ def follow(
     if frozen:
         freeze_all_but_head(net)
     setting = setting or (JOINT if joint else SETTINGS)[optimizer]
-    writer, generator = Writer(optimizer, net, setting), torch.Generator().manual_seed(seed)
+    parts = [together(lessons)] if joint else [lesson.train for lesson in lessons]
+    first = [Part(*lesson.test)[:1] for lesson in lessons][: len(parts)]
+    stream = stream_of(parts, first, vocabulary, setting.batch, seed)
+    trainer = trainer_of(net.train(), optimizer, setting, stream, passes=passes, seed=seed, device=device)
+    asked = [replace(lesson, test=tuple(part.to(trainer.device) for part in lesson.test)) for lesson in lessons]
     found = []
-    for rows in [together(lessons)] if joint else [lesson.train for lesson in lessons]:
-        learn(net.train(), writer, rows, passes=passes, batch=setting.batch, generator=generator)
+    for number in range(len(parts)):
+        while trainer.experience == number and not trainer.done:
+            trainer.step()
         net.eval()
-        found.append([score(net, lesson) for lesson in lessons])
+        found.append([score(net, lesson) for lesson in asked])
+        net.train()
     return found
 
 
@@ -290,64 +281,17 @@ def text_lessons(paths: Sequence[str], context: int = 64) -> tuple[list[Lesson],
     )
 
 
-ASKS = "\t"  # stands between the request and the answer
-
-
-def translation_lessons(
-    codes: Sequence[str], seed: int = 0
-) -> tuple[list[Lesson], Alphabet, dict[str, list[tuple[str, str]]]]:
-    """ "de Finland" TAB "Finnland": lessons whose targets are the answers alone; and the held-out pairs of each
-    language."""
-    tongues = languages(codes, seed=seed)
-    books = {
-        t.about: tuple([(f"{t.code} {e}{ASKS}", n) for e, n in pairs(part)] for part in (t.train, t.test))
-        for t in tongues
-    }
-    letters = Alphabet(side for parts in books.values() for part in parts for pair in part for side in pair)
-
-    def rows(part: list[tuple[str, str]]) -> tuple[Tensor, Tensor]:
-        inputs, targets = as_rows([request + answer for request, answer in part], letters)
-        for target, (request, _) in zip(targets, part, strict=True):
-            target[: len(request)] = IGNORE
-        return inputs, targets
-
-    return (
-        [Lesson(name, rows(train), rows(test)) for name, (train, test) in books.items()],
-        letters,
-        {n: b[1] for n, b in books.items()},
-    )
-
-
-@torch.no_grad()
-def answers(model: nn.Module, requests: Sequence[str], letters: Alphabet, longest: int = 60) -> list[str]:
-    """The most likely answer, character by character, to each request."""
-    found: list[str] = [""] * len(requests)
-    by_length: dict[int, list[int]] = {}
-    for i, request in enumerate(requests):
-        by_length.setdefault(len(request), []).append(i)
-    for group in by_length.values():
-        tokens = torch.tensor([[END, *letters.encode(requests[i])] for i in group])
-        start = tokens.shape[1]
-        for _ in range(longest):
-            tokens = torch.cat([tokens, model(tokens)[:, -1].argmax(-1, keepdim=True)], 1)
-            if (tokens[:, start:] == END).any(1).all():
-                break
-        for i, row in zip(group, tokens[:, start:].tolist(), strict=True):
-            found[i] = letters.decode(row)
-    return found
-
-
 def gap_closed(sequence: float, joint: float, ours: float) -> float | None:
     """Share of the gap between AdamW in sequence and AdamW trained jointly that is closed; None where there is no
     gap."""
     return None if sequence <= joint else (sequence - ours) / (sequence - joint)
 
 
-def _summary(values: Sequence[float]) -> dict[str, Any]:
+def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
 
 
-def _followed(
+def followed(
     kind: str, seeds: int, lessons: Sequence[Lesson], characters: int, **settings: Any
 ) -> tuple[list[Any], float]:
     """What `follow` returns for each seed of one of KINDS, and the seconds it took."""
@@ -365,6 +309,7 @@ def run_names(
     passes: int = 3,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Next characters, language after language (or text after text): bits per character as plain numbers, AdamW beside
     deep.
@@ -388,15 +333,15 @@ def run_names(
     for model in models:
         for optimizer in OPTIMIZERS:
             for kind in KINDS:
-                scores, seconds = _followed(
-                    kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes
+                scores, seconds = followed(
+                    kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes, device=device
                 )
                 last = [mean(found[-1]) for found in scores]
                 row = {
                     "model": model,
                     "optimizer": optimizer,
                     "kind": kind,
-                    "average": _summary(last),
+                    "average": summary(last),
                     "bits": [
                         [mean(s[i][j] for s in scores) for j in range(len(lessons))] for i in range(len(scores[0]))
                     ],
@@ -420,59 +365,6 @@ def run_names(
         "settings": {name: setting._asdict() for name, setting in SETTINGS.items()},
         "rows": rows,
     }
-
-
-def run_translation(
-    *,
-    codes: Sequence[str] = ("de", "tr"),
-    models: Sequence[str] = ("transformer",),
-    seeds: int = 3,
-    passes: int = 20,
-    quick: bool = False,
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """English name to name in X, then Y: exact match and chrF on held-out names of each, after each.
-
-    quick: one seed, one pass, an eighth of the test, in sequence alone: enough to see it run, not to translate.
-    """
-    if quick:
-        seeds, passes = 1, 1
-    lessons, letters, held = translation_lessons(codes)
-
-    def score(model: nn.Module, lesson: Lesson) -> tuple[float, float]:
-        asked = held[lesson.name][:: 8 if quick else 1]
-        found = answers(model, [request for request, _ in asked], letters)
-        wanted = [answer for _, answer in asked]
-        return mean(a == b for a, b in zip(found, wanted, strict=True)), chrf(found, wanted)
-
-    rows = []
-    for model in models:
-        for optimizer in ("adamw", "deep, both sides") if quick else OPTIMIZERS:
-            for kind in KINDS[:1] if quick else KINDS:
-                more = {"setting": TRANSLATING[optimizer], "score": score}
-                runs, seconds = _followed(
-                    kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes, **more
-                )
-                row = {
-                    "model": model,
-                    "optimizer": optimizer,
-                    "kind": kind,
-                    "exact": [
-                        [_summary([run[i][j][0] for run in runs]) for j in range(len(lessons))]
-                        for i in range(len(runs[0]))
-                    ],
-                    "chrf": [
-                        [_summary([run[i][j][1] for run in runs]) for j in range(len(lessons))]
-                        for i in range(len(runs[0]))
-                    ],
-                    "seconds": seconds,
-                }
-                rows.append(row)
-                report(
-                    f"translation, {model}, {optimizer} {kind}: chrF"
-                    f" {[round(cell['mean'], 1) for cell in row['chrf'][-1]]}"
-                )
-    return {"lessons": [lesson.name for lesson in lessons], "seeds": seeds, "passes": passes, "rows": rows}
 
 
 def names_tables(result: dict[str, Any]) -> list[Table]:
@@ -503,25 +395,4 @@ def names_tables(result: dict[str, Any]) -> list[Table]:
             closed,
             f"{row['seconds']:.0f}",
         )
-    return [table]
-
-
-def translation_tables(result: dict[str, Any]) -> list[Table]:
-    """What `run_translation` found, for the terminal: chrF and exact match on each language after the last, and when it
-    was learned."""
-    table = Table(
-        title=f"English name to name: chrF (exact match, percent), {result['seeds']} seeds", title_justify="left"
-    )
-    for column in ("model", "optimizer", "", *result["lessons"], "seconds"):
-        table.add_column(column, justify="left" if column in ("model", "optimizer", "") else "right")
-
-    def cell(row: dict[str, Any], i: int, j: int) -> str:
-        return f"{row['chrf'][i][j]['mean']:.1f} ({100 * row['exact'][i][j]['mean']:.1f})"
-
-    for row in result["rows"]:
-        cells = []
-        for j in range(len(result["lessons"])):
-            was = f", was {cell(row, j, j)}" if len(row["chrf"]) > j + 1 else ""
-            cells.append(cell(row, -1, j) + was)
-        table.add_row(row["model"], row["optimizer"], row["kind"], *cells, f"{row['seconds']:.0f}")
     return [table]

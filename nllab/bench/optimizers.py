@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
 
+from nllab.bench.training import cosine, trainer_of
 from nllab.errors import unknown
 from nllab.optim.m3 import M3
 from nllab.optim.muon import Muon, hidden_and_other
@@ -77,29 +78,38 @@ def measure(model: nn.Module, part: Part) -> tuple[float, float]:
 
 
 def train(
-    name: str, images: Images, *, rate: float, steps: int, batch: int, seed: int, judged: Part
+    name: str,
+    images: Images,
+    *,
+    rate: float,
+    steps: int,
+    batch: int,
+    seed: int,
+    judged: Part,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """One training, the rates falling to a hundredth along a cosine; losses on the first 5,000 training images and on
     `judged`."""
     torch.manual_seed(seed)
     model = ViT()
     optimizer = make(name, model, rate)
-    schedules = {
-        id(group): [(key, group[key]) for key in ("lr", "adamw_lr") if key in group] for group in optimizer.param_groups
-    }
     generator, started = torch.Generator().manual_seed(seed), time.perf_counter()
-    for step in range(steps):
-        fraction = 0.505 + 0.495 * torch.cos(torch.tensor(torch.pi * step / steps)).item()
-        for group in optimizer.param_groups:
-            for key, start in schedules[id(group)]:
-                group[key] = start * fraction
-        rows = torch.randint(len(images.train), (batch,), generator=generator)
-        loss = F.cross_entropy(model(images.train.inputs[rows]), images.train.labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    trainer = trainer_of(
+        model,
+        optimizer,
+        lambda: images.train[torch.randint(len(images.train), (batch,), generator=generator)],
+        judged,
+        images.classes,
+        steps=steps,
+        seed=seed,
+        learning_rate_factor=cosine(steps, 0.01),
+        device=device,
+    )
+    while not trainer.done:
+        trainer.step()
     seconds = time.perf_counter() - started
-    (loss_there, accuracy), (loss_here, _) = measure(model.eval(), judged), measure(model, images.train[:5_000])
+    judged, learned = judged.to(trainer.device), images.train[:5_000].to(trainer.device)
+    (loss_there, accuracy), (loss_here, _) = measure(model.eval(), judged), measure(model, learned)
     return {"loss": loss_there, "accuracy": accuracy, "train_loss": loss_here, "seconds": seconds}
 
 
@@ -111,6 +121,7 @@ def run_optimizers(
     batch: int = 64,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The table as plain numbers. Rates are chosen by the loss on held-out training images, seed 0. quick: one seed,
     one rate, few steps.
@@ -129,13 +140,13 @@ def run_optimizers(
         rates = RATES[name][1:2] if quick else RATES[name]
         trials = {}
         for rate in rates if len(rates) > 1 else ():
-            trials[rate] = train(name, images, rate=rate, steps=steps, batch=batch, seed=0, judged=images.validation)[
-                "loss"
-            ]
+            trials[rate] = train(
+                name, images, rate=rate, steps=steps, batch=batch, seed=0, judged=images.validation, device=device
+            )["loss"]
             report(f"{name}, rate {rate:g}: validation loss {trials[rate]:.4f}")
         rate = min(trials, key=lambda r: trials[r]) if trials else rates[0]
         runs = [
-            train(name, images, rate=rate, steps=steps, batch=batch, seed=seed, judged=images.test)
+            train(name, images, rate=rate, steps=steps, batch=batch, seed=seed, judged=images.test, device=device)
             for seed in range(seeds)
         ]
         row: dict[str, Any] = {

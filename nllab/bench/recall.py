@@ -15,14 +15,13 @@ from statistics import mean
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor, nn
 
+from nllab.bench.training import cosine, trainer_of
 from nllab.errors import unknown
 from nllab.models.hope import HopeLM, LanguageModel, PeerLM
 from nllab.streams.recall import (
-    IGNORE,
     Task,
     accuracy,
     compression,
@@ -32,6 +31,7 @@ from nllab.streams.recall import (
     mqar,
     selective_copying,
 )
+from nllab.streams.stream import Part
 
 DIM, LAYERS = 64, 2
 # The main memory is written at every token, so that a key is known again at once, the projections every 64, which costs
@@ -98,7 +98,15 @@ def build(name: str, task: Task) -> nn.Module:
 
 
 def fit(
-    model: nn.Module, task: Task, *, rate: float, steps: int, batch: int, seed: int, check: int = 50
+    model: nn.Module,
+    task: Task,
+    *,
+    rate: float,
+    steps: int,
+    batch: int,
+    seed: int,
+    check: int = 50,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train on fresh batches, the rate falling to a hundredth along a cosine; accuracy on 256 test sequences every
     `check` steps.
@@ -106,22 +114,28 @@ def fit(
     Ends early when a check is right everywhere. The last check is the score.
     """
     optimizer = torch.optim.AdamW(model.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, rate / 100)
     generator, started = torch.Generator().manual_seed(seed), time.perf_counter()
-    tested = task.draw(256, torch.Generator().manual_seed(1_000_003 + seed), True)
+    tested = Part(*task.draw(256, torch.Generator().manual_seed(1_000_003 + seed), True))
     curve: list[tuple[int, float]] = []
+    trainer = trainer_of(
+        model,
+        optimizer,
+        lambda: Part(*task.draw(batch, generator, False)),
+        tested,
+        task.vocabulary,
+        steps=steps,
+        seed=seed,
+        learning_rate_factor=cosine(steps, 0.01),
+        clip_norm=1.0,
+        device=device,
+    )
+    tested = tested.to(trainer.device)
     for step in range(1, steps + 1):
-        tokens, targets = task.draw(batch, generator, False)
-        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        trainer.step()
         if step % check == 0 or step == steps:
             with torch.no_grad():
-                scores = torch.cat([model(part) for part in tested.tokens.split(64)])
-            curve.append((step, accuracy(scores, tested.targets)))
+                scores = torch.cat([model(part) for part in tested.inputs.split(64)])
+            curve.append((step, accuracy(scores, tested.labels)))
             if curve[-1][1] == 1:
                 break
     return {"accuracy": curve[-1][1], "curve": curve, "steps": curve[-1][0], "seconds": time.perf_counter() - started}
@@ -135,6 +149,7 @@ def run_recall(
     steps: int = 1500,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The table as plain numbers. Each model tries each rate on seed 0 and goes on with the better.
 
@@ -154,7 +169,7 @@ def run_recall(
 
             def train(rate: float, seed: int, name: str = name, task: Task = task) -> dict[str, Any]:
                 torch.manual_seed(seed)
-                found = fit(build(name, task), task, rate=rate, steps=steps, batch=32, seed=seed)
+                found = fit(build(name, task), task, rate=rate, steps=steps, batch=32, seed=seed, device=device)
                 report(
                     f"{task.name}, {name}, rate {rate:g}, seed {seed}: {100 * found['accuracy']:.1f}"
                     f" ({found['seconds']:.0f} s)"

@@ -27,6 +27,7 @@ def run_widths(
     seeds: int = 3,
     quick: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Final average accuracy of the deep optimizer at each width, with all levels learning and with the head alone.
 
@@ -42,7 +43,7 @@ def run_widths(
         for seed in range(2 if quick else seeds):
             for name, found in values.items():
                 settings = {"dim": width, "hidden": width, "frozen": name == TWIN, "evaluate_every": 100_000}
-                run = Trainer(Experiment.preset(preset, optimizer="deep", seed=seed, **settings)).run()
+                run = Trainer(Experiment.preset(preset, optimizer="deep", seed=seed, **settings), device=device).run()
                 found.append(run.summary["average_accuracy"])
         gap = paired_difference(values[LEARNED], values[TWIN])
         rows.append({"width": width, **{name: spread(found) for name, found in values.items()}, "difference": gap})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from nllab.streams.names import languages
 from nllab.streams.recall import Task as Recall
 from nllab.streams.recall import memorization
-from nllab.streams.stream import Part, Stream, Task, letter
+from nllab.streams.stream import Drawn, Part, Stream, Task, letter
 from nllab.streams.text import Alphabet, as_rows
 
 LETTERS = ("de", "tr")
@@ -21,11 +24,13 @@ def next_tokens(name: str, about: str, tasks: dict[str, tuple[Part, Part, Part]]
     return Stream(name, about, made, tuple(range(len(made))), vocabulary)
 
 
-def one_task(name: str, learned: Part, vocabulary: int, tested: Part | None = None) -> Stream:
-    """A stream of one task whose sequences arrive in the order in which they lie in `learned`; without a part to be
-    tested on, the first of them is."""
-    task = Task("A", name, learned, learned[:0], learned[:1] if tested is None else tested, in_order=True)
-    return Stream(name, f"One task: {name}.", (task,), (0,), vocabulary)
+def drawn(name: str, learned: Sequence[Drawn], tested: Sequence[Part], classes: int) -> Stream:
+    """A stream whose tasks are drawn as they are learned, one after another."""
+    tasks = tuple(
+        Task(letter(i), name, cast(Part, source), part[:0], part, in_order=True)
+        for i, (source, part) in enumerate(zip(learned, tested, strict=True))
+    )
+    return Stream(name, f"{name}.", tasks, tuple(range(len(tasks))), classes)
 
 
 def letters_ab(seed: int, split: int, hold_out: bool) -> Stream:

@@ -5,6 +5,7 @@ The learner sees batches alone: no task identity, no boundary signal. One output
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -55,6 +56,27 @@ class Part:
 
     def to(self, device: torch.device) -> Part:
         return Part(self.inputs.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A training part that is not kept but drawn: whichever rows are asked for, `draw()` gives the next batch.
+
+    count: the samples of a pass. What `draw` remembers is its own, so that a run on it cannot go back to a checkpoint.
+    """
+
+    count: int
+    draw: Callable[[], Part]
+    device: torch.device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: Tensor | slice) -> Part:
+        return self.draw().to(self.device)
+
+    def to(self, device: torch.device) -> Drawn:
+        return replace(self, device=device)
 
 
 @dataclass(frozen=True)
@@ -118,7 +140,7 @@ class Stream:
 
     @property
     def features(self) -> int:
-        return self.tasks[0].train.inputs.shape[1]
+        return self.tasks[0].test.inputs.shape[1]
 
     @property
     def class_words(self) -> list[str] | None:
@@ -133,7 +155,7 @@ class Stream:
     @property
     def sequences(self) -> bool:
         """Whether its inputs are sequences of tokens, with a label for each."""
-        return self.tasks[0].train.labels.ndim == 2
+        return self.tasks[0].test.labels.ndim == 2
 
     def to(self, device: torch.device) -> Stream:
         moved = (
