@@ -8,8 +8,13 @@ import streamlit as st
 from session import Session, state
 from settings import MOST_SEED
 
+from nllab import claims
 from nllab.events import End, Experience
+from nllab.runs import Run
 from nllab.scenarios import DONT_KNOW, NOT_TOLD, SCENARIOS
+
+TWIN = "Frozen twin"
+MOST_RUNS = 4  # that stand side by side
 
 session = Session.of("lessons")
 keys = list(SCENARIOS)
@@ -28,12 +33,16 @@ if state.get("lesson_shown") != state.lesson:
     if "lesson_shown" in state:
         session.clear()
         session.problems = []
+        state.pop("lesson_twin", None)
     state.lesson_shown, state.speed = state.lesson, scenario.speed
     state.prediction = state.answers.get(state.lesson)
 state.setdefault("lesson_seed", state.base.seed)
 wanted = {
     title: experiment.but(seed=min(max(state.lesson_seed, 0), MOST_SEED)) for title, experiment in scenario.runs.items()
 }
+last = list(wanted)[-1]
+if state.get("lesson_twin") == state.lesson:
+    wanted[TWIN] = wanted[last].but(frozen=True)
 waiting = session.sync(wanted, state.speed)
 for run in session.live:
     run.scheduled_commands = scenario.scheduled_commands
@@ -41,6 +50,19 @@ for run in session.live:
 
 def predict() -> None:
     state.answers[state.lesson] = state.prediction
+
+
+def add_twin() -> None:
+    state.lesson_twin = state.lesson
+    session.ask(lambda runs, *_: runs[-1].play())
+
+
+def learned_beside(twin: Run, whole: Run) -> str | None:
+    """What hidden levels that learn are worth beside a twin that has been trained to its end."""
+    end = twin.last(End)
+    if not end or end.reason != "finished" or twin.summary.get("average_accuracy") is None:
+        return None
+    return claims.hidden_levels([whole.summary["average_accuracy"]], [twin.summary["average_accuracy"]])
 
 
 st.title("Lessons", anchor=False)
@@ -72,8 +94,9 @@ with asking, st.container(key="lesson_text"):
     st.caption(
         "What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
     )
-    done = [run.run for run in session.live]
-    if done and all(
+    every = [run.run for run in session.live]
+    done = every[: len(scenario.runs)]
+    if len(done) == len(scenario.runs) and all(
         (end := run.last(End)) and end.reason == "finished" and run.last(Experience) is not None for run in done
     ):
         came, text = scenario.reveal(dict(zip(scenario.runs, done, strict=True)))
@@ -82,6 +105,15 @@ with asking, st.container(key="lesson_text"):
         with st.container(border=True, key="reveal"):
             st.markdown(f"**You predicted:** {answer or 'nothing'}  \n**It was:** {was}{' ✓' if right else ''}")
             st.markdown(text)
+            if len(every) > len(scenario.runs):
+                said = learned_beside(every[-1], done[-1])
+                st.markdown(said or f"The twin of “{last}” is being trained: all but its output layer stands still.")
+            elif len(every) < MOST_RUNS:
+                st.button(
+                    "And what did the hidden levels learn?", key="lesson_twin_add", icon=":material/ac_unit:",
+                    on_click=add_twin,
+                    help=f"Trains “{last}” once more, of which only the output layer learns.",
+                )  # fmt: skip
             st.markdown(f"**{scenario.after}**")
             following = keys.index(state.lesson) + 1
             if following < len(keys):
@@ -98,7 +130,7 @@ with watching:
         session, teaching=False, locked="" if answer else "Predict first: choose an answer beside the figures."
     )
     controls.messages(session, [], waiting)
-    controls.view(session, list(scenario.runs))
+    controls.view(session, list(wanted))
 with st.sidebar:
     st.subheader("Settings of this lesson")
     st.number_input(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nllab.errors import unknown
+from nllab.errors import DivergedError, unknown
 from nllab.events import Event, jsonable
 from nllab.optim.layers import Matrix, rows_of, supported_layers
 from nllab.optim.report import Written, held_by
@@ -69,7 +69,7 @@ def spill(change: Tensor, elsewhere: Tensor, here: Tensor) -> float:
 
 def open_write(trainer: Trainer, level: str) -> tuple[list[Event], dict[str, Any] | None]:
     """Take a step; (its events, the write of the first layer of this level as plain values that JSON can hold). None
-    where the level does not write in this step, or through no layer whose inputs a context holds.
+    where the level does not write in this step, or through no layer whose inputs a context holds and can tell.
 
     Raises SettingError for an unknown level.
     """
@@ -85,7 +85,10 @@ def open_write(trainer: Trainer, level: str) -> tuple[list[Event], dict[str, Any
     layer = next(one for one in supported_layers(trainer.model) if one.weight is write.layer.weight)
     old = Matrix(before[layer.weight], None if layer.bias is None else before[layer.bias])
     inputs = _inputs_of(trainer.model, layer, trainer.snapshots.samples)
-    found = _dissect(write, old.tensor() - write.layer.tensor(), inputs)
+    try:
+        found = _dissect(write, old.tensor() - write.layer.tensor(), inputs)
+    except DivergedError:
+        return events, None
     return events, jsonable(found | _circumstances(trainer, level))
 
 

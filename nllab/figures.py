@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nllab.events import (
     SIGNALS,
@@ -29,6 +29,9 @@ from nllab.events import (
     task_of,
 )
 from nllab.runs import Run
+
+if TYPE_CHECKING:
+    from nllab.experiment import Experiment
 
 Spec = dict[str, Any]
 FIGURES = ("accuracy", "drift", "raster")
@@ -322,6 +325,18 @@ def marks(events: Iterable[Event]) -> list[dict[str, Any]]:
         elif isinstance(event, End) and event.reason != "finished":
             found.append({"step": event.step, "kind": "end", "text": "stopped"})
     return found
+
+
+def noise_marks(experiment: Experiment, steps: int) -> list[dict[str, Any]]:
+    """Where the labels of a stream are random, in a plan of so many steps: as marks, in order."""
+    if experiment.stream != "noisy-digits" or experiment.joint or experiment.order:
+        return []
+    lap = steps // experiment.epochs  # see streams/digits.py: a tenth, from the middle on
+    return [
+        {"step": start + place, "kind": "command", "text": text}
+        for start in range(0, lap * experiment.epochs, lap)
+        for place, text in ((lap // 2 + 1, "random labels"), (-(-6 * lap // 10) + 1, "true labels again"))
+    ]
 
 
 def _asked(name: str, value: Any) -> str:

@@ -392,3 +392,20 @@ def test_the_ceiling_is_a_line_beside_chance():
         (0.1, " chance"), (0.97, " joint")
     ]  # fmt: skip
     assert figures.overlay("drift", [], chance=0.1, joint=0.97)["shapes"] == []
+
+
+def test_random_labels_are_marked_where_the_stream_has_them():
+    trainer = Trainer(Experiment.preset("noisy-digits"))
+    begin, end = figures.noise_marks(trainer.experiment, trainer.planned_steps)
+    size, part = trainer.experiment.batch_size, trainer.stream.tasks[0].train
+    noisy, lap = part.labels, len(part)
+    once = zip(part.inputs[: lap // 4], noisy[: lap // 4], strict=True)
+    clean = {tuple(row.tolist()): int(label) for row, label in once}
+    wrong = [
+        step
+        for step in range(1, trainer.planned_steps + 1)
+        for place in range((step - 1) * size, min(step * size, lap))
+        if clean[tuple(part.inputs[place].tolist())] != int(noisy[place])
+    ]
+    assert begin["step"] <= min(wrong) <= begin["step"] + 1 and end["step"] - 3 <= max(wrong) < end["step"]
+    assert figures.noise_marks(Experiment.preset("digits-ab"), 136) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from nllab.errors import DivergedError
 from nllab.optim.context import cholesky_factor, novelty
 from nllab.optim.output import Loss
 from nllab.optim.policy import Decision
@@ -118,7 +120,10 @@ class Written:
 
     @cached_property
     def _inverse(self) -> Tensor:
-        return torch.cholesky_inverse(cholesky_factor(self.matrix)) if self.inverse is None else self.inverse
+        """A^-1. Raises DivergedError where A is beyond the reach of its number type."""
+        if self.inverse is not None:
+            return self.inverse
+        return torch.cholesky_inverse(cholesky_factor(self.matrix.clone()))  # which may put a ridge back
 
 
 def measurable(
@@ -152,5 +157,7 @@ class Report:
     def levels(self) -> dict[str, LevelReport]:
         found: dict[str, list[LevelReport]] = {}
         for write in self.written:
-            found.setdefault(write.level, []).append(write.measure())
+            with suppress(DivergedError):  # what cannot be measured is not: only a write that is made must not fail
+                found.setdefault(write.level, []).append(write.measure())
+        found = {level: measured for level, measured in found.items() if measured}
         return {level: LevelReport.mean(layers) for level, layers in found.items()}
