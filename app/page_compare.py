@@ -39,6 +39,13 @@ def take_away(name: str) -> None:
     actions.pins().pop(name, None)
 
 
+def rename(number: int, name: str) -> None:
+    """Give a pinned run the name that was typed, at its place among the others."""
+    typed = state[f"pin_name_{number}_{name}"].strip()
+    if typed and typed not in actions.pins():
+        state.pins = {typed if kept == name else kept: run for kept, run in actions.pins().items()}
+
+
 st.title("Side by side", anchor=False)
 st.markdown(
     "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer"
@@ -67,15 +74,20 @@ pins = actions.pins()
 st.subheader("Pinned runs", anchor=False)
 if not pins:
     st.caption(
-        "None yet. **Pin** keeps a run as it stands, here and on the page Live, so that up to four can be laid side by"
+        "None yet. **Pin** keeps a run as it stands, here and on the page Watch, so that up to four can be laid side by"
         " side."
     )
 else:
-    with st.container(horizontal=True):
-        for name in list(pins):
+    for number, name in enumerate(list(pins)):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="xsmall"):
+            st.text_input(
+                "Name of a pinned run", name, key=f"pin_name_{number}_{name}", max_chars=40, width=320,
+                label_visibility="collapsed", on_change=rename, args=(number, name),
+            )  # fmt: skip
             st.button(
-                f"Take away {name}", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,)
-            )
+                "Take away", key=f"unpin_{name}", icon=":material/close:", on_click=take_away, args=(name,),
+                help=f"Takes away “{name}”.",
+            )  # fmt: skip
     for figure in ("accuracy", "drift"):
         scores = "; ".join(f"{name}: {narration.sentence(run.log, run.tasks)}" for name, run in pins.items())
         st.plotly_chart(

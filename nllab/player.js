@@ -40,7 +40,10 @@ class Recorded {
     this.stage.open({ ...told.stage, tasks: told.tasks, levels: told.levels, periods: told.periods });
     for (const scene of told.scenes) this.stage.add(scene);
     if (!told.scenes.length) this.stage.root.hidden = true;
-    this.root.append(this.numbers(), this.stage.root, this.figures(), this.more());
+    this.manager = new ManagerView();
+    this.manager.open({ shades: told.stage.shades });
+    for (const decision of told.decisions ?? []) this.manager.tell(decision);
+    this.root.append(this.numbers(), this.stage.root, this.manager.root, this.figures(), this.more());
   }
 
   numbers() {
@@ -137,6 +140,9 @@ class Recorded {
     });
     this.sentence.textContent = moment.sentence;
     this.stage.show(step);
+    const signals = Object.fromEntries(Object.keys(SIGNAL_NAMES).map((name) => [name, told.figures[name]?.data.filter((trace) => !trace.meta?.ends) ?? []]));
+    this.manager.update({ signals, acting: moment.optimizer === "deep", writer: told.writers[moment.optimizer] ?? moment.optimizer ?? "", last: told.moments.at(-1).step });
+    this.manager.show(step);
     return moment;
   }
 
@@ -180,6 +186,7 @@ class Recorded {
       plot.chart.draw(figure, theme);
       plot.frame.setAttribute("aria-label", `${plain(figure.layout.title.text).map(({ text }) => text).join(". ")}. ${this.sentence.textContent}`);
     }
+    this.manager.frame(theme, theme.font);
     return this.stage.frame(theme, theme.font);
   }
 

@@ -53,6 +53,7 @@ def recording(run: Run) -> dict[str, Any]:
         "periods": run.levels,
         "stage": stage(run.log[:50], list(run.levels), drawn=any(run.of(Network))),
         "scenes": _scenes(run),
+        "decisions": [{"step": d.step, "text": d.text, "did": d.did} for d in run.of(Decision)],
         "events": sorted(
             [[mark["step"], mark["text"]] for mark in figures.marks(run.log)]
             + [[decision.step, f"{decision.level}: {decision.text}"] for decision in run.of(Decision)],

@@ -23,6 +23,7 @@ from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.live import LiveRun
 from nllab.place import Place, building
 from nllab.runs import Run
+from nllab.stage_widget import StageWidget
 from nllab.trainer import train
 
 KNOBS = ("optimizer", "teach", "learning_rate", "periods", "rate", "retention", "manager")
@@ -39,7 +40,8 @@ class LiveLab:
     knobs: what can be changed while it trains, out of `KNOBS`; optimizer is the toggle of the deep optimizer. Its
         manager alone is switched by the next reset.
     views: what its figure shows, one below the other, out of `figures.FIGURES`.
-    speed: steps per second, or None for unlimited.
+    speed: steps per second, or None for unlimited. network: whether the network itself stands above the figure, unit
+        by unit (stage_widget.py).
     `reset` starts anew from where the knobs stand. `close()` ends both threads; a `with` block does it by itself.
 
     Raises: SettingError for a knob or a view that does not exist.
@@ -52,6 +54,7 @@ class LiveLab:
         knobs: Sequence[str] = ("optimizer", "teach"),
         views: Sequence[str] = figures.FIGURES,
         speed: float | None = 20.0,
+        network: bool = False,
     ) -> None:
         for kind, given, known in (("knob", knobs, KNOBS), ("view", views, figures.FIGURES)):
             for name in given:
@@ -115,6 +118,7 @@ class LiveLab:
         self.sentence = widgets.HTML()
         self.views = tuple(views)
         self.figure = self._empty_figure()
+        self.network = StageWidget(self.live) if network else None
         self.box = self._laid_out(knobs)
         self._listen()
         self._name_toggle()
@@ -147,7 +151,8 @@ class LiveLab:
         rows += [[self.manager]] * ("manager" in knobs)
         rows += [list(self.periods.values())] * ("periods" in knobs)
         bars = [widgets.Box(row, layout=wrapping) for row in rows]
-        return widgets.VBox([*bars, self.sentence, self.figure], layout={"max_width": "960px"})
+        shown = [self.sentence, *([self.network] if self.network else []), self.figure]
+        return widgets.VBox([*bars, *shown], layout={"max_width": "960px"})
 
     def _empty_figure(self) -> live_figure.Curves:
         # One widget for all views: of several that a page loads at once, plotly 7.1 with anywidget 0.11 draws the last
@@ -232,6 +237,8 @@ class LiveLab:
     def refresh(self) -> None:
         """Draw what happened since the last call. The watching thread calls this; so may you."""
         with self._drawing:
+            if self.network:
+                self.network.update(self.live)
             status = self.live.status()
             log = list(self.live.run.log)
             now = (status["generation"], len(log), status["playing"], status["finished"], status["error"])

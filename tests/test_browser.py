@@ -692,3 +692,30 @@ def test_a_slide_shows_the_figures_without_controls_and_trains_by_itself(visit):
     page.locator(".nl-panel[data-playing=false]").wait_for()
     page.mouse.move(600, DESK["height"] - 15)  # as in a video, they come up for whoever points there
     until(lambda: controls.evaluate("one => getComputedStyle(one).opacity") == "1")
+
+
+def test_a_write_opens_phase_by_phase_and_closes_when_training_goes_on(visit):
+    page = visit("?speed=40")
+    press(page, "play")
+    until(lambda: step_of(page) >= 70)
+    press(page, "play")
+    press(page, "open_write")
+    bar = page.locator(".nl-phasebar")
+    bar.wait_for()
+    assert page.locator(".nl-stage:visible").count() == 0 and page.locator(".nl-write:visible").count() == 2
+    steps = page.locator(".nl-number-step dd")
+    until(lambda: len(set(steps.all_inner_texts())) == 1)  # the same write of both, on the same samples
+    bar.get_by_role("button", name="The write", exact=True).click()
+    plain, deep = page.locator(".nl-write-text").all_inner_texts()
+    moved = [float(re.search(r"those for A move by (\d\.\d+)", text)[1]) for text in (plain, deep)]
+    assert moved[1] < 0.7 * moved[0]  # what the memory lets through disturbs A less
+    bar.get_by_role("button", name="Held back", exact=True).click()
+    plain, deep = page.locator(".nl-write-text").all_inner_texts()
+    assert "nothing is held back" in plain and "and is held back" in deep
+    page.keyboard.press("ArrowLeft")
+    until(lambda: "Its main direction" in page.locator(".nl-write-text").first.inner_text())
+    page.get_by_label("Level whose next write is opened").select_option("medium")  # which writes at every fourth step
+    until(lambda: {int(text) % 4 for text in steps.all_inner_texts()} == {0} and bar.is_visible())
+    press(page, "play")
+    bar.wait_for(state="hidden")
+    assert page.locator(".nl-stage:visible").count() == 2

@@ -1,4 +1,5 @@
 import gc
+import json
 import threading
 import time
 import weakref
@@ -9,6 +10,7 @@ from nllab import live_figure, place
 from nllab.errors import SettingError
 from nllab.events import Switch
 from nllab.experiment import Experiment
+from nllab.stage_widget import StageWidget
 from nllab.trainer import replay
 from nllab.widgets import LiveLab
 
@@ -244,3 +246,19 @@ def test_rate_and_retention_steer_and_the_manager_waits_for_a_reset(lab):
     lab.reset.click()
     wait(lambda: lab.live.run.steps == 0 and not lab.live.experiment.manager)
     assert (lab.live.experiment.rate, lab.live.experiment.retention) == (0.1, 0.5)
+
+
+def test_the_network_stands_above_the_figure_and_follows_the_training():
+    with LiveLab(Experiment(evaluate_every=4), network=True, views=("accuracy",)) as lab:
+        assert lab.network is not None and lab.network.opened["drawn"] and lab.network.opened["tasks"] == ["A", "B"]
+        lab.live.step(3)
+        wait(lambda: lab.live.state.step == 3)
+        wait(lambda: lab.refresh() or lab.network.scene.get("step") == 3)
+        scene = lab.network.scene
+        assert scene["levels"].keys() == lab.live.run.levels.keys() and scene["written"]["head"] == 3
+        assert all(level["weights"] for level in scene["levels"].values())  # whole: a page may be loaded at any time
+        assert "export default { render }" in StageWidget._esm and "class Stage" in StageWidget._esm
+        json.dumps([scene, lab.network.opened])
+        lab.live.reset()
+        wait(lambda: lab.live.generation == 1)
+        wait(lambda: lab.refresh() or lab.network.scene.get("step") == 0)
