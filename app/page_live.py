@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
+
 import controls
 import fan_panel
 import form
@@ -48,15 +51,20 @@ with st.container(key="opening"):
     drawn = all(run.subject.drawable for run in session.live) and (
         session.live or base is None or base.dim <= MOST_DRAWN
     )
-    tiles = "Each tile is one unit’s weights, in the colour of the task whose answers it keeps. " if drawn else ""
     about = ABOUT.get(state.stream, "Two networks learn one task after another.")
-    st.markdown(
+    lit = "<span class='nl-names nl-names-{}'>{}</span>".format
+    tiles = f"Each {lit('tiles', 'tile')} is one unit’s weights, in the colour of the task whose answers it keeps. "
+    walls = f": the {lit('walls', 'walls')} around each level"
+    said = (
         about.replace("Two networks learn", "A network learns").replace("Two networks write", "A network writes")
         + " Switch the deep optimizer on and off while it trains."
         if one
-        else f"{about} Same seed, same samples. {tiles}Left, {writer} writes whatever the error asks; right, the deep"
-        f" optimizer holds back what earlier inputs use{': the walls around each level' if tiles else ''}."
+        else f"{about} Same seed, same samples. {tiles if drawn else ''}{lit('off', 'Left')}, {escape(writer)} writes"
+        f" whatever the error asks; {lit('on', 'right')}, the deep optimizer holds back what earlier inputs use"
+        f"{walls if drawn else ''}."
     )
+    bold = re.sub(r"[*][*](.+?)[*][*]", r"<b>\1</b>", said)
+    st.html(f"<p>{bold}</p>")
 spotlight = guide(session)
 controls.controls(session, toggle=one, networks=NETWORKS)
 controls.settings(twin=one)

@@ -172,7 +172,7 @@ def test_another_stream_brings_its_presets_settings_along(page):
     stream.set_value("fashion-ab").run()
     batch_size = next(w for w in page.number_input if w.key == "batch_size")
     assert batch_size.value == 64 and page.query_params["stream"] == "fashion-ab"
-    assert any("five others (**B**)" in found.value for found in page.markdown)
+    assert any("five others (<b>B</b>)" in str(found.proto) for found in page.get("html"))
     next(w for w in page.selectbox if w.key == "stream").set_value("digits-ab").run()
     assert next(w for w in page.number_input if w.key == "batch_size").value == 10
     assert dict(page.query_params) == {"networks": "1"} and not page.exception

@@ -128,13 +128,12 @@ def headless_rate(seconds: float) -> float:
 def run_live(quick: bool = False) -> dict[str, Any]:
     """Measure and return plain numbers that JSON can hold.
 
-    Units: seconds from the command to the first answer and to the first curve that moves; steps per second at unlimited
-        speed, headless
-    and watched; ratio = the median of watched to headless in the same round; refreshes of the figures per second while
-    watched.
+    Units: seconds from the command to the first answer, to the first frame with its figures and to the first curve that
+        moves, and from the click to that; megabytes on the wire up to the first frame; steps per second at unlimited
+        speed, headless and watched; ratio = the median of watched to headless in the same round; refreshes of the
+        figures per second while watched.
     side_by_side: two runs on one page, with the frames that the browser shows per second, the share of a core that the
-        server spends on
-    all but the trainings, whether a zoom was kept, and errors on the browser's console.
+        server spends on all but the trainings, whether a zoom was kept, and errors on the browser's console.
     Raises NllabError without playwright or Chromium.
     """
     try:
@@ -152,14 +151,20 @@ def run_live(quick: bool = False) -> dict[str, Any]:
             wait_for(lambda: fetch(address), "The first answer of the dashboard")
             first_answer = time.perf_counter() - begun
             page = browser.new_page(viewport={"width": 1280, "height": 800})
-            query = EXPERIMENT.to_query()
+            query, asked = EXPERIMENT.to_query(), []
+            page.on("requestfinished", asked.append)
             page.goto(f"{address}/?{query}&networks=1&speed=unlimited")
             play = page.locator(".st-key-play button:visible")
+            page.locator(".nl:not([data-draws='0'])").wait_for(timeout=PATIENCE_SECONDS * 1000)
+            play.wait_for(timeout=PATIENCE_SECONDS * 1000)
+            first_frame = time.perf_counter() - begun
+            wire = sum(request.sizes()["responseBodySize"] for request in list(asked))
+            clicked = time.perf_counter()
             play.click(timeout=PATIENCE_SECONDS * 1000)
             page.wait_for_function(
                 "document.querySelector('.nl-accuracy')?.data?.[0].x.length > 1", timeout=PATIENCE_SECONDS * 1000
             )
-            first_curve = time.perf_counter() - begun
+            first_curve, first_motion = time.perf_counter() - begun, time.perf_counter() - clicked
             play.click()
             wait_for(lambda: not playing(address), "The pause")
             headless, watched, refreshes = [], [], []
@@ -182,6 +187,9 @@ def run_live(quick: bool = False) -> dict[str, Any]:
         "rounds": rounds,
         "window_seconds": window,
         "first_answer_seconds": round(first_answer, 2),
+        "first_frame_seconds": round(first_frame, 2),
+        "first_page_megabytes": round(wire / 1e6, 2),
+        "click_to_motion_seconds": round(first_motion, 2),
         "first_curve_seconds": round(first_curve, 2),
         "headless_steps_per_second": [round(rate, 1) for rate in headless],
         "watched_steps_per_second": [round(rate, 1) for rate in watched],
