@@ -369,7 +369,8 @@ def test_signals_stand_where_they_were_measured_and_end_in_the_name_of_their_lev
 
 
 def test_names_are_written_on_before_and_now():
-    run = Trainer(Experiment.preset("names-ab", optimizer="adam", dim=16, hidden=16, evaluate_every=100)).run(steps=300)
+    small = {"dim": 16, "hidden": 16, "batch_size": 256, "evaluate_every": 25}
+    run = Trainer(Experiment.preset("names-ab", optimizer="adam", **small)).run(steps=75)
     spec = pictures.still("texts", run)
     head, *lines = spec["meta"]["table"]
     switch = run.of(Switch)[1].step - 1

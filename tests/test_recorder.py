@@ -184,7 +184,7 @@ def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tm
 
 
 def test_from_the_command_line_a_termination_ends_tidily_and_resume_prints_what_an_unbroken_run_prints(tmp_path):
-    settings = ["dim=12", "hidden=12", "batch_size=10", "evaluate_every=5"]
+    settings = ["dim=12", "hidden=12", "batch_size=20", "evaluate_every=5"]
     words = ["run", "digits-ab", "--json", *(word for setting in settings for word in ("--set", setting))]
 
     def call(*arguments):

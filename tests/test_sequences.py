@@ -44,8 +44,9 @@ def test_a_language_model_is_trained_steered_rewound_saved_and_replayed(stream, 
     assert replay(run).log == run.log and unpack("run.zip", pack(run)) == run
 
 
+@pytest.mark.slow
 def test_facts_are_learned_and_new_ones_replace_them():
-    run = Trainer(small("facts-ab", dim=32, batch_size=32, learning_rate=0.02, evaluate_every=1000)).run()
+    run = Trainer(small("facts-ab", dim=32, learning_rate=0.03, evaluate_every=1000)).run()
     (a_after_a, _), (a_after_b, b_after_b) = run.accuracy_matrix
     assert a_after_a > 0.9 and b_after_b > 0.9 and a_after_b < 0.5
 

@@ -169,7 +169,8 @@ def test_nested_levels_start_anew_when_the_next_slower_one_has_written():
 
 @pytest.mark.parametrize("name", BASE_OPTIMIZERS)
 def test_every_plain_optimizer_learns_task_a(name):
-    run = train(small(optimizer=name, epochs=4, batch_size=20))
+    trainer = Trainer(small(optimizer=name, epochs=4, batch_size=20, evaluate_every=1000))
+    run = trainer.run(steps=trainer.experience_length)
     assert run.accuracy_matrix[0, 0] > 0.7
 
 
