@@ -150,7 +150,7 @@ def together(feeds: Sequence[Feed]) -> dict[str, Any] | None:
         return None
     message: dict[str, Any] = {"runs": runs}
     if len(feeds) > 1 and any(news and "hint" in news for news in runs):
-        message["together"] = narration.contrast([feed.live.run for feed in feeds])
+        message["together"] = narration.contrast([feed.live.run for feed in feeds], feeds[0].live.asked)
     return message
 
 

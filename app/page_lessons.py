@@ -45,7 +45,7 @@ if state.get("lesson_twin") == state.lesson:
     wanted[TWIN] = wanted[last].but(frozen=True)
 waiting = session.sync(wanted, state.speed)
 for run in session.live:
-    run.scheduled_commands = scenario.scheduled_commands
+    run.scheduled_commands, run.asked = scenario.scheduled_commands, scenario.asks
 
 
 def predict() -> None:

@@ -95,6 +95,7 @@ class LiveRun:
         self.ceiling: LiveRun | None = None  # the same with all tasks mixed, where somebody asked for it
         self.place = 0  # in line; 0 once it may train
         self.scheduled_commands: Sequence[ScheduledCommand] = ()
+        self.asked: str | None = None  # the task that whoever watches asks about; the first one otherwise
         self.stop_at: int | None = None
         self.stop_below: tuple[str, float] | None = None
         self.stop_above: float | None = None

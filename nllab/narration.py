@@ -56,12 +56,13 @@ def sentence(events: Sequence[Event], tasks: Sequence[str]) -> str:
     return f"{opening}: accuracy on {gained}, and the {len(others)} earlier tasks stand at {mean:.2f} on average."
 
 
-def contrast(runs: Sequence[Run]) -> str:
-    """One plain sentence that sets runs of one stream side by side by their first task, from their events alone."""
+def contrast(runs: Sequence[Run], asked: str | None = None) -> str:
+    """One plain sentence that sets runs of one stream side by side by their first task, or the one that is asked about,
+    from their events alone."""
     accuracies = [{event.step: accuracy for event, accuracy in measured(run.log)} for run in runs]
     if not all(accuracies) or not min(map(max, accuracies)):
         return "The same samples in the same order, side by side."
-    task = runs[0].tasks[0]
+    task = asked if asked in runs[0].tasks else runs[0].tasks[0]
     kinds = [kind_of(run) for run in runs]
     if len(set(kinds)) < len(kinds):
         kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]

@@ -26,7 +26,8 @@ class Scenario:
 
     reveal: the finished runs -> (which choice came true, what happened, in numbers); None in place of a choice that
         they do not tell. look: what to watch. after: the next question.
-    scheduled_commands: commands given to every run on the way. speed: steps per second.
+    scheduled_commands: commands given to every run on the way. speed: steps per second. asks: the task that the
+        question, and so the headline, is about.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Scenario:
     after: str
     scheduled_commands: tuple[ScheduledCommand, ...] = ()
     speed: float = 6.0
+    asks: str = "A"
 
 
 def _digits(optimizer: str, **changes: Any) -> Experiment:
@@ -62,11 +64,11 @@ SCENARIOS: dict[str, Scenario] = {
     "dolls": Scenario(
         title="Russian dolls: who updates when",
         goal="See one network as loops inside each other, each with a clock of its own.",
-        question="The level “slow” has a period of 16 steps, and the plan has 136. How often will its weights change?",
-        choices=("136 times, at every step", "34 times, every 4 steps", "8 times, every 16 steps"),
+        question="The plan has 136 steps, and every level gets a gradient at each. How often will “slow” be written?",
+        choices=("136 times", "34 times", "8 times"),
         runs={"Adam": _digits("adam")},
         look=(
-            "“Loops inside each other”: a hand that reaches the top writes",
+            "the frames around the image: one lights up when its level writes",
             "the stairs of medium and slow in “How far each level has drifted”",
         ),
         reveal=reveals.who_wrote,
@@ -119,6 +121,7 @@ SCENARIOS: dict[str, Scenario] = {
         reveal=reveals.new_answers,
         after="New answers that stay are news. What about answers that are nonsense?",
         speed=15.0,
+        asks="B",
     ),
     "noise": Scenario(
         title="Noise",

@@ -268,6 +268,9 @@ def test_runs_are_set_side_by_side_in_one_sentence():
         narration.contrast([first, second])
         == "Accuracy on task A at step 24: 0.03 with Adam and 0.80 with the deep optimizer."
     )
+    assert "on task B" in narration.contrast([first, second], "B") and "0.10 with" in narration.contrast(
+        [first, second], "B"
+    )
     assert narration.contrast([run_of([]), second]).startswith("The same samples")
     assert "0.03 in the first and 0.03 in the second" in narration.contrast([first, first])
 

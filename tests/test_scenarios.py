@@ -16,7 +16,7 @@ from nllab.trainer import Trainer
 # What comes true on seeds 0, 1 and 2, as the lessons stand in the table; None where seeds differ.
 COMES_TRUE: dict[str, str | None] = {
     "overwrite": "Nearly nothing",
-    "dolls": "8 times, every 16 steps",
+    "dolls": "8 times",
     "slow": "Neither of them",
     "deep": "Only the one that watched",
     "remapped": "The deep optimizer",
