@@ -9,8 +9,8 @@ import streamlit as st
 import streamlit.components.v2 as components
 from session import Session
 
-from nllab import player, run_io
-from nllab.repeat import command_line, snippet
+from nllab import html_export, run_io
+from nllab.reproduce import command_line, snippet
 from nllab.runs import Run
 
 HERE = Path(__file__).parent
@@ -26,7 +26,7 @@ WAYS: dict[str, tuple[str, str, Callable[[Run], bytes | str], str]] = {  # endin
     "html": (
         "Replay",
         "text/html",
-        player.page,
+        html_export.page,
         "A page with a time slider that plays this run in any browser, without server or network.",
     ),
     "csv": ("Table as CSV", "text/csv", run_io.to_csv, "Every number and every event, a line each."),
@@ -70,7 +70,7 @@ def together(session: Session) -> None:
 
     def made() -> bytes:
         runs = {title: live.run.upto() for title, live in zip(session.runs, session.live, strict=True)}
-        return player.page(runs).encode()
+        return html_export.page(runs).encode()
 
     seed = session.live[0].run.experiment.seed
     st.download_button(

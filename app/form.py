@@ -30,11 +30,11 @@ def read_settings() -> list[str]:
 
 def put(experiment: Experiment, speed: float) -> None:
     """Fill the controls with these settings."""
-    state.base = experiment.but(base_optimizer=experiment.plain)  # settings without a control stay as they are here
+    state.base = experiment.but(base_optimizer=experiment.base)  # settings without a control stay as they are here
     state.speed = speed
     for name in SETTINGS:
         state[name] = getattr(state.base, name)
-    state.deep, state.plain = experiment.optimizer == "deep", experiment.plain
+    state.deep, state.plain = experiment.optimizer == "deep", experiment.base
     state.periods = ", ".join(map(str, experiment.periods))
     state.order = ", ".join(experiment.order)
     state.learning_rate = "" if experiment.learning_rate is None else str(experiment.learning_rate)

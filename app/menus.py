@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nllab.methods import HOME as METHODS
+from nllab.methods import REGISTRY as METHODS
 
 STREAMS = {  # name -> (group, what it teaches)
     "digits-ab": ("Digits", "0–4, then 5–9"),
@@ -51,6 +51,6 @@ def method_line(name: str) -> str:
 def told_by(name: str) -> str:
     """What a method is told beyond the batches; empty for none."""
     home = METHODS[name]
-    if "samples" in home.told:
+    if "samples" in home.privileged:
         return f"stores {home.settings['buffer']:g} samples and trains on them again"
-    return "is told when a task ends" if "boundaries" in home.told else ""
+    return "is told when a task ends" if "boundaries" in home.privileged else ""

@@ -17,7 +17,7 @@ from live_view import HERE
 from session import Session, state
 from settings import ONE, SPEED, START
 
-from nllab import player, run_io
+from nllab import html_export, run_io
 from nllab.errors import RunFormatError
 from nllab.experiment import PRESETS
 from nllab.runs import Run
@@ -26,8 +26,8 @@ MOST_RUNS = 4
 
 _player = components.component(
     "nllab_player",
-    css=player.style(),
-    js=player.script() + (HERE / "replay.js").read_text(encoding="utf-8"),
+    css=html_export.style(),
+    js=html_export.script() + (HERE / "replay.js").read_text(encoding="utf-8"),
     isolate_styles=False,
 )
 
@@ -49,7 +49,7 @@ def sample() -> list[dict[str, Any]]:
     from nllab.trainer import train
 
     deep = START.but(optimizer="deep")
-    return player.recordings({"Deep optimizer off": train(START), "Deep optimizer on": train(deep)})
+    return html_export.recordings({"Deep optimizer off": train(START), "Deep optimizer on": train(deep)})
 
 
 def read(files: Sequence[Any]) -> dict[str, Run]:
@@ -75,7 +75,7 @@ elif state.get("replayed_files") != files or "replayed" not in state:
     try:
         runs = read(sent) if sent else kept_runs.read(chosen)
         state.replayed = runs
-        state.recordings = player.recordings(runs if len(runs) > 1 else {"": next(iter(runs.values()))})
+        state.recordings = html_export.recordings(runs if len(runs) > 1 else {"": next(iter(runs.values()))})
     except RunFormatError as error:
         state.pop("replayed", None)
         state.refused = str(error)

@@ -122,6 +122,6 @@ def commands(
     after |= {key: changes[key] for key in ("optimizer", "base_optimizer") if key in changes}
     taken_over = new.optimizer not in ("deep", old.optimizer)  # by a plain optimizer, which starts at its usual rate
     if "learning_rate" in changes or (taken_over and new.learning_rate is not None):
-        given.append(("learning_rate", new.plain_learning_rate))
+        given.append(("learning_rate", new.base_learning_rate))
         after["learning_rate"] = new.learning_rate
     return given, old.but(**after), [key for key in changes if key not in after]

@@ -14,7 +14,7 @@ from nllab.errors import SettingError, unknown
 from nllab.methods import METHODS
 from nllab.models import REGISTRY as MODELS
 from nllab.optim import LEARNING_RATES
-from nllab.streams import HOME as STREAMS
+from nllab.streams import REGISTRY as STREAMS
 from nllab.streams import is_known
 
 BASE_OPTIMIZERS = tuple(LEARNING_RATES)
@@ -187,13 +187,13 @@ class Experiment(BaseModel):
             )
 
     @property
-    def plain(self) -> str:
-        """The plain optimizer: who writes whenever the deep one does not."""
+    def base(self) -> str:
+        """The base optimizer: who writes whenever the deep one does not."""
         return self.base_optimizer if self.optimizer == "deep" else self.optimizer
 
     @property
-    def plain_learning_rate(self) -> float:
-        return LEARNING_RATES[self.plain] if self.learning_rate is None else self.learning_rate
+    def base_learning_rate(self) -> float:
+        return LEARNING_RATES[self.base] if self.learning_rate is None else self.learning_rate
 
     def but(self, **changes: Any) -> Experiment:
         """The same experiment with some settings changed, validated."""

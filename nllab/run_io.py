@@ -25,7 +25,7 @@ from nllab import __version__, run_log, run_table, store
 from nllab.errors import NllabError, RunFormatError
 from nllab.events import ALL_TASKS, Context, Event, Experience, Step, Switch, jsonable, read, task_of
 from nllab.experiment import Experiment
-from nllab.repeat import command_line, snippet
+from nllab.reproduce import command_line, snippet
 from nllab.runs import Run, numbers
 
 FORMAT = 2

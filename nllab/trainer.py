@@ -79,7 +79,7 @@ class Trainer:
         self.deep = deep or DeepOptimizer(self.model, levels=self.levels, warn=False, **settings)
         if deep is None:
             self.set_rate(experiment.rate)
-        self.base_name, self.learning_rate = experiment.plain, experiment.plain_learning_rate
+        self.base_name, self.learning_rate = experiment.base, experiment.base_learning_rate
         self.own_optimizer = optimizer is not None
         self.base = Leveled(members, Schedule.of(self.levels), lambda given: optimizer or self.make_base(given))
         self.learning_rate_factor, self.clip_norm = learning_rate_factor, clip_norm

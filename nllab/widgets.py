@@ -90,7 +90,7 @@ class LiveLab:
             layout={"width": "150px"},
         )
         self.learning_rate = widgets.FloatLogSlider(
-            self.experiment.plain_learning_rate, min=-6, max=-1, step=0.25, description="learning rate",
+            self.experiment.base_learning_rate, min=-6, max=-1, step=0.25, description="learning rate",
             continuous_update=False,
             readout_format=".1e", style={"description_width": "90px"}, layout={"width": "420px"},
         )  # fmt: skip
@@ -185,7 +185,7 @@ class LiveLab:
         for name, button in self.teach.items():
             button.on_click(do(lambda lab, _, task=name: lab._teach(task)))
         self.speed.observe(do(lambda lab, change: lab.live.set_speed(change["new"])), "value")
-        plain = self.experiment.plain
+        plain = self.experiment.base
         self.toggle.observe(do(lambda lab, c: lab._command("optimizer", "deep" if c["new"] else plain)), "value")
         for name in ("learning_rate", "rate", "retention"):
             getattr(self, name).observe(do(lambda lab, c, name=name: lab._command(name, c["new"])), "value")
@@ -206,7 +206,7 @@ class LiveLab:
     def _reset(self) -> None:
         first, *memories, last = (self.periods[name].value for name in self.live.run.levels)
         known = {"input_period": first, "periods": tuple(memories), "head_period": last} if memories else {}
-        plain = self.experiment.plain
+        plain = self.experiment.base
         usual = self.learning_rate.value == LEARNING_RATES[plain]
         fresh = self.experiment.but(
             seed=self.seed.value,

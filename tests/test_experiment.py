@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nllab import events, experiment, live, runs
+from nllab import events, experiment, html_export, live, methods, models, optim, reproduce, runs, streams
 from nllab.errors import SettingError
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment
+
+ROOT = Path(__file__).parent.parent
 
 experiments = st.builds(
     Experiment,
@@ -48,11 +50,11 @@ def test_json_that_is_no_experiment_is_refused_in_words(text):
 
 
 def test_plain_side_of_the_toggle():
-    assert Experiment(optimizer="deep", base_optimizer="sgd").plain == "sgd"
-    assert Experiment(optimizer="muon").plain == "muon"
+    assert Experiment(optimizer="deep", base_optimizer="sgd").base == "sgd"
+    assert Experiment(optimizer="muon").base == "muon"
     assert (
-        Experiment(optimizer="adam").plain_learning_rate == 1e-3
-        and Experiment(learning_rate=0.5).plain_learning_rate == 0.5
+        Experiment(optimizer="adam").base_learning_rate == 1e-3
+        and Experiment(learning_rate=0.5).base_learning_rate == 0.5
     )
 
 
@@ -96,7 +98,13 @@ def test_experiments_and_addresses_of_before_are_read():
 
 def test_no_public_name_is_an_old_word():
     old = {"passes", "off_optimizer", "attention", "carry_every", "agenda", "company", "party", "rows", "told", "dream"}
-    for name, module in (("events", events), ("runs", runs), ("experiment", experiment), ("live", live)):
+    old |= {"home", "plain", "player", "repeat", "desk", "heed_stops", "raise_ceiling", "bundle", "loose", "adopt"}
+    files = {path.stem for folder in ("nllab", "app") for path in (ROOT / folder).rglob("*.py")}
+    assert not files & old
+    for name, module in {
+        "events": events, "runs": runs, "experiment": experiment, "live": live, "methods": methods, "streams": streams,
+        "html_export": html_export, "reproduce": reproduce, "optim": optim, "models": models,
+    }.items():  # fmt: skip
         public = {word for word in vars(module) if not word.startswith("_")}
         for kind in [found for found in vars(module).values() if isinstance(found, type)]:
             if kind.__module__ == module.__name__:

@@ -27,11 +27,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nllab import figures, narration, pictures, player, run_io, store
+from nllab import figures, html_export, narration, pictures, run_io, store
 from nllab.data import load
 from nllab.errors import DataError, DataWarning, NllabError
 from nllab.experiment import Experiment, read_setting
-from nllab.repeat import command_line, read_command, snippet
+from nllab.reproduce import command_line, read_command, snippet
 from nllab.streams.own import own
 from nllab.trainer import train
 
@@ -276,7 +276,7 @@ def use_run(data):
                 figures.draw(name, run)
             for name in pictures.STILLS.values():
                 pictures.still(name, run)
-            assert len(player.page(run)) > 1000
+            assert len(html_export.page(run)) > 1000
             assert run_io.unpack("again.zip", run_io.pack(run)).log == run.log
         except NllabError as error:
             raise AssertionError(f"accepted, and then: {error}") from error

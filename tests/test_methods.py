@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from nllab import methods
 from nllab.errors import SettingError
 from nllab.experiment import Experiment
-from nllab.methods import HOME, a_gem, ewc, lwf, owm, projection, reservoir, rls
+from nllab.methods import REGISTRY, a_gem, ewc, lwf, owm, projection, reservoir, rls
 from nllab.methods.gpm import extended
 from nllab.methods.objective import Objective, loss_of
 from nllab.streams.stream import Part, Stream, Task
@@ -88,10 +88,10 @@ def test_at_strength_zero_it_is_plain_training_bit_for_bit_and_else_it_is_not(na
     assert not torch.equal(trained(small(name, settings)), naive)
 
 
-@pytest.mark.parametrize("name", [name for name in HOME if not name.startswith("rls")])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if not name.startswith("rls")])
 @pytest.mark.parametrize("model", ["mlp", "hope"])
 def test_it_trains_any_classifier_of_the_lab_and_goes_on_from_a_checkpoint(name, model):
-    settings = {"samples": 3} if "samples" in HOME[name].settings else {}
+    settings = {"samples": 3} if "samples" in REGISTRY[name].settings else {}
     trainer = Trainer(small(name, settings, model=model, dim=8, batch_size=170, observe=False))
     for _ in range(6):  # the fifth step begins task B
         trainer.step()
@@ -102,7 +102,7 @@ def test_it_trains_any_classifier_of_the_lab_and_goes_on_from_a_checkpoint(name,
 
 
 def test_who_is_told_of_boundaries_is_who_the_table_says(monkeypatch):
-    for name, home in HOME.items():
+    for name, home in REGISTRY.items():
         told = []
         few = {"samples": 3, "features": 5, "filters": 2}
         trainer = Trainer(small(name, {key: few[key] for key in home.settings if key in few}, batch_size=400))
@@ -110,11 +110,11 @@ def test_who_is_told_of_boundaries_is_who_the_table_says(monkeypatch):
             trainer.method, "end_of_experience", lambda model, part, told=told: told.append(len(part)), raising=True
         )
         trainer.run()
-        assert bool(told) == ("boundaries" in home.told), name
+        assert bool(told) == ("boundaries" in home.privileged), name
         stores = any(
             isinstance(value, torch.Tensor) and value.shape[1:] == (64,) for value in trainer.method.memory.values()
         )
-        assert stores == ("samples" in home.told), name
+        assert stores == ("samples" in home.privileged), name
         assert trainer.bytes_kept() >= trainer.method.bytes_kept()
 
 
@@ -481,7 +481,7 @@ def test_convolutional_features_ignore_contrast_and_count_as_said():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("name", list(HOME))
+@pytest.mark.parametrize("name", list(REGISTRY))
 def test_it_runs_on_cuda_and_agrees_with_the_cpu(name):
     experiment = small(name, batch_size=170)
     first, other = [Trainer(experiment, device=device).run() for device in ("cpu", "cuda")]

@@ -14,7 +14,7 @@ from nllab.bench import retention
 from nllab.cli.training import run_seeds
 from nllab.errors import DataError, SettingError
 from nllab.experiment import LEARNING_RATES, Experiment
-from nllab.methods import HOME, check
+from nllab.methods import REGISTRY, check
 from nllab.methods.setups import GRIDS, SETUPS, TRIALS, optimizer_grid
 from nllab.runs import SCORES
 from nllab.summary import paired_difference, spread
@@ -45,7 +45,7 @@ def test_what_diverged_says_so_in_the_table(capsys):
 
 
 def test_every_method_and_optimizer_has_the_same_number_of_trials_all_different():
-    assert set(GRIDS) == set(SETUPS) and {"labels-trick", "low-rate", "joint"} == set(SETUPS) - set(HOME)
+    assert set(GRIDS) == set(SETUPS) and {"labels-trick", "low-rate", "joint"} == set(SETUPS) - set(REGISTRY)
     for grid in (*GRIDS.values(), optimizer_grid(0.01)):
         assert len(grid) == TRIALS == len({json.dumps(changes) for changes in grid})
     for name, grid in GRIDS.items():
@@ -53,7 +53,7 @@ def test_every_method_and_optimizer_has_the_same_number_of_trials_all_different(
             changed = SMALL.but(**{**SETUPS[name], **changes})
             check(changed.method, changed.method_settings)  # all of them can be used
     for name, grid in GRIDS.items():
-        if name in HOME:
+        if name in REGISTRY:
             assert all(SETUPS[name]["method"] == name and "method" not in changes for changes in grid)
 
 

@@ -14,7 +14,7 @@ import settings  # noqa: E402
 from streamlit.testing.v1 import AppTest  # noqa: E402
 from test_app import button, opened, run_of, runs_of, toggle, until  # noqa: E402
 
-from nllab import player, run_io  # noqa: E402
+from nllab import html_export, run_io  # noqa: E402
 from nllab.experiment import Experiment  # noqa: E402
 from nllab.trainer import Trainer  # noqa: E402
 
@@ -64,7 +64,7 @@ def test_a_run_that_trains_can_be_downloaded_and_has_no_code_yet(page):
 def test_downloads_come_back_through_the_replay_page(replay):
     replay.file_uploader[0].upload("run.zip", export_panel.WAYS["zip"][2](trained())).run()
     assert replay.session_state["replayed"] == {"run.zip": trained()} and not replay.error and not replay.exception
-    assert replay.session_state["recordings"] == player.recordings({"": trained()})
+    assert replay.session_state["recordings"] == html_export.recordings({"": trained()})
     assert [found.key for found in replay.download_button] == [
         f"keep-replayed-run.zip-{ending}" for ending in export_panel.WAYS
     ]

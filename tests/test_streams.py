@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from nllab.errors import DataError, SettingError
-from nllab.streams import HOME, build, digits, images
+from nllab.streams import REGISTRY, build, digits, images
 from nllab.streams.stream import Part, Task, letter, rotated
 
 
@@ -15,7 +15,7 @@ def rows(part):
 
 
 # Names are held apart whole; their windows may be alike (tests/test_names.py).
-ON_DISK = [name for name, (module, _) in HOME.items() if module not in ("images", "names", "sequences")]
+ON_DISK = [name for name, (module, _) in REGISTRY.items() if module not in ("images", "names", "sequences")]
 CHANGING = ("drifting-digits", "noisy-digits")  # their training images are not the test's
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from nllab import metrics
 from nllab.errors import DataError, SettingError, unknown
 from nllab.experiment import LEARNING_RATES, Experiment
-from nllab.methods import HOME
+from nllab.methods import REGISTRY
 from nllab.methods.setups import GRIDS, SETUPS, TRIALS, Changes, optimizer_grid
 from nllab.runs import SCORES
 from nllab.streams import stream_of
@@ -186,7 +186,7 @@ def row_of(
         "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()},
         "trials": len(scores),
         "validation": [score if math.isfinite(score) else None for score in scores],
-        "told": list(HOME[chosen.get("method", "naive")].told),
+        "told": list(REGISTRY[chosen.get("method", "naive")].privileged),
         **row,
         "twin": twin,
         "difference_from_twin": difference(row, twin),

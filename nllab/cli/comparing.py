@@ -33,7 +33,7 @@ from nllab.cli.console import (
 from nllab.cli.training import run_seeds
 from nllab.errors import SettingError
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment
-from nllab.methods import HOME
+from nllab.methods import REGISTRY
 from nllab.methods.setups import SETUPS
 from nllab.streams import stream_of
 from nllab.summary import rank
@@ -93,7 +93,7 @@ def compare(
     lines = {}
     for name, experiment in learners.items():
         own, twin = rows[name], rows.get(name + TWIN)
-        told = list(HOME[experiment.method].told)
+        told = list(REGISTRY[experiment.method].privileged)
         lines[name] = {
             **own,
             "told": told,

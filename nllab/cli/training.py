@@ -27,7 +27,7 @@ from nllab.cli.console import (
 )
 from nllab.errors import SettingError
 from nllab.experiment import OPTIMIZERS, PRESETS, Experiment
-from nllab.repeat import read_command
+from nllab.reproduce import read_command
 from nllab.summary import summarize
 
 if TYPE_CHECKING:
@@ -172,10 +172,10 @@ def export(
     parquet: Annotated[Path | None, typer.Option(help="The same table for pandas, Polars or DuckDB.")] = None,
 ) -> None:
     """Write a saved run as a page that replays it, as one file or as a table."""
-    from nllab import player, run_io
+    from nllab import html_export, run_io
 
     ways = {
-        html: lambda run: player.page(run).encode(),
+        html: lambda run: html_export.page(run).encode(),
         archive: run_io.pack,
         csv: run_io.to_csv,
         parquet: run_io.to_parquet,

@@ -12,7 +12,7 @@ from nllab.course.exercise import Answer, Draw, Wrong, described, exercise
 from nllab.experiment import Experiment
 from nllab.levels import Level, Schedule, assign
 from nllab.optim.leveled import Leveled, members_of
-from nllab.streams import HOME as STREAMS
+from nllab.streams import REGISTRY as STREAMS
 from nllab.streams.stream import Part, Stream
 from nllab.summary import paired_difference
 from nllab.trainer import Trainer, train

@@ -51,15 +51,15 @@ def write_site(notebooks: Path, folder: Path) -> list[Path]:
 def _write_assets(folder: Path) -> None:
     from pygments.formatters import HtmlFormatter
 
-    from nllab import player
+    from nllab import html_export
 
     plotly = find_spec("plotly")
     assert plotly and plotly.origin
     shutil.copyfile(Path(plotly.origin).parent / "package_data" / "plotly.min.js", folder / "plotly.min.js")
     for name in ASSETS:
         shutil.copyfile(HERE / name, folder / name)
-    for name in (player.SCRIPT, player.STYLE):
-        shutil.copyfile(player.HERE / name, folder / name)
+    for name in (html_export.SCRIPT, html_export.STYLE):
+        shutil.copyfile(html_export.HERE / name, folder / name)
     dark = HtmlFormatter(style="github-dark").get_style_defs("pre")
     styles = (
         f"{HtmlFormatter(style='default').get_style_defs('pre')}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
@@ -154,7 +154,7 @@ def _sliders(frames: dict[str, Any]) -> str:
 def _recorded(experiment: dict[str, Any]) -> str:
     """The run that Play would have made, to be played."""
     from nllab.experiment import Experiment
-    from nllab.player import recording
+    from nllab.html_export import recording
     from nllab.trainer import train
 
     told = _embedded(recording(train(Experiment(**experiment))))

@@ -10,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from nllab.course.exercise import Exercise
-from nllab.repeat import snippet
+from nllab.reproduce import snippet
 from nllab.runs import Run
 
 

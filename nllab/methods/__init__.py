@@ -16,39 +16,40 @@ if TYPE_CHECKING:
     from nllab.streams.stream import Stream
 
 
-class Home(NamedTuple):
-    """Where a method lives, its settings with their defaults, and what it is told beyond the batches."""
+class Entry(NamedTuple):
+    """Where a method lives, its settings with their defaults, and the privileged information that it gets beside the
+    batches."""
 
     module: str
     name: str
     settings: dict[str, float]
-    told: tuple[str, ...] = ()  # of "boundaries" and "samples"
+    privileged: tuple[str, ...] = ()  # of "boundaries" and "samples"
 
 
-HOME = {
-    "naive": Home("method", "Naive", {}),
-    "fewer-updates": Home("fewer_updates", "FewerUpdates", {"every": 4}),
-    "ewc": Home("ewc", "EWC", {"strength": 100, "samples": 200}, ("boundaries",)),
-    "online-ewc": Home("ewc", "OnlineEWC", {"strength": 100, "samples": 200, "decay": 1}, ("boundaries",)),
-    "si": Home("si", "SI", {"strength": 1, "damping": 0.1}, ("boundaries",)),
-    "lwf": Home("lwf", "LwF", {"strength": 1, "temperature": 2}, ("boundaries",)),
-    "er": Home("er", "ER", {"strength": 1, "buffer": 200}, ("samples",)),
-    "a-gem": Home("a_gem", "AGEM", {"buffer": 200}, ("samples",)),
-    "der++": Home("der", "DERpp", {"alpha": 0.5, "beta": 1, "buffer": 200}, ("samples",)),
-    "owm": Home("owm", "OWM", {"strength": 10, "average": 0}, ("boundaries",)),
-    "gpm": Home("gpm", "GPM", {"threshold": 0.99, "samples": 300}, ("boundaries",)),
-    "rls": Home("rls", "RLS", {"ridge": 0.01, "features": 1000}),
-    "rls-conv": Home("rls", "RLS", {"ridge": 1, "filters": 64}),
+REGISTRY = {
+    "naive": Entry("method", "Naive", {}),
+    "fewer-updates": Entry("fewer_updates", "FewerUpdates", {"every": 4}),
+    "ewc": Entry("ewc", "EWC", {"strength": 100, "samples": 200}, ("boundaries",)),
+    "online-ewc": Entry("ewc", "OnlineEWC", {"strength": 100, "samples": 200, "decay": 1}, ("boundaries",)),
+    "si": Entry("si", "SI", {"strength": 1, "damping": 0.1}, ("boundaries",)),
+    "lwf": Entry("lwf", "LwF", {"strength": 1, "temperature": 2}, ("boundaries",)),
+    "er": Entry("er", "ER", {"strength": 1, "buffer": 200}, ("samples",)),
+    "a-gem": Entry("a_gem", "AGEM", {"buffer": 200}, ("samples",)),
+    "der++": Entry("der", "DERpp", {"alpha": 0.5, "beta": 1, "buffer": 200}, ("samples",)),
+    "owm": Entry("owm", "OWM", {"strength": 10, "average": 0}, ("boundaries",)),
+    "gpm": Entry("gpm", "GPM", {"threshold": 0.99, "samples": 300}, ("boundaries",)),
+    "rls": Entry("rls", "RLS", {"ridge": 0.01, "features": 1000}),
+    "rls-conv": Entry("rls", "RLS", {"ridge": 1, "filters": 64}),
 }
-METHODS = tuple(HOME)
+METHODS = tuple(REGISTRY)
 
 
 def check(name: str, settings: Mapping[str, float]) -> dict[str, float]:
     """The method's settings, given or default. Raises SettingError for an unknown method, an unknown setting or a
     negative value."""
-    if name not in HOME:
-        raise unknown("method", name, HOME)
-    known = HOME[name].settings
+    if name not in REGISTRY:
+        raise unknown("method", name, REGISTRY)
+    known = REGISTRY[name].settings
     for key, value in settings.items():
         if key not in known:
             if not known:
@@ -74,8 +75,8 @@ def build(name: str, settings: Mapping[str, float], objective: Objective, seed: 
     import torch
 
     checked = check(name, settings)
-    home = HOME[name]
-    make = getattr(importlib.import_module(f"nllab.methods.{home.module}"), home.name)
+    entry = REGISTRY[name]
+    make = getattr(importlib.import_module(f"nllab.methods.{entry.module}"), entry.name)
     return make(objective, torch.Generator().manual_seed(seed), **checked)
 
 

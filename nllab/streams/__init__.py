@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nllab.experiment import Experiment
     from nllab.streams.stream import Stream
 
-HOME = {
+REGISTRY = {
     "digits-ab": ("digits", "digits_ab"),
     "digits-5x2": ("digits", "digits_5x2"),
     "digits-aba": ("digits", "digits_aba"),
@@ -38,7 +38,7 @@ OWN = ("own", "own-apart")  # own:PATH_A,PATH_B (own.py)
 
 
 def is_known(name: str) -> bool:
-    return name in HOME or (":" in name and name.partition(":")[0] in OWN)
+    return name in REGISTRY or (":" in name and name.partition(":")[0] in OWN)
 
 
 def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False, **contexts: int) -> Stream:
@@ -48,10 +48,10 @@ def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False, *
     Raises SettingError for a name that is not known, DataError for data of one's own that cannot be used.
     """
     if not is_known(name):
-        raise unknown("stream", name, HOME)
-    if name not in HOME:
+        raise unknown("stream", name, REGISTRY)
+    if name not in REGISTRY:
         return importlib.import_module("nllab.streams.own").own(name, split, hold_out)
-    module, function = HOME[name]
+    module, function = REGISTRY[name]
     settings = contexts if module == "contexts" else {}
     return getattr(importlib.import_module(f"nllab.streams.{module}"), function)(seed, split, hold_out, **settings)
 

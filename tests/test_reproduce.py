@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nllab import cli
 from nllab.errors import SettingError
 from nllab.experiment import Experiment
-from nllab.repeat import command_line, read_command, snippet, spelled_command
+from nllab.reproduce import command_line, read_command, snippet, spelled_command
 from nllab.run_io import load_run
 from nllab.trainer import Trainer, replay
 

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from nllab import figures, narration, pictures, view
 from nllab.events import Decision, Event, Experience, Network, Step, Where, jsonable, measured
 from nllab.experiment import Experiment, spelled
-from nllab.repeat import command_line, snippet
+from nllab.reproduce import command_line, snippet
 from nllab.runs import Run, periods_asked
 from nllab.scenes import Scenes, changed_levels, stage
 
@@ -177,7 +178,7 @@ def page(runs: Run | Mapping[str, Run]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{rules}">
-<title>{_escaped(told[0]["title"])} · nllab</title>
+<title>{escape(told[0]["title"])} · nllab</title>
 <style>{style()}</style>
 </head>
 <body class="pl-page">
@@ -197,7 +198,3 @@ def script() -> str:
 
 def style() -> str:
     return view.style() + (HERE / STYLE).read_text(encoding="utf-8")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
