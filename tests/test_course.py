@@ -72,6 +72,36 @@ def test_empty_answers_and_typed_constants_fail(name):
             assert verdict.sentence.rstrip().endswith((".", "?", "!")) or "expected" in verdict.sentence
 
 
+def with_nan(part):
+    return torch.full_like(part, torch.nan) if isinstance(part, torch.Tensor) else part * np.nan
+
+
+def with_an_axis_too_many(part):
+    return part[None] if isinstance(part, torch.Tensor | np.ndarray) else [part]
+
+
+def in_another_dtype(part):
+    return part.to(torch.complex64) if isinstance(part, torch.Tensor) else complex(part)
+
+
+@pytest.mark.parametrize("spoil", [with_nan, with_an_axis_too_many, in_another_dtype])
+@pytest.mark.parametrize("name", slowly([n for n, one in EXERCISES.items() if one.wants == "function"]))
+def test_solutions_that_return_nan_or_another_shape_or_dtype_fail_with_a_sentence(name, spoil):
+    answer, spoiled = solved(EXERCISES[name]), []
+
+    def spoiling(part):
+        if isinstance(part, tuple | list):
+            return type(part)(map(spoiling, part))
+        if isinstance(part, torch.Tensor | float) or (isinstance(part, np.ndarray) and spoil is not in_another_dtype):
+            spoiled.append(part)
+            return spoil(part)
+        return part
+
+    verdict = judge(EXERCISES[name], lambda *arguments: spoiling(answer(*arguments)), 0)
+    if spoiled:  # not a run, a stream or an optimizer
+        assert not verdict.passed and len(verdict.sentence) > 20 and "Traceback" not in verdict.sentence
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_hints_and_solution_are_there(name):
     one = EXERCISES[name]

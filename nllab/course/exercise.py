@@ -387,4 +387,8 @@ def judge(one: Exercise, answer: Any, seed: int | None = None) -> Verdict:
         return Verdict(False, "", empty=True)
     except (Wrong, NllabError) as error:
         return Verdict(False, str(error), seed=seed)
+    except Exception as error:  # of the comparison, with what the answer returned
+        text = " ".join(str(error).split())[:200]
+        sentence = f"What {one.answer} returned cannot be compared with anything ({type(error).__name__}: {text})."
+        return Verdict(False, sentence, seed=seed)
     return Verdict(True, "", truth=truth, seed=seed)
