@@ -136,7 +136,8 @@ def run_ablation(
             model = build(row, len(letters))
             size = sum(p.numel() for p in model.parameters())
             train(model, learned, steps=steps, batch=16, rate=RATE, seed=seed, device=device)
-            values.append(2 ** bits_per_character(model, *(part.to(model.head.weight.device) for part in tested)))
+            inputs, targets = (part.to(model.head.weight.device) for part in tested)
+            values.append(2 ** bits_per_character(model, inputs, targets))
         found.append(
             {
                 "row": row,

@@ -33,6 +33,7 @@ from nllab.bench.training import cosine, trainer_of
 from nllab.errors import unknown
 from nllab.memory.titans import SelfModifyingTitans
 from nllab.methods.method import Method
+from nllab.methods.objective import Objective
 from nllab.models.hope import HopeLM, PeerLM
 from nllab.streams.formal import IGNORE, LANGUAGES, Language, sequence_accuracy
 from nllab.streams.stream import Part
@@ -176,6 +177,7 @@ class Curriculum(Method):
         for string in sorted(strings, key=len):
             self.by_length.setdefault(len(string), []).append(string)
         self.lengths = list(self.by_length)
+        self.objective = Objective("cross_entropy", "all", len(language.answers))
         self.allowed, self.drawn, self.memory = max(SHORT, self.lengths[0]), 0, {}
 
     def draw(self) -> Part:

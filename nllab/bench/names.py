@@ -30,6 +30,7 @@ from nllab.errors import SettingError, unknown
 from nllab.experiment import Experiment
 from nllab.levels import Level
 from nllab.methods.method import Method
+from nllab.methods.objective import Objective
 from nllab.models.classifier import CMSClassifier
 from nllab.models.hope import HopeLM, LanguageModel, PeerLM
 from nllab.optim.deep import DeepOptimizer
@@ -115,7 +116,8 @@ class NextCharacter(Method):
     Told: nothing. Keeps: the metric.
     """
 
-    def __init__(self, summed: bool, metric: OutputMetric | None) -> None:
+    def __init__(self, objective: Objective, summed: bool, metric: OutputMetric | None) -> None:
+        self.objective = objective
         self.summed, self.metric, self.memory, self.generator = summed, metric, {}, torch.Generator()
 
     def loss(self, model: nn.Module, batch: Part) -> tuple[Tensor, Tensor]:
@@ -157,7 +159,7 @@ def trainer_of(
         stream=stream,
         optimizer=torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], setting.rate),
         deep=deep,
-        method=NextCharacter(summed, metric),
+        method=NextCharacter(Objective("cross_entropy", "all", stream.classes), summed, metric),
         levels=levels,
         device=device,
     )

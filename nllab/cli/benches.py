@@ -159,7 +159,7 @@ def names(
     from nllab.bench.names import names_tables, run_names
     from nllab.bench.translation import run_translation, translation_tables
 
-    chosen = choice(quick, seeds, device) | ({"models": only} if only else {})
+    chosen: dict[str, Any] = {**choice(quick, seeds, device), **({"models": only} if only else {})}
     result = run_names(**chosen, texts=[str(path) for path in text or ()])
     if text:
         show(result, names_tables(result), as_json)
