@@ -156,10 +156,10 @@ def _also(values: Sequence[float], count: int) -> str:
 
 def noisy(runs: Runs) -> Answer:
     """Who falls further: Adam (0), the deep optimizer (1), both alike (2), neither falls (3)."""
+    scale = claims.scales_of(next(iter(runs.values())))["A"]
     falls: list[tuple[float, float]] = []
     text, fell = [], []
     for title, run in runs.items():
-        scale = claims.scales_of(run)["A"]
         values, middle = curve(run, "A"), run.steps / 2
         before = [value for step, value in values if step <= middle][-1]
         lowest = min(value for step, value in values if step > middle)
