@@ -55,7 +55,8 @@ def main() -> None:
     asked = parser.parse_args()
     mutmut = [sys.executable, "-m", "mutmut", "run", "--max-children", str(asked.jobs)]
     if not names():
-        subprocess.run([*mutmut, FIRST], check=True)
+        print("Writing mutants, and finding out which tests reach which …", flush=True)
+        subprocess.run([*mutmut, FIRST], check=True, stdout=subprocess.DEVNULL)
     pool = [name for name in names() if asked.only in name]
     chosen = pool if asked.sample is None else random.Random(asked.seed).sample(pool, min(asked.sample, len(pool)))
     subprocess.run([*mutmut, *chosen], check=True, stdout=subprocess.DEVNULL)
