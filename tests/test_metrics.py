@@ -76,3 +76,20 @@ def test_what_is_undefined_is_nan():
 def test_a_matrix_that_does_not_fit_its_visits_is_refused(matrix, visits):
     with pytest.raises(ShapeError):
         metrics.average_accuracy(matrix, visits)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "visits"), [([[0.9, 0.1, 0.0]] * 2, (0, 1)), ([[0.9, 0.1]] * 2, (1, 0)), ([[0.9]], (0,))]
+)
+def test_of_other_streams_than_a_and_then_b_all_three_scores_are_undefined(matrix, visits):
+    found = metrics.two_tasks(matrix, visits)
+    assert set(found) == {"a_after_a", "a_after_b", "b_after_b"} and all(map(np.isnan, found.values()))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "experiences"),
+    [([0.9, 0.1], (0, 0)), ([[0.9, 0.1]], (0, 0)), ([[0.9, 0.1]], (1,)), ([[0.9]], (-1,))],
+)
+def test_measurements_that_belong_to_no_experience_are_refused(accuracies, experiences):
+    with pytest.raises(ShapeError, match="each in one of 1 experiences"):
+        metrics.anytime_accuracy(accuracies, experiences, (0,))
