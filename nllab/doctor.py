@@ -178,7 +178,7 @@ def _run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         told["problem"] = f"{folder} is no run that can be read: the first line of {file.name} is damaged."
         return told
-    if told["format"] not in FORMATS:
+    if told["format"] not in tuple(FORMATS):
         by = f", written by nllab {str(told['written_by'])[:20]}" if told["written_by"] else ""
         told["problem"] = (
             f"{folder} has format {str(told['format'])[:20]}{by}, and this version reads"

@@ -23,7 +23,7 @@ from typing import Any
 
 from nllab import __version__, run_log, run_table, store
 from nllab.errors import NllabError, RunFormatError
-from nllab.events import ALL_TASKS, Context, Event, Experience, Step, Switch, jsonable, read, task_of
+from nllab.events import ALL_TASKS, Context, Event, Experience, Step, Switch, Untrained, jsonable, read, task_of
 from nllab.experiment import Experiment
 from nllab.reproduce import command_line, snippet
 from nllab.runs import Run, numbers
@@ -299,6 +299,8 @@ def _with_events(run: Run, lines: Sequence[bytes], name: str) -> Run:
             event: Event = read(line, context)
             if event.step < before:
                 raise RunFormatError(f"step is {event.step}, after {before}")
+            if isinstance(event, Untrained) and any(isinstance(earlier, Untrained) for earlier in run.log):
+                raise RunFormatError("the untrained network is measured a second time")
             if isinstance(event, Switch | Experience):
                 if begun and (event.task == ALL_TASKS) != joint:
                     raise RunFormatError("a run teaches its tasks one by one or all at once, and this one does both")
@@ -317,7 +319,7 @@ def _check_head(line: bytes, name: str) -> dict[str, Any]:
     told = _json(line, f"the first line of {name}") if line.strip() else {}
     if not isinstance(told, dict) or "format" not in told:
         raise RunFormatError(f"the line that says what run this is, its first, is missing. {AGAIN}")
-    if told["format"] not in EVENT_FILES:
+    if told["format"] not in tuple(EVENT_FILES):
         what = f"it has format {str(told['format'])[:20]}, and this version of nllab reads formats 1 to {FORMAT}"
         raise RunFormatError(f"{what}. Open it with the version that wrote it, or run the experiment again.")
     return told
