@@ -15,5 +15,5 @@ for (const box of document.querySelectorAll(".sliders")) {
   for (const input of inputs) input.addEventListener("input", show);
 }
 for (const box of document.querySelectorAll(".recording")) {
-  new Player(box.firstElementChild, JSON.parse(box.querySelector("script").textContent), Plotly);
+  new Player(box.firstElementChild, JSON.parse(box.querySelector("script").textContent));
 }

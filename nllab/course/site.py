@@ -8,11 +8,11 @@ import html
 import json
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nllab.errors import SettingError
+from nllab.html_export import embedded
 from nllab.place import FRAMES
 
 HERE = Path(__file__).parent
@@ -53,13 +53,10 @@ def _write_assets(folder: Path) -> None:
 
     from nllab import html_export
 
-    plotly = find_spec("plotly")
-    assert plotly and plotly.origin
-    shutil.copyfile(Path(plotly.origin).parent / "package_data" / "plotly.min.js", folder / "plotly.min.js")
     for name in ASSETS:
         shutil.copyfile(HERE / name, folder / name)
-    for name in (html_export.SCRIPT, html_export.STYLE):
-        shutil.copyfile(html_export.HERE / name, folder / name)
+    (folder / html_export.SCRIPT).write_text(html_export.script(), encoding="utf-8")
+    (folder / html_export.STYLE).write_text(html_export.style(), encoding="utf-8")
     dark = HtmlFormatter(style="github-dark").get_style_defs("pre")
     styles = (
         f"{HtmlFormatter(style='default').get_style_defs('pre')}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
@@ -147,25 +144,20 @@ def _sliders(frames: dict[str, Any]) -> str:
             f' data-values="{told}"> <output>{html.escape(values[place])}</output></label>'
         )
     shown = f'<img alt="Figure under the sliders" src="data:image/png;base64,{frames["pictures"][at]}">'
-    rest = _embedded(frames["pictures"])
+    rest = embedded(frames["pictures"])
     return f'<div class="sliders">{"".join(bars)}{shown}<script type="application/json">{rest}</script></div>'
 
 
 def _recorded(experiment: dict[str, Any]) -> str:
     """The run that Play would have made, to be played."""
     from nllab.experiment import Experiment
-    from nllab.html_export import recording
+    from nllab.html_export import recordings
     from nllab.trainer import train
 
-    told = _embedded(recording(train(Experiment(**experiment))))
+    told = embedded(recordings({"": train(Experiment(**experiment))}))
     note = "Recorded: in the notebook, the network trains while you steer it (<code>nllab lab</code>)."
     data = f'<script type="application/json">{told}</script>'
     return f'<p class="note">{note}</p><div class="recording"><div></div>{data}</div>'
-
-
-def _embedded(value: Any) -> str:
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _index(opened: dict[str, list[dict[str, Any]]], titles: dict[str, str]) -> str:
@@ -197,7 +189,7 @@ def _page(title: str, body: str, pages: dict[str, str], here: str) -> str:
     )
     scripts = '<script src="assets/course.js"></script>'
     if 'class="recording"' in body:
-        scripts = '<script src="assets/plotly.min.js"></script><script src="assets/player.js"></script>' + scripts
+        scripts = '<script src="assets/player.js"></script>' + scripts
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
