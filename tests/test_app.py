@@ -457,6 +457,12 @@ def test_a_lesson_waits_for_a_prediction_and_then_says_what_became_of_it(lessons
     assert "**You predicted:** Nearly all of it" in told and "**It was:** Nearly nothing" in told
     assert f"{run.run.summary['a_after_b']:.2f}, no better than guessing" in told
     assert dict(lessons.query_params) == {"lesson": "overwrite", "answer": "0"}
+    button(lessons, "lesson_twin_add").click().run()
+    whole, twin = runs_of(lessons, "lessons")
+    assert whole is run and twin.experiment == run.experiment.but(frozen=True)
+    until(lambda: ended([twin]), 60)
+    lessons.run()
+    assert any("against the twin on this seed" in found.value for found in lessons.markdown)
     button(lessons, "lesson_on").click().run()
     assert runs_of(lessons, "lessons") != [run] and lessons.radio[0].value is None and button(lessons, "play").disabled
 
