@@ -42,10 +42,8 @@ export function apart(labels, gap, [from, to] = [-Infinity, Infinity]) {
   for (let i = 1; i < labels.length; i++) labels[i].at = Math.max(labels[i].at, labels[i - 1].at + gap);
   const shift = (labels.reduce((sum, { at }) => sum + at, 0) - wanted) / Math.max(labels.length, 1);
   for (const label of labels) label.at -= shift;
-  const over = Math.max(0, (labels.at(-1)?.at ?? 0) - to);
-  for (const label of labels) label.at -= over;
-  const under = Math.max(0, from - (labels[0]?.at ?? 0));
-  for (const label of labels) label.at += under;
+  for (let i = labels.length - 1, most = to; i >= 0; i--, most = labels[i + 1].at - gap) labels[i].at = Math.min(labels[i].at, most);
+  for (let i = 0, least = from; i < labels.length; least = labels[i].at + gap, i++) labels[i].at = Math.max(labels[i].at, least);
 }
 
 // From a value of an axis to a pixel and back. `pixels`: where the range begins and ends.
