@@ -22,6 +22,7 @@ from nllab.errors import NllabError
 from nllab.events import jsonable
 from nllab.experiment import Experiment
 from nllab.runs import Run
+from nllab.streams import OWN
 
 if TYPE_CHECKING:
     from nllab.live import LiveRun
@@ -84,7 +85,7 @@ class Keeper:
                 shutil.rmtree(known[1].folder, ignore_errors=True)
             known = None
         if known is None:
-            if not run.steps:
+            if not run.steps or run.experiment.stream.partition(":")[0] in OWN:  # somebody's files leave no copy here
                 return
             writer = store.Writer(self.folder / f"run-{live.id}.{live.generation}", run_io.head(run))
             known = self._writers[live.id] = run, writer

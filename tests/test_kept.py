@@ -177,3 +177,17 @@ def test_the_page_offers_what_was_kept_and_plays_it(live, tmp_path, monkeypatch)
         assert "changed" in page.error[0].value and str(tmp_path) not in page.error[0].value
     finally:
         shared._keeper.cache_clear()
+
+
+def test_a_run_on_somebodys_own_files_leaves_no_copy(tmp_path):
+    for name, offset in (("a", 0), ("b", 3)):
+        rows = [f"{i % 7 + offset};{i * 37 % 11};{'up' if i % 3 else 'down'}" for i in range(60)]
+        (tmp_path / f"{name}.csv").write_text("x;y;label\n" + "\n".join(rows))
+    run = LiveRun(SMALL.but(stream=f"own:{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}", batch_size=10))
+    try:
+        trained(run, 3)
+        keeper = Keeper(tmp_path / "kept")
+        keeper.look([run])
+        assert not list((tmp_path / "kept").glob("run-*")) and keeper.problem is None
+    finally:
+        run.close()
