@@ -92,7 +92,8 @@ def test_solutions_that_return_nan_or_another_shape_or_dtype_fail_with_a_sentenc
     def spoiling(part):
         if isinstance(part, tuple | list):
             return type(part)(map(spoiling, part))
-        if isinstance(part, torch.Tensor | float) or (isinstance(part, np.ndarray) and spoil is not in_another_dtype):
+        plain = isinstance(part, torch.Tensor | float | int) and not isinstance(part, bool)
+        if plain or (isinstance(part, np.ndarray) and spoil is not in_another_dtype):
             spoiled.append(part)
             return spoil(part)
         return part
