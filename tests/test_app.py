@@ -709,3 +709,19 @@ def test_a_message_of_many_steps_stays_small(live):
         )
         == 8
     )
+
+
+@pytest.mark.slow  # a process that loads torch
+def test_futures_are_trained_in_the_background_and_shown_as_a_fan(page):
+    page.query_params.update({"dim": "8", "hidden": "8", "batch_size": "80"})
+    page.run()
+    button(page, "futures_train").click().run()
+    job = page.session_state["futures_job"]
+    assert job.over.wait(120) and job.error is None and not page.exception
+    page.run()
+    assert not page.exception and not messages(page)
+    assert len(job.futures) > 10 and {future["at"] for future in job.futures} >= {1, job.planned_steps}
+    first, last = (min(job.futures, key=lambda f: f["at"]), max(job.futures, key=lambda f: f["at"]))
+    assert first["curve"][-1][0] == last["curve"][-1][0] == job.planned_steps
+    shared.rooms().pool.close()
+    shared.rooms.cache_clear()

@@ -18,7 +18,7 @@ export function heldShare({ gradient, passed }) {
 // One sentence for each phase. opened: of anatomy.py. words: of the classes; writer: who wrote, in words.
 export function sentences(opened, words, writer) {
   const { seen, plane, level, period, acting, earlier } = opened;
-  if (!plane) return PHASES.map(() => (seen ? `No error reached the level ${level} in this step, so there is nothing to write.` : "The memory was blind in this step, so nothing can be said of this write."));
+  if (!plane) return PHASES.map(() => (seen ? `No error reached the level ${level} in this step, so there is nothing to write.` : `Nothing can be shown of the level ${level}: it stands still, or the memory does not see what it reads.`));
   const word = (one) => words[one] ?? String(one);
   const answer = seen ? seen.scores.indexOf(Math.max(...seen.scores)) : 0;
   const collected = period === 1 ? "this batch" : `the ${period} steps since its last write`;
