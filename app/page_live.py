@@ -45,7 +45,7 @@ waiting = session.sync(wanted, state.speed)
 
 with st.container(key="opening"):
     st.title("Watch memory being painted over, or not", anchor=False)
-    plain = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}.get(state.plain, state.plain)
+    plain: str = {"adam": "Adam", "sgd": "SGD", "adamw": "AdamW"}.get(state.plain, str(state.plain))
     beside = menus.METHOD_NAMES.get(state.method, state.method)
     writer = plain if state.method == "naive" else f"{plain} with {beside}{f', which {told},' if told else ''}"
     drawn = all(run.subject.drawable for run in session.live) and (

@@ -76,7 +76,7 @@ def open_write(trainer: Trainer, level: str) -> tuple[list[Event], dict[str, Any
     names = [one.name for one in trainer.levels]
     if level not in names:
         raise unknown("level", level, names)
-    before = {p: p.detach().clone() for p in trainer.movements[level].parameters}
+    before: dict[Any, Tensor] = {p: p.detach().clone() for p in trainer.movements[level].parameters}
     taken = trainer.steps
     events = trainer.step()
     write = next((one for one in trainer.deep.report.written if one.level == level), None)
@@ -97,7 +97,7 @@ def _dissect(write: Written, change: Tensor, inputs: Mapping[str, Tensor]) -> di
     gradient, rows = write.gradient, write.rows
     size = float(gradient.norm())
     # To the coordinates of the parameters themselves, in which gradient descent goes straight along its gradient.
-    unit = torch.full((gradient.shape[1],), write.layer.unit, dtype=gradient.dtype)
+    unit = gradient.new_full((gradient.shape[1],), write.layer.unit)
     unit[write.layer.fan_in :] = 1.0
     found: dict[str, Any] = {
         "samples": len(rows),

@@ -127,7 +127,11 @@ class Written:
 
 
 def measurable(
-    due: Sequence[Due], steps: Sequence[Tensor | None], scale: float, entry: Tensor, retention: Callable[[Due], float]
+    due: Sequence[Due],
+    steps: Sequence[Tensor | None],
+    scale: float,
+    entry: Tensor | None,
+    retention: Callable[[Due], float],
 ) -> list[Written]:
     """Of the layers whose inputs one whole context holds. steps: G A^-1 of each, None where nothing was written."""
     return [
