@@ -213,8 +213,8 @@ def settings(*, twin: bool) -> None:
             "The address of this page holds all settings: copy it to share them."
         )
         st.caption(
-            "Keys: Space plays and pauses, N steps, W writes, B goes back, D toggles the deep optimizer, 1 and 2 teach,"
-            " P pins, Shift+X resets."
+            "Keys: Space plays and pauses, N steps, O opens a write, W writes, B goes back, D toggles the deep"
+            " optimizer, 1 and 2 teach, P pins, Shift+X resets."
         )
 
 

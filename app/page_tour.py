@@ -19,7 +19,8 @@ with st.container(key="reading"):
         st.markdown(f"{number}. **{station.title}.** {station.text}")
     st.subheader("Keys", anchor=False)
     st.markdown(
-        "| key | what it does |\n| --- | --- |\n| Space | play, pause |\n| N | one step |\n| W | one write of the"
+        "| key | what it does |\n| --- | --- |\n| Space | play, pause |\n| N | one step |\n"
+        "| O | one write in slow motion; ← and → go through it, Esc closes it |\n| W | one write of the"
         " chosen level |\n| B | back to the checkpoint before |\n| Shift+X | reset |\n| F | presentation: "
         "figures alone, in large type |\n| D | deep optimizer on or off"
         " |\n| 1 to 5 | teach a task |\n| P | pin the runs |\n| T | add the frozen twin (Compare) |\n| → | next stop,"

@@ -42,7 +42,8 @@ STATIONS = (
     Station(
         "What holds a write back",
         "The deep optimizer remembers which inputs a level has seen, and holds back the part of a write that they would"
-        " notice. The bars say how much, and the walls around the frames show it.",
+        " notice. The bars say how much, and the walls around the frames show it. **Open a write** (O) shows one,"
+        " phase by phase.",
         ".nl-levels",
     ),
     Station(
@@ -65,8 +66,8 @@ STATIONS = (
     Station(
         "Everything else",
         "Single writes, undo, reset, pins and one network with the toggle stand here; all settings in the "
-        "sidebar, and in"
-        " the address. Next: the page **Lessons**, where you predict before you see.",
+        "sidebar, and in the address. Below wait a fan of futures and your own data. Next: the page **Lessons**, where"
+        " you predict before you see.",
         ".st-key-controls",
     ),
 )
