@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nllab import html_export
 from nllab.cli.serving import shipped
 from nllab.course import marks
 from nllab.course.copies import copy_notebooks
@@ -112,6 +113,13 @@ def test_pages_ask_for_nothing_from_anywhere(small, tmp_path):
             assert link.startswith(("data:", "https://arxiv.org/", "#")) or link in files or "-" in link, link
         assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', text)
         assert "$$" not in text and "ClaimError" not in text
+    played = re.findall(
+        r'class="recording"><div></div><script type="application/json">(.+?)</script>',
+        pages[0].read_text(encoding="utf-8"),
+    )
+    assert played and all("moments" in run for found in played for run in json.loads(found))
+    script = (tmp_path / "site" / "assets" / "player.js").read_text(encoding="utf-8")
+    assert script == html_export.script()  # the player with the view that it draws with
 
 
 def test_a_folder_with_something_else_is_left_alone(small, tmp_path):

@@ -4,7 +4,7 @@ phone and a dark screen are fine."""
 import pytest
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path
-from nllab.cli import shipped
+from nllab.cli.serving import shipped
 from nllab.course.site import write_site
 
 playwright = pytest.importorskip("playwright.sync_api")
