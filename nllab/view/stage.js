@@ -139,7 +139,7 @@ export class Stage {
       const share = shares[name];
       writes.textContent = `${count} ${count === 1 ? "write" : "writes"}`;
       held.style.setProperty("--held", share ?? 0);
-      held.textContent = share > 0 ? `${share > 0.99 ? "over 99" : Math.round(100 * share)} % held back` : acting === "deep" ? "no write yet" : "nothing held back";
+      held.textContent = share > 0 ? `${share > 0.99 ? "over 99" : Math.round(100 * share)} % held back` : acting !== "deep" ? "nothing held back" : count ? "not measured so far" : "no write yet";
       this.list.children[i].classList.toggle("nl-none", !(share > 0));
     });
   }
