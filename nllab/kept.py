@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nllab import run_io, store
+from nllab import run_io, run_log, store
 from nllab.errors import NllabError
 from nllab.events import jsonable
 from nllab.experiment import Experiment
@@ -148,9 +148,9 @@ class Keeper:
             if folder in own or ids is not None and match[1] not in ids:
                 continue
             with suppress(OSError, ValueError, KeyError, TypeError, NllabError):
-                with (folder / store.LOG).open("rb") as file:
-                    head = json.loads(file.readline(store.MOST_LINE_BYTES))
-                    file.seek(max(file.tell(), (folder / store.LOG).stat().st_size - TAIL_BYTES))
+                with (folder / run_log.LOG).open("rb") as file:
+                    head = json.loads(file.readline(run_log.MOST_LINE_BYTES))
+                    file.seek(max(file.tell(), (folder / run_log.LOG).stat().st_size - TAIL_BYTES))
                     steps = re.findall(rb'"step":(\d{1,9})[,}]', file.read())
                 experiment = Experiment(**head["experiment"])
                 found.append(Kept(match[1], folder, experiment, int(steps[-1]), _time(folder)))
@@ -166,7 +166,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _time(folder: Path) -> float:
     with suppress(OSError):
-        return (folder / store.LOG).stat().st_mtime
+        return (folder / run_log.LOG).stat().st_mtime
     return 0.0
 
 

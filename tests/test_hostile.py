@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nllab import figures, html_export, narration, pictures, run_io, store
+from nllab import figures, html_export, narration, pictures, run_io
 from nllab.data import load
 from nllab.errors import DataError, DataWarning, NllabError
 from nllab.experiment import Experiment, read_setting
@@ -295,7 +295,7 @@ def forged(number):
     """A run whose events were dropped, doubled, moved or given other values, with checksums that fit."""
     draw = np.random.default_rng(number)
     with zipfile.ZipFile(io.BytesIO(good("run")[number % 2])) as opened:
-        log = store.decode(opened.read(store.LOG))
+        log = run_log.decode(opened.read(run_log.LOG))
     records = [log.head, *log.records]
     for _ in range(draw.integers(1, 5)):
         if len(records) < 2:
@@ -318,8 +318,8 @@ def forged(number):
         steps = [r["step"] if isinstance(r, dict) and isinstance(r.get("step"), int) else 0 for r in records]
         order = sorted(range(1, len(records)), key=lambda i: steps[i])
         records = [records[0], *(records[i] for i in order)]
-    lines = store.encode([*records, store.closing_line(len(records), {})])
-    return archive(**{store.LOG: b"".join(lines), "experiment.json": b"{}"})
+    lines = run_log.encode([*records, run_log.closing_line(len(records), {})])
+    return archive(**{run_log.LOG: b"".join(lines), "experiment.json": b"{}"})
 
 
 def changed(value, head, draw):

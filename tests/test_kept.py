@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nllab import kept, run_io, store
+from nllab import kept, run_io, run_log, store
 from nllab.errors import RunFormatError
 from nllab.experiment import Experiment
 from nllab.kept import Keeper
@@ -130,7 +130,7 @@ def test_damaged_folders_are_not_offered_and_are_a_sentence(live, tmp_path):
     keeper.look([live])
     keeper.close()
     (found,) = keeper.offered()
-    log = found.path / store.LOG
+    log = found.path / run_log.LOG
     log.write_bytes(log.read_bytes().replace(b'"loss":', b'"lass":', 1))
     with pytest.raises(RunFormatError, match="changed"):
         run_io.load_run(found.path)
@@ -143,7 +143,7 @@ def test_the_thread_writes_by_itself(live, tmp_path, monkeypatch):
     keeper = Keeper(tmp_path)
     keeper.watch(lambda: [live])
     trained(live, 2)
-    until(lambda: any(b'"step":2' in (path / store.LOG).read_bytes() for path in tmp_path.glob("run-*")))
+    until(lambda: any(b'"step":2' in (path / run_log.LOG).read_bytes() for path in tmp_path.glob("run-*")))
     keeper.close()
 
 
@@ -169,7 +169,7 @@ def test_the_page_offers_what_was_kept_and_plays_it(live, tmp_path, monkeypatch)
         assert not page.exception and not page.error
         assert "Train it again, live" in [button.label for button in page.button]
         assert page.session_state["replayed"][offer.options[0]].log == live.run.log
-        log = next(tmp_path.glob("run-*")) / store.LOG
+        log = next(tmp_path.glob("run-*")) / run_log.LOG
         log.write_bytes(b'"lass":'.join(log.read_bytes().rsplit(b'"loss":', 1)))
         offer.set_value([]).run()
         (offer,) = page.multiselect
