@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nllab import figures, html_export, narration, pictures, run_io
+from nllab import figures, html_export, narration, pictures, run_io, run_log
 from nllab.data import load
 from nllab.errors import DataError, DataWarning, NllabError
 from nllab.experiment import Experiment, read_setting
