@@ -14,7 +14,6 @@ import math
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
@@ -126,6 +125,8 @@ def digits_model():
 
 @pytest.fixture(scope="module")
 def digits():
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return torch.tensor(images / 16, dtype=torch.float32)[order], torch.tensor(labels)[order]

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import pytest
 from rich.console import Console
-from scipy import stats
 
 from nllab.bench import retention
 from nllab.cli.training import run_seeds
@@ -189,6 +188,8 @@ def test_processes_give_the_same_rows():
 
 
 def test_intervals_are_students():
+    from scipy import stats
+
     first, second = [0.9, 0.8, 0.95, 0.85], [0.7, 0.75, 0.8, 0.7]
     found = paired_difference(first, second)
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)

@@ -3,7 +3,6 @@ import gzip
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from nllab.errors import DataError, SettingError
 from nllab.streams import REGISTRY, build, digits, images
@@ -150,6 +149,8 @@ def test_fashion_is_whole_and_holds_out_a_tenth():
 
 
 def test_the_cut_that_is_kept_is_the_cut_that_is_made():
+    from sklearn.datasets import load_digits
+
     """Read from a file so that a page need not load scikit-learn; it must be what scikit-learn gives, images
     included."""
     pixels, labels = load_digits(return_X_y=True)

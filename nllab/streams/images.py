@@ -15,7 +15,6 @@ import numpy as np
 import pooch
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from nllab.data.arrays import read_idx
 from nllab.errors import DataError
@@ -67,6 +66,8 @@ def fashion(split: int, hold_out: bool) -> Images:
     rows = np.arange(len(whole))
     kept, held = rows, rows[:0]
     if hold_out:
+        from sklearn.model_selection import train_test_split
+
         kept, held = train_test_split(rows, test_size=VALIDATION_FRACTION, random_state=split, stratify=labels["train"])
     return Images(whole[torch.from_numpy(kept)], whole[torch.from_numpy(held)], test, 10, (28, 28), WORDS)
 
