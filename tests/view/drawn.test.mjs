@@ -1,60 +1,7 @@
 // The views drawn on a canvas that writes down what it is told: everything finite and inside, with the words and numbers of what they show.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-
-class Pen {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.texts = [];
-    this.points = [];
-    this.shift = [[0, 0]];
-    return new Proxy(this, {
-      get: (target, name) => (name in target ? target[name] : () => undefined),
-      set: (target, name, value) => ((target[name] = value), true),
-    });
-  }
-
-  at(...numbers) {
-    for (const number of numbers) assert.ok(Number.isFinite(number), `drew at ${numbers}`);
-    const [x, y] = this.shift.at(-1);
-    for (let i = 0; i + 1 < numbers.length; i += 2) this.points.push([numbers[i] + x, numbers[i + 1] + y]);
-  }
-
-  save() { this.shift.push([...this.shift.at(-1)]); }
-  restore() { this.shift.pop(); }
-  translate(x, y) { this.shift[this.shift.length - 1] = [this.shift.at(-1)[0] + x, this.shift.at(-1)[1] + y]; }
-  moveTo(x, y) { this.at(x, y); }
-  lineTo(x, y) { this.at(x, y); }
-  fillRect(x, y, w, h) { this.at(x, y, x + w, y + h); }
-  strokeRect(x, y, w, h) { this.at(x, y, x + w, y + h); }
-  arc(x, y, r) { this.at(x - r, y - r, x + r, y + r); }
-  ellipse(x, y, a, b) { assert.ok(a > 0 && b > 0); this.at(x - a, y - b, x + a, y + b); }
-  drawImage(_, x, y, w = 0, h = 0) { this.at(x, y, x + w, y + h); }
-  measureText(text) { return { width: 6 * text.length }; }
-  createImageData(w, h) { return { data: new Uint8ClampedArray(4 * w * h) }; }
-  fillText(text, x, y) {
-    this.at(x, y);
-    this.texts.push({ text: String(text), x: x + this.shift.at(-1)[0], y: y + this.shift.at(-1)[1], align: this.textAlign, font: this.font });
-  }
-}
-
-let sizes = [600, 340];
-
-class Element {
-  constructor(tag) {
-    Object.assign(this, { tag, children: [], style: { setProperty() {} }, attributes: {}, classList: { toggle() {}, add() {}, remove() {} }, dataset: {} });
-    [this.clientWidth, this.clientHeight] = sizes;
-    if (tag === "canvas") [this.width, this.height] = sizes;
-  }
-
-  append(...more) { this.children.push(...more); }
-  setAttribute(name, value) { this.attributes[name] = String(value); }
-  addEventListener() {}
-  getContext() { return (this.pen ??= new Pen(this)); }
-}
-
-globalThis.document = { createElement: (tag) => new Element(tag) };
-globalThis.window = { devicePixelRatio: 1 };
+import { Element, sizeOfAll } from "./canvas.mjs";
 
 const { themeOf } = await import("../../nllab/view/colours.js");
 const { FanView } = await import("../../nllab/view/fan.js");
@@ -67,7 +14,7 @@ const inside = (pen, [width, height], slack = 1) => {
   for (const [x, y] of pen.points) assert.ok(x >= -slack && y >= -slack && x <= width + slack && y <= height + slack, `drew at ${x}, ${y} of ${width} x ${height}`);
 };
 const sized = (size, make) => {
-  sizes = size;
+  sizeOfAll(size);
   return make();
 };
 
@@ -145,7 +92,7 @@ test("the manager draws no needle while it only watches, and the reason of the s
 });
 
 test("end labels of many curves stay apart and inside their figure", () => {
-  sizes = [560, 124];
+  sizeOfAll([560, 124]);
   const frame = new Element("div");
   const chart = new Chart(frame, 124);
   const ends = [0.98, 0.0, 0.0, 0.01, 0.0];
