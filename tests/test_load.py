@@ -93,7 +93,7 @@ class Session:
         self.listener.join(10)
 
 
-def until(told, seconds=120.0):
+def until(told, seconds=600.0):
     end = time.monotonic() + seconds
     while not told():
         assert time.monotonic() < end, "it did not come about in time"

@@ -102,7 +102,7 @@ def serving(**environment: str) -> Iterator[str]:
             os.killpg(process.pid, signal.SIGTERM)
         else:
             process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def stat(address: str) -> dict[str, Any]:
