@@ -80,18 +80,42 @@ def anytime_accuracy(accuracies: ArrayLike, experiences: Sequence[int], visits: 
     accuracies (measurements, tasks); experiences[m] = the experience during which measurement m was taken.
     Source: average anytime accuracy, Caccia et al. 2022, arXiv 2104.05025.
     """
-    measured = np.asarray(accuracies, dtype=float)
-    if measured.ndim != 2 or len(measured) != len(experiences) or any(not 0 <= e < len(visits) for e in experiences):
-        raise ShapeError(
-            f"accuracies have shape {measured.shape}; expected (measurements, tasks), each in one of {len(visits)}"
-            " experiences."
-        )
+    measured = _measurements(accuracies, experiences, visits)
     return _mean(
         [
             _mean([row[task] for task in first_visits(visits[: e + 1])])
             for row, e in zip(measured, experiences, strict=True)
         ]
     )
+
+
+def stability_gap(accuracies: ArrayLike, experiences: Sequence[int], visits: Sequence[int]) -> float:
+    """How far old tasks fall at a switch and recover: mean over experiences and the other tasks taught before of
+    min(accuracy before it, at its end) - least accuracy in between. What does not come back is forgetting.
+
+    accuracies, experiences: as in `anytime_accuracy`.
+    Source: the phenomenon, De Lange, van de Ven & Tuytelaars 2023, arXiv 2205.13452.
+    Differs from paper: the paper gives the least accuracy itself (min-ACC), which lasting loss lowers as well.
+    """
+    measured = _measurements(accuracies, experiences, visits)
+    at, gaps = np.asarray(experiences), []
+    for e in sorted({int(e) for e in at}):
+        earlier, during = measured[at < e], measured[at == e]
+        for task in first_visits(visits[:e]):
+            if task != visits[e] and len(earlier):
+                kept = min(earlier[-1, task], during[-1, task])
+                gaps.append(max(0.0, kept - during[:, task].min()))
+    return _mean(gaps)
+
+
+def _measurements(accuracies: ArrayLike, experiences: Sequence[int], visits: Sequence[int]) -> np.ndarray:
+    measured = np.asarray(accuracies, dtype=float)
+    if measured.ndim != 2 or len(measured) != len(experiences) or any(not 0 <= e < len(visits) for e in experiences):
+        raise ShapeError(
+            f"accuracies have shape {measured.shape}; expected (measurements, tasks), each in one of {len(visits)}"
+            " experiences."
+        )
+    return measured
 
 
 def intransigence(accuracy_matrix: ArrayLike, visits: Sequence[int], reference: ArrayLike) -> float:

@@ -46,7 +46,8 @@ SCORES = (
     "a_after_b",
     "b_after_b",
 )
-SCORES += ("mean_online_accuracy", "anytime_accuracy")
+ALONG_THE_WAY = ("mean_online_accuracy", "anytime_accuracy", "stability_gap")
+SCORES += ALONG_THE_WAY
 
 # Metric -> (unit, what it means); axis titles, glossary and tables come from here.
 METRICS: dict[str, tuple[str, str]] = {
@@ -79,6 +80,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "anytime_accuracy": (
         "fraction",
         "accuracy on the tasks taught so far, averaged over measurements all along the stream",
+    ),
+    "stability_gap": (
+        "fraction",
+        "how far earlier tasks fall when another one begins and recover while it is learned, on average",
     ),
     "surprise": ("", "mean size of the error signal that arrives at the outputs of the level's layers"),
     "novelty": ("", "how new the level's inputs are to its memory: 1 is what the memory holds on average"),
@@ -163,10 +168,9 @@ class Run:
             means.append(float(np.mean(values)) if values else float("nan"))
         return means
 
-    @property
-    def anytime_accuracy(self) -> float:
-        """Mean over all measurements of the mean accuracy on the tasks taught so far; a joint run is taught all of them
-        at once."""
+    def _along_the_way(self) -> tuple[list[list[float]], list[int], list[int]]:
+        """All measurements: accuracies by task, the experience of each, and the task of each experience; -1 for all at
+        once."""
         visits: list[int] = []
         accuracies, experiences = [], []
         for event in self.log:
@@ -175,9 +179,24 @@ class Run:
             elif isinstance(event, Step) and event.accuracy is not None:
                 accuracies.append([event.accuracy[task] for task in self.tasks])
                 experiences.append(len(visits) - 1)
+        return accuracies, experiences, visits
+
+    @property
+    def anytime_accuracy(self) -> float:
+        """Mean over all measurements of the mean accuracy on the tasks taught so far; a joint run is taught all of them
+        at once."""
+        accuracies, experiences, visits = self._along_the_way()
         if not accuracies or -1 in visits:
             return float(np.mean(accuracies)) if accuracies else float("nan")
         return metrics.anytime_accuracy(accuracies, experiences, visits)
+
+    @property
+    def stability_gap(self) -> float:
+        """How far earlier tasks fall at a switch and recover; see metrics.py. NaN without a switch."""
+        accuracies, experiences, visits = self._along_the_way()
+        if not accuracies or -1 in visits:
+            return float("nan")
+        return metrics.stability_gap(accuracies, experiences, visits)
 
     @property
     def mean_online_accuracy(self) -> float:
@@ -193,7 +212,7 @@ class Run:
         other runs.
         """
         matrix, visits = self.accuracy_matrix, self.visits
-        scores = dict.fromkeys(SCORES, float("nan")) | {name: getattr(self, name) for name in SCORES[-2:]}
+        scores = dict.fromkeys(SCORES, float("nan")) | {name: getattr(self, name) for name in ALONG_THE_WAY}
         if visits:
             scores |= {
                 name: getattr(metrics, name)(matrix, visits)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nllab.errors import DivergedError, SettingError
 from nllab.levels import Level
-from nllab.optim.context import REFRESH, Context, context_write, low_rank_gain
+from nllab.optim.context import REFRESH, Context, context_write, rank_n
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.diagonal import Diagonal
 
@@ -84,11 +84,18 @@ def test_the_rank_n_form_equals_the_plain_one():
         torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 30), (50, 30), (4, 6))
     )
     before = old.T @ old + torch.eye(30)
-    gain, inverse = low_rank_gain(rows, torch.linalg.inv(before))
+    earlier, now = rows.split(2)
+    first = rank_n(earlier, torch.linalg.inv(before))
+    assert first is not None
+    found = rank_n(now, torch.linalg.inv(before), first.factor)
+    assert found is not None
+    inverse = torch.linalg.inv(before) - first.factor.T @ first.factor - found.factor.T @ found.factor
     after = before + rows.T @ rows
     assert (inverse @ after - torch.eye(30)).norm() < 1e-10
-    plain = deltas.T @ rows @ torch.linalg.inv(after)
-    assert (deltas.T @ gain - plain).norm() <= 1e-10 * plain.norm()
+    plain = deltas[2:].T @ now @ torch.linalg.inv(after)
+    step = (found.unroot @ deltas[2:]).T @ found.factor
+    assert (step - plain).norm() <= 1e-10 * plain.norm()
+    assert torch.allclose(found.projector, now @ torch.linalg.inv(after) @ now.T, atol=1e-12)
 
 
 @pytest.mark.parametrize("periods", [1, 3])

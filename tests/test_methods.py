@@ -10,7 +10,21 @@ from torch.nn import functional as F
 from nllab import methods
 from nllab.errors import SettingError
 from nllab.experiment import Experiment
-from nllab.methods import REGISTRY, a_gem, ewc, lwf, owm, projection, reservoir, rls
+from nllab.methods import (
+    BRINGS_ITS_MODEL,
+    REGISTRY,
+    a_gem,
+    continual_backprop,
+    ewc,
+    lwf,
+    owm,
+    projection,
+    reservoir,
+    rls,
+    shrink_perturb,
+    slda,
+    upgd,
+)
 from nllab.methods.gpm import extended
 from nllab.methods.objective import Objective, loss_of
 from nllab.streams.stream import Part, Stream, Task
@@ -35,6 +49,9 @@ NOTHING = {
     "der++": {"alpha": 0, "beta": 0},
     "owm": {"strength": 0},
     "gpm": {"threshold": 0},
+    "l2-init": {"strength": 0},
+    "shrink-and-perturb": {"shrink": 0, "perturb": 0},
+    "continual-backprop": {"replacement": 0},
 }
 
 
@@ -84,11 +101,16 @@ def naive():
 @pytest.mark.parametrize("name", NOTHING)
 def test_at_strength_zero_it_is_plain_training_bit_for_bit_and_else_it_is_not(name, naive):
     assert torch.equal(trained(small(name, NOTHING[name])), naive)
-    settings = {"samples": 5} if name in ("ewc", "online-ewc") else {}
+    some = {
+        "ewc": {"samples": 5},
+        "online-ewc": {"samples": 5},
+        "continual-backprop": {"replacement": 0.5, "maturity": 1},
+    }
+    settings = some.get(name, {})
     assert not torch.equal(trained(small(name, settings)), naive)
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY if not name.startswith("rls")])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in BRINGS_ITS_MODEL])
 @pytest.mark.parametrize("model", ["mlp", "hope"])
 def test_it_trains_any_classifier_of_the_lab_and_goes_on_from_a_checkpoint(name, model):
     settings = {"samples": 3} if "samples" in REGISTRY[name].settings else {}
@@ -494,3 +516,136 @@ def test_streams_of_the_users_own_go_through_any_method():
     stream = Stream("mine", "", (Task("A", "", part, part[:0], part), Task("B", "", part, part[:0], part)), (0, 1), 3)
     run = Trainer(small("ewc", {"samples": 3}), stream=stream).run()
     assert run.summary["end"] == "finished"
+
+
+def test_l2_init_pulls_towards_where_weights_began():
+    """Gradient descent on strength * |w - w0|^2 alone shrinks the distance by 1 - 2 lr strength."""
+    model, method = linear(), made("l2-init", strength=0.3)
+    start = model.weight.detach().clone()
+    method.before_step(model)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    model.zero_grad()
+    method.before_step(model)
+    torch.optim.SGD(model.parameters(), 0.5).step()
+    assert torch.allclose(model.weight - start, torch.full_like(start, 1 - 2 * 0.5 * 0.3))
+
+
+def test_shrink_and_perturb_is_its_equation_with_the_noise_of_a_fresh_layer():
+    torch.manual_seed(0)
+    model, method = nn.Linear(400, 300), made("shrink-and-perturb", shrink=0.1, perturb=0.5)
+    weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
+    method.after_step(model, gaussian(1), torch.zeros(1, 3))
+    noise = (model.weight - 0.9 * weight) / 0.5
+    assert abs(noise.std() * 20 - 1) < 0.01 and abs(noise.mean()) < 1e-3
+    assert torch.allclose(model.bias, 0.9 * bias)
+    assert torch.equal(shrink_perturb.shrunk_and_perturbed(weight, noise, 0, 0), weight)
+
+
+def test_upgd_holds_what_the_loss_would_miss():
+    """Its gates against the definition: 2 (g + noise) (1 - sigmoid(u / max u)), u the corrected mean of -g w."""
+    model, method = linear(bias=False), made("upgd", noise=0, decay=0.9)
+    mean = torch.zeros_like(model.weight)
+    for step_number in range(1, 4):
+        model.weight.grad = torch.randn(model.weight.shape, generator=torch.Generator().manual_seed(step_number))
+        g = model.weight.grad.clone()
+        mean = 0.9 * mean - 0.1 * g * model.weight.detach()
+        utility = mean / (1 - 0.9**step_number)
+        method.before_step(model)
+        expected = 2 * g * (1 - 1 / (1 + torch.exp(-utility / utility.max())))
+        assert torch.allclose(model.weight.grad, expected, atol=1e-6)
+    assert upgd.gates({"w": -torch.ones(3)})["w"].tolist() == [0.5] * 3  # nothing is of use: plain steps
+
+
+def hidden_net():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def test_continual_backprop_renews_the_least_useful_of_the_old_units_and_disturbs_little():
+    model, part = hidden_net(), gaussian(20)
+    method = made("continual-backprop", replacement=0.5, maturity=2, decay=0)
+    with torch.no_grad():
+        model[2].weight[:, 4] = 0  # a unit that nobody reads
+    before = model(part.inputs)
+    for _ in range(3):
+        scores, _ = method.loss(model, part)
+        ages = {name: age.clone() for name, age in method.memory["age"].items()}
+        weights = model[0].weight.detach().clone()
+        method.after_step(model, part, scores)
+    assert set(ages) == {"0", "2"} and ages["0"].tolist() == [2] * 6
+    renewed = (model[0].weight != weights).any(1)
+    assert int(renewed.sum()) == 3 and bool(renewed[4])  # half of the six units, the unread one among them
+    assert method.memory["age"]["0"].tolist() == [0 if r else 3 for r in renewed]
+    others = method.memory["age"]["2"] > 0  # units behind it that were not drawn anew in the same step
+    assert bool((model[2].weight[others][:, renewed] == 0).all()) and bool((model[0].weight.abs() <= 0.5).all())
+    assert not torch.allclose(model(part.inputs), before)
+    lone = hidden_net()
+    with torch.no_grad():
+        lone[2].weight[:, 4] = 0
+        said = lone(part.inputs)
+        continual_backprop.start_anew(lone[0], lone[2], torch.tensor([4]), torch.Generator().manual_seed(0))
+        assert torch.equal(lone(part.inputs), said)
+
+
+def test_units_behind_more_than_an_activation_are_left_alone():
+    model, part = hidden_net(), gaussian(5)
+    normed = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.LayerNorm(6), nn.Linear(6, 3))
+    for net, names in ((model, {"0", "2"}), (normed, set())):
+        with continual_backprop.hidden_units(net) as found:
+            net(part.inputs)
+        assert set(found) == names
+
+
+def test_slda_is_the_discriminant_of_all_samples_at_once_in_any_order():
+    features, labels = (t.clone() for t in (gaussian(60).inputs.double(), gaussian(60).labels))
+    means = torch.stack([features[labels == c].mean(0) for c in range(3)])
+    rest = features - means[labels]
+    covariance = rest.T @ rest / 60
+    variance = covariance.diagonal().mean()
+    inverse = torch.linalg.inv(0.8 * covariance + 0.2 * variance * torch.eye(4, dtype=torch.float64))
+    one_hot = F.one_hot(labels, 4).double()  # the fourth class has not occurred
+    weight, bias = slda.discriminant(one_hot.sum(0), one_hot.T @ features, features.T @ features, 0.2)
+    scores = features @ weight.T + bias
+    distances = torch.stack([((features - m) @ inverse * (features - m)).sum(1) for m in means], 1)
+    assert torch.equal(scores.argmax(1), distances.argmin(1))
+    gaps = scores[:, :3] - scores[:, :1] + 0.5 * (distances - distances[:, :1])
+    assert gaps.abs().max() < 1e-9 and bool((scores[:, 3] == slda.UNSEEN).all())
+
+
+@pytest.mark.parametrize("name", ["slda", "randumb"])
+def test_a_discriminant_does_not_depend_on_the_order_of_samples(name):
+    heads = []
+    for joint in (False, True):
+        trainer = Trainer(small(name, {"features": 20}, joint=joint, batch_size=400))
+        trainer.run()
+        heads.append(trainer.model.head.weight.detach())
+    assert torch.allclose(*heads, rtol=1e-3, atol=1e-3 * float(heads[0].abs().max()))
+
+
+def test_fourier_features_approximate_the_kernel_they_stand_for():
+    from nllab.methods.random_features import FourierFeatures
+
+    torch.manual_seed(0)
+    features, x = FourierFeatures(4, 20_000, 0.8), gaussian(5).inputs
+    kernel = torch.exp(-0.8 * torch.cdist(x, x).square() / 4)
+    assert torch.allclose(features(x) @ features(x).T, kernel, atol=0.03)
+
+
+@pytest.mark.parametrize("name", ["owm", "gpm"])
+def test_projected_gradients_protect_under_sgd_and_not_under_adam(name):
+    """With the inputs of a finished task in half of all directions, answers to them stay under SGD, by either way, and
+    under Adam only where the written change is projected."""
+    old, new = gaussian(40), gaussian(40, seed=1)
+    old.inputs[:, 2:] = 0
+    for kind, gradient, kept in (("sgd", 1, True), ("sgd", 0, True), ("adam", 0, True), ("adam", 1, False)):
+        settings = {"owm": {"strength": 1e6}, "gpm": {"threshold": 1.0, "samples": 40}}[name]
+        model, method = linear(), made(name, gradient=gradient, **settings)
+        step(method, model, old, torch.optim.SGD(model.parameters(), 0.0))
+        method.end_of_experience(model, old)
+        said, make = model(old.inputs).detach(), {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[kind]
+        optimizer = make(model.parameters(), 0.05)
+        for _ in range(20):
+            step(method, model, new, optimizer)
+        change = (model(old.inputs) - said).abs().max()
+        assert (change < 1e-3) if kept else (change > 0.1), (kind, gradient, float(change))

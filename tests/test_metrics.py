@@ -93,3 +93,15 @@ def test_of_other_streams_than_a_and_then_b_all_three_scores_are_undefined(matri
 def test_measurements_that_belong_to_no_experience_are_refused(accuracies, experiences):
     with pytest.raises(ShapeError, match="each in one of 1 experiences"):
         metrics.anytime_accuracy(accuracies, experiences, (0,))
+
+
+def test_the_stability_gap_is_what_comes_back_and_not_what_is_lost():
+    # Task 0 falls from 0.9 to 0.3 while task 1 is taught and recovers to 0.8: 0.5 came back, 0.1 is lost.
+    measured = [[0.9, 0.1], [0.3, 0.5], [0.8, 0.9]]
+    assert metrics.stability_gap(measured, [0, 1, 1], [0, 1]) == pytest.approx(0.5)
+    # A fall without recovery is forgetting, a rise is no gap.
+    assert metrics.stability_gap([[0.9, 0.1], [0.3, 0.5], [0.2, 0.9]], [0, 1, 1], [0, 1]) == 0
+    assert metrics.stability_gap([[0.5, 0.1], [0.6, 0.5], [0.7, 0.9]], [0, 1, 1], [0, 1]) == 0
+    # A task that comes again is being taught, and a single task has no switch.
+    assert np.isnan(metrics.stability_gap([[0.9], [0.8]], [0, 1], [0, 0]))
+    assert np.isnan(metrics.stability_gap([[0.9, 0.0]], [0], [0]))

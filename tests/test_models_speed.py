@@ -62,5 +62,6 @@ def test_the_whole_benchmark_is_plain_numbers():
     result = run_speed(quick=True)
     assert json.loads(json.dumps(result)) == result
     assert [table.row_count for table in speed_tables(result)] == [
-        sum(r["group"] == g for r in result["rows"]) for g in ("layer", "model", "tokens", "width")
+        *(sum(r["group"] == g for r in result["rows"]) for g in ("layer", "model", "tokens", "width")),
+        len(result["steps"]),
     ]

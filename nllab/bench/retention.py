@@ -25,7 +25,7 @@ from rich.table import Table
 from nllab import metrics
 from nllab.errors import DataError, SettingError, unknown
 from nllab.experiment import LEARNING_RATES, Experiment
-from nllab.methods import REGISTRY
+from nllab.methods import BRINGS_ITS_MODEL, REGISTRY
 from nllab.methods.setups import GRIDS, SETUPS, TRIALS, Changes, optimizer_grid
 from nllab.runs import SCORES
 from nllab.streams import stream_of
@@ -36,7 +36,6 @@ Told = Callable[[str], None]  # called with the name of a learner whose row is t
 
 EQUAL = " at deep's bytes"  # replay whose buffer takes as many bytes as the deep optimizer's memory
 REPLAY = ("er", "der++")
-LEARNS_NO_LEVEL = ("rls", "rls-conv")  # their hidden levels are frozen already
 QUICK_OPTIMIZERS = ("sgd", "adam")
 FORMAT = 1
 
@@ -180,7 +179,7 @@ def row_of(
     chosen = grid[int(np.argmax(scores))] if scores else grid[0]
     row = train(experiment.but(**chosen), seeds)
     twin = None
-    if name not in LEARNS_NO_LEVEL:
+    if name not in BRINGS_ITS_MODEL:  # hidden levels of those are frozen already
         twin = train(experiment.but(**chosen, frozen=True), seeds)
     return {
         "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()},
@@ -311,6 +310,7 @@ COLUMNS = {
     "b_after_b": "B after B",
     "average_accuracy": "average",
     "anytime_accuracy": "anytime",
+    "stability_gap": "stability gap",
     "forgetting": "forgetting",
     "mean_online_accuracy": "online",
 }

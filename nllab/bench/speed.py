@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from nllab.bench.steps import step_rows, steps_table
 from nllab.errors import SettingError
 from nllab.memory.titans import SelfModifyingTitans
 from nllab.models.hope import Hope, HopeAttention, HopeLM, next_token_loss
@@ -37,7 +38,8 @@ LEVELS = (16, 64, 256)
 def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     """Measure everything and return plain numbers that JSON can hold; `speed_tables` shows them.
 
-    Units: milliseconds per forward + backward (models: a whole training step with AdamW); tokens per second; bytes.
+    Units: milliseconds per forward + backward (models: a whole training step with AdamW; steps: one of classifiers with
+        Adam and with the deep optimizer); tokens per second; bytes.
     saved_bytes: what the graph keeps for the backward pass; peak_bytes: CUDA's own peak. matmul_share: counted products
         per second to
     those of one large float32 product; copy_share: the time to copy one float32 input, output and their gradients, to
@@ -78,6 +80,7 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
                 for group, (n, contestants) in groups.items()
                 for row in compare(group, contestants, n, place, ceilings)
             ]
+            steps = step_rows(rounds, place)
     finally:
         torch.set_num_threads(threads)
     first, *_, last = (row for row in rows if row["group"] == "tokens")
@@ -87,6 +90,7 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
         "peers": {name: version(name) for name in ("titans-pytorch", "nested-learning")},
         "ceilings": ceilings,
         "rows": rows,
+        "steps": steps,
         "growth": {
             "tokens": last["tokens"] / first["tokens"],
             "time": last["ratio"],
@@ -341,4 +345,4 @@ def speed_tables(result: Mapping[str, Any]) -> list[Table]:
                 f"{row['copy_share']:.2%}",
             )
         tables.append(table)
-    return tables
+    return [*tables, steps_table(result["steps"], result["device"])]

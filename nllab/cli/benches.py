@@ -85,6 +85,18 @@ def retention(
 
 
 @app.command()
+def life(
+    only: Annotated[list[str] | None, rows_option("a learner")] = None,
+    quick: QuickOption = False,
+    seeds: SeedsOption = 3,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+) -> None:
+    """Eight hundred tasks in turn: is the last as learnable as the first, and what of the recent ones is kept?"""
+    trained("life", "learners", only, quick, seeds, device, as_json)
+
+
+@app.command()
 def formal(
     only: Annotated[list[str] | None, rows_option("a language or model")] = None,
     quick: QuickOption = False,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nllab.methods.ewc import some_of
 from nllab.methods.method import Method
 from nllab.methods.objective import Objective
-from nllab.methods.projection import layers_of, matrix_of, take_back, watched
+from nllab.methods.projection import layers_of, matrix_of, project_gradient, take_back, watched
 from nllab.streams.stream import Part
 
 
@@ -30,6 +30,7 @@ class GPM(Method):
     """Gradient projection memory: dW <- dW - dW M M^T, M a basis of the inputs of finished tasks, found by singular
     values.
 
+    gradient: 1 projects the gradient before the optimizer sees it, 0 the change that it has written; see `OWM`.
     Source: Saha, Garg & Roy 2021, arXiv 2103.09762, Eq. 6-9 and Algorithm 1 (paper symbol: epsilon_th = threshold).
     Told: boundaries. Keeps: a basis for every layer, at most in x in. Threshold 0 is naive, bit for bit.
     Differs from paper: one threshold for all layers and tasks; the output layer is projected too, since one layer
@@ -40,13 +41,20 @@ class GPM(Method):
 
     boundaries = True
 
-    def __init__(self, objective: Objective, generator: torch.Generator, *, threshold: float, samples: int) -> None:
+    def __init__(
+        self, objective: Objective, generator: torch.Generator, *, threshold: float, samples: int, gradient: float
+    ) -> None:
         self.objective, self.generator, self.threshold, self.samples = objective, generator, threshold, samples
+        self.gradient = bool(gradient)
         self.memory = {}
         self._before: dict[str, Tensor] = {}
 
     def before_step(self, model: nn.Module) -> None:
-        if self.memory:
+        if self.gradient:
+            for name, layer in layers_of(model).items():
+                if name in self.memory:
+                    project_gradient(layer, self.memory[name] @ self.memory[name].T)
+        elif self.memory:
             self._before = {name: matrix_of(layer) for name, layer in layers_of(model).items()}
 
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:

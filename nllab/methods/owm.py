@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nllab.methods.method import Method
 from nllab.methods.objective import Objective
-from nllab.methods.projection import layers_of, matrix_of, take_back, watched
+from nllab.methods.projection import layers_of, matrix_of, project_gradient, take_back, watched
 from nllab.streams.stream import Part
 
 
@@ -26,6 +26,9 @@ class OWM(Method):
     dW P.
 
     average: 1 counts the mean input of a batch, as the paper does, 0 every input, which protects more.
+    gradient: 1 projects the gradient before the optimizer sees it, as the paper does, 0 the change that it has written.
+        For SGD both are the same; an optimizer that divides by root mean squares, such as Adam, leaves the subspace of
+        a projected gradient, and with it the protection (arXiv 2604.22407).
     Source: Zeng et al. 2019, arXiv 1810.01256, Eq. 1-3 (paper symbols: alpha = 1 / strength, P the projector of each
         layer).
     Told: boundaries. Keeps: two matrices in x in for every layer, one of them in double precision. Strength 0 is naive,
@@ -39,8 +42,11 @@ class OWM(Method):
 
     boundaries = True
 
-    def __init__(self, objective: Objective, generator: torch.Generator, *, strength: float, average: float) -> None:
+    def __init__(
+        self, objective: Objective, generator: torch.Generator, *, strength: float, average: float, gradient: float
+    ) -> None:
         self.objective, self.generator, self.strength, self.average = objective, generator, strength, bool(average)
+        self.gradient = bool(gradient)
         self.memory = {"gram": {}, "used": {}}
         self._before: dict[str, Tensor] = {}
 
@@ -56,7 +62,11 @@ class OWM(Method):
         return found
 
     def before_step(self, model: nn.Module) -> None:
-        if self.memory["used"]:
+        if self.gradient:
+            for name, layer in layers_of(model).items():
+                if name in self.memory["used"]:
+                    project_gradient(layer, self.memory["used"][name])
+        elif self.memory["used"]:
             self._before = {name: matrix_of(layer) for name, layer in layers_of(model).items()}
 
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:

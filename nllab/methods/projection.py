@@ -72,3 +72,18 @@ def take_back(layer: Layer, before: Tensor, used: Tensor) -> None:
     layer.weight.sub_(back[:, :fan_in].reshape(layer.weight.shape))
     if layer.bias is not None:
         layer.bias.sub_(back[:, -1])
+
+
+@torch.no_grad()
+def project_gradient(layer: Layer, used: Tensor) -> None:
+    """G <- G - G used for the gradient of weight and bias, seen as one matrix (out, in [+ 1])."""
+    if layer.weight.grad is None:
+        return
+    gradient = layer.weight.grad.flatten(1)
+    if layer.bias is not None and layer.bias.grad is not None:
+        gradient = torch.cat([gradient, layer.bias.grad[:, None]], 1)
+    projected = gradient - gradient @ used
+    fan_in = layer.weight[0].numel()
+    layer.weight.grad.copy_(projected[:, :fan_in].reshape(layer.weight.shape))
+    if layer.bias is not None and layer.bias.grad is not None:
+        layer.bias.grad.copy_(projected[:, -1])

@@ -29,6 +29,25 @@ class DenseFeatures(nn.Module):
         return F.relu(F.linear(inputs, self.weight, self.bias)) * self.count**-0.5
 
 
+class FourierFeatures(nn.Module):
+    """sqrt(2 / D) cos(W x + b), W normal of variance 2 gamma / inputs, b uniform on a circle, both fixed: (B, inputs)
+    -> (B, D). Their products approximate exp(-gamma ||x - y||^2 / inputs).
+
+    Source: Rahimi & Recht 2007, Algorithm 1.
+    """
+
+    def __init__(self, inputs: int, features: int, gamma: float) -> None:
+        super().__init__()
+        self.count = features
+        self.weight, self.bias = (
+            nn.Buffer(torch.randn(features, inputs) * (2 * gamma / inputs) ** 0.5),
+            nn.Buffer(2 * torch.pi * torch.rand(features)),
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight, self.bias).cos() * (2 / self.count) ** 0.5
+
+
 class ConvolutionalFeatures(nn.Module):
     """Random 6x6 filters, a two-sided threshold and a 3x3 grid of means: (B, height * width) -> (B, 18 filters).
 
@@ -57,7 +76,7 @@ class ConvolutionalFeatures(nn.Module):
 class FrozenFeatures(nn.Module):
     """Features that never learn and a linear head that starts at zero; its only level is the head."""
 
-    def __init__(self, features: DenseFeatures | ConvolutionalFeatures, classes: int) -> None:
+    def __init__(self, features: DenseFeatures | FourierFeatures | ConvolutionalFeatures, classes: int) -> None:
         super().__init__()
         self.features, self.head = features, nn.Linear(features.count, classes)
         nn.init.zeros_(self.head.weight)

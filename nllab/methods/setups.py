@@ -48,6 +48,14 @@ SETUPS: dict[str, Changes] = {
     "der++": _around("der++", alpha=0.2, beta=1, buffer=200),
     "owm": _around("owm", rate=ENTROPY, strength=0.01),
     "gpm": _around("gpm", rate=ENTROPY, threshold=0.99),
+    "owm-adam": _around("owm", rate=SQUARED, strength=0.01, gradient=1),
+    "gpm-adam": _around("gpm", rate=SQUARED, threshold=0.99, gradient=1),
+    "l2-init": _around("l2-init", strength=0.01),
+    "shrink-and-perturb": _around("shrink-and-perturb", shrink=1e-4, perturb=1e-3),
+    "upgd": _around("upgd", rate=ENTROPY, noise=0.001, decay=0.999),
+    "continual-backprop": _around("continual-backprop", replacement=1e-3, maturity=100, decay=0.99),
+    "slda": _around("slda", outputs="all", shrinkage=0.01),
+    "randumb": _around("randumb", outputs="all", shrinkage=0.01, gamma=10),
     "rls": _around("rls", outputs="all", ridge=0.01),
     "rls-conv": _around("rls-conv", outputs="all", ridge=1),
     "joint": _around("naive") | {"joint": True},
@@ -101,6 +109,7 @@ def _springs(*strengths: float) -> tuple[Changes, ...]:
 
 
 _RIDGES = (0.01, 1.0, 0.1, 0.001, 10.0, 1e-4, 0.03, 0.3, 3.0, 0.003, 30.0, 100.0)
+_SHRINKAGES = (0.01, 0.1, 0.001, 0.3, 1e-4, 0.03, 0.5, 0.003, 1e-5, 0.7, 1e-6, 1.0)
 GRIDS: dict[str, tuple[Changes, ...]] = {
     "naive": RATES,
     "labels-trick": (RATES[1], RATES[0], *RATES[2:]),
@@ -115,6 +124,21 @@ GRIDS: dict[str, tuple[Changes, ...]] = {
     "der++": _grid(RATES[:3], alpha=(0.2, 1), beta=(1, 0.5), buffer=(200,)),
     "owm": _grid((RATES[1], RATES[4]), average=(0, 1), strength=(0.01, 0.1, 1)),
     "gpm": _grid((RATES[1], RATES[4], RATES[7]), threshold=(0.99, 0.95, 0.999, 0.9)),
+    # The gradient is projected, as published; RATES[0], [2] and [5] are Adam's.
+    "owm-adam": _grid((RATES[0], RATES[2], RATES[5], RATES[9]), strength=(0.01, 0.1, 1), gradient=(1,)),
+    "gpm-adam": _grid((RATES[0], RATES[2], RATES[5], RATES[9]), threshold=(0.99, 0.95, 0.999), gradient=(1,)),
+    "l2-init": _grid((RATES[0], RATES[2], RATES[1]), strength=(0.01, 0.001, 1e-4, 0.1)),
+    "shrink-and-perturb": _grid((RATES[0], RATES[2], RATES[1]), shrink=(1e-4, 1e-3), perturb=(1e-3, 1e-2)),
+    "upgd": _grid((RATES[1], RATES[4], RATES[7], RATES[11]), noise=(0.001, 0.01, 0), decay=(0.999,)),
+    "continual-backprop": _grid(
+        (RATES[0], RATES[2], RATES[1]), replacement=(1e-3, 1e-4), maturity=(100, 20), decay=(0.99,)
+    ),
+    "slda": tuple({"method_settings": {"shrinkage": value}} for value in _SHRINKAGES),
+    "randumb": tuple(
+        {"method_settings": {"shrinkage": value, "gamma": gamma}}
+        for gamma in (10.0, 1.0, 100.0)
+        for value in _SHRINKAGES[:4]
+    ),
     "rls": tuple({"method_settings": {"ridge": ridge}} for ridge in _RIDGES),
     "rls-conv": tuple(
         {"method_settings": {"ridge": ridge}} for ridge in (_RIDGES[1], _RIDGES[2], _RIDGES[0], *_RIDGES[3:])

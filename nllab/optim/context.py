@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nllab.errors import DivergedError
+from nllab.optim.patches import Patches
 
 WIDE = 2048  # inputs past which a context is cut into blocks
+LATE = 256  # rows that A and A^-1 take in at once, since one large product costs less than several small ones
+BLOCK = 256  # columns of a gram matrix that are computed at once
 EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
 REFRESH = 200  # writes after which A^-1 is computed anew, so that rounding errors of the rank-N form cannot add up
 
@@ -50,28 +54,44 @@ def context_write(weight: Writable, gradient: Tensor, context: Context, rate: fl
     return step
 
 
+class Solved(NamedTuple):
+    """G, and step = G A^-1 (out, D); through rows X (N, D) also moved = step X^T (out, N) and leverage = x^T A^-1 x
+    (N,) of each row, for the A that holds them."""
+
+    gradient: Tensor
+    step: Tensor
+    moved: Tensor | None = None
+    leverage: Tensor | None = None
+
+
 @dataclass(slots=True)
 class Context:
     """All inputs that a layer has seen, as A = ridge * I + sum of x x^T.
 
-    matrix: A, (D, D); in K blocks (K, D / K, D / K) past WIDE inputs; its diagonal (D,) for one-hot inputs.
-    inverse: A^-1 where it is known, (D, D). · age: writes since it was computed from A.
+    base: A but for the rows in `late`, (D, D); in K blocks (K, D / K, D / K) past WIDE inputs; its diagonal (D,) for
+        one-hot inputs. · past: where A^-1 is known, (D, D) with A^-1 = past - V^T V, V = `factors` (N, D) or None.
+    squares: sum of the squares of the rows in `late`.
+    age: writes since it was computed from A.
     seen: samples absorbed, discounted as the context fades.
     gradient: sum of the gradients of a period that is not over. · rows: its inputs and error signals, (N, D) and
         (N, out), as long as writing through them is cheaper than through A. · count: rows of the period so far.
     accounts: name -> the part of A - ridge I that came in while this was going on, of what is over.
+    solved: of the period that has just been closed.
     """
 
-    matrix: Tensor
-    inverse: Tensor | None = None
+    base: Tensor
+    late: list[Tensor] = field(default_factory=list)
+    squares: Tensor | float = 0.0
+    past: Tensor | None = None
+    factors: Tensor | None = None
     age: int = 0
     seen: float = 0
     gradient: Tensor | None = None
     rows: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     count: int = 0
     accounts: dict[str, Tensor] = field(default_factory=dict)
+    solved: Solved | None = None
     _fresh: tuple[Tensor, Tensor] | None = None
-    _solved: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def empty(cls, width: int, ridge: float, *, one_hot: bool = False, **like: Any) -> Self:
@@ -88,35 +108,74 @@ class Context:
         blocks = ceil(width / WIDE)
         return cls((ridge * torch.eye(ceil(width / blocks), **like)).repeat(blocks, 1, 1))
 
-    def absorb(self, rows: Tensor, deltas: Tensor, weights: Tensor | None = None, scale: float = 1.0) -> None:
+    @property
+    def matrix(self) -> Tensor:
+        """A as a whole. Reading it changes nothing, not even by rounding."""
+        if not self.late:
+            return self.base
+        whole = self.base.clone()
+        observe(whole, torch.cat(self.late))
+        return whole
+
+    @matrix.setter
+    def matrix(self, whole: Tensor) -> None:
+        self.base, self.late, self.squares = whole, [], 0.0
+
+    @property
+    def inverse(self) -> Tensor | None:
+        """A^-1 as a whole, where it is known."""
+        if self.past is None or self.factors is None:
+            return self.past
+        return torch.addmm(self.past, self.factors.T, self.factors, alpha=-1)
+
+    @property
+    def mean_diagonal(self) -> Tensor:
+        """Mean of A's diagonal: ridge + mean square of all inputs."""
+        diagonal = self.base if self.base.ndim == 1 else self.base.diagonal(dim1=-2, dim2=-1)
+        return diagonal.mean() + self.squares / diagonal.numel()
+
+    def absorb(self, rows: Tensor | Patches, deltas: Tensor, weights: Tensor | None = None, scale: float = 1.0) -> None:
         """Take in inputs (N, D), or one-hot indices (N,), with the error signals (N, out) that arrived for them.
 
         weights (N,): of each sample, 1 where None; the error signals carry them already.
         scale: turns the error signals into those of the summed loss.
         """
-        if self.matrix.ndim == 1:
-            observe(self.matrix, rows, weights)
+        if self.base.ndim == 1:
+            observe(self.base, rows, weights)
             return
-        if weights is not None:
-            root = weights.to(rows.dtype).sqrt()[:, None]
-            rows, deltas = rows * root, deltas / root
         self.count += len(rows)
-        if self.matrix.ndim == 2 and self.count < len(self.matrix) / 2:
+        if self.base.ndim == 2 and self.count < len(self.base) / 2:
+            rows = rows[:]
+            if weights is not None:
+                root = weights.to(rows.dtype).sqrt()[:, None]
+                rows, deltas = rows * root, deltas / root
             self.rows.append((rows, scale * deltas))
             return
         for earlier, _ in self.rows:
-            observe(self.matrix, earlier)
+            observe(self.base, earlier)
         self.rows.clear()
-        observe(self.matrix, rows)
+        observe(self.base, rows, weights)
 
     def close(self) -> None:
         """End a period: what waited is absorbed, and the next write may go through it."""
-        self._fresh = self._solved = None
+        self._fresh = self.solved = None
         if self.rows:
             rows, deltas = zip(*self.rows, strict=True)
             self._fresh = self.rows[0] if len(rows) == 1 else (torch.cat(rows), torch.cat(deltas))
-            observe(self.matrix, self._fresh[0])
+            self.late.append(self._fresh[0])
+            self.squares += self._fresh[0].square().sum()
+            if self._many(sum(map(len, self.late))):
+                self.settle()
         self.gradient, self.rows, self.count = None, [], 0
+
+    def _many(self, rows: int) -> bool:
+        return rows >= min(LATE, len(self.base) / 3)
+
+    def settle(self) -> None:
+        """Let A hold all rows that it has been late with."""
+        if self.late:
+            observe(self.base, torch.cat(self.late))
+            self.late, self.squares = [], 0.0
 
     def solve(self, gradient: Tensor) -> Tensor:
         """G A^-1, (out, D): through the rows of the period that has just been closed where that is cheaper, and equal.
@@ -124,66 +183,85 @@ class Context:
 
         Raises DivergedError where A is beyond the reach of its number type.
         """
-        if self._solved is None or self._solved[0] is not gradient:
-            self._solved = gradient, self._solve(gradient)
-        return self._solved[1]
+        if self.solved is None or self.solved.gradient is not gradient:
+            self.solved = self._solve(gradient)
+        return self.solved.step
 
-    def _solve(self, gradient: Tensor) -> Tensor:
-        if self.matrix.ndim == 1:
-            return gradient / self.matrix
+    def _solve(self, gradient: Tensor) -> Solved:
+        if self.base.ndim == 1:
+            return Solved(gradient, gradient / self.base)
         fresh, self._fresh = self._fresh, None
-        if fresh and self.inverse is not None and (step := self._through_rows(gradient, *fresh)) is not None:
-            return step
-        factor = cholesky_factor(self.matrix)
-        step = torch.cholesky_solve(in_blocks(gradient, self.matrix).mT, factor).mT
-        self.inverse, self.age = torch.cholesky_inverse(factor) if fresh else None, 0
-        return from_blocks(step, gradient.shape[1])
+        if fresh and self.past is not None and (solved := self._through_rows(gradient, *fresh)) is not None:
+            return solved
+        self.settle()
+        factor = cholesky_factor(self.base)
+        step = torch.cholesky_solve(in_blocks(gradient, self.base).mT, factor).mT
+        self.forget_inverse()
+        if not fresh:
+            return Solved(gradient, from_blocks(step, gradient.shape[1]))
+        self.past, self.age = torch.cholesky_inverse(factor), 0
+        return Solved(gradient, step, step @ fresh[0].T, ((fresh[0] @ self.past) * fresh[0]).sum(1))
 
-    def _through_rows(self, gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
+    def _through_rows(self, gradient: Tensor, rows: Tensor, deltas: Tensor) -> Solved | None:
         """G A^-1 by the rank-N form, and the new A^-1; None where rounding has made the old one useless."""
-        assert self.inverse is not None
-        try:
-            gain, inverse = low_rank_gain(rows, self.inverse)
-        except RuntimeError:  # torch.linalg.LinAlgError
+        assert self.past is not None
+        found = rank_n(rows, self.past, self.factors)
+        if found is None:
             return None
+        self.factors = found.factor if self.factors is None else torch.cat([self.factors, found.factor])
         # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
-        outer = deltas.T @ rows
-        flat = outer.flatten()
-        factor = torch.dot(flat, gradient.flatten()) / torch.dot(flat, flat).clamp_min(1e-30)
-        exact = torch.addcmul(gradient, outer, factor, value=-1).norm() <= EXACT * gradient.norm()
-        step = factor * (deltas.T @ gain) if exact else gradient @ inverse
+        scale = proportion(gradient, rows, deltas)
+        if scale is None:
+            step = torch.addmm(gradient @ self.past, gradient @ self.factors.T, self.factors, alpha=-1)
+            moved = step @ rows.T
+        else:
+            deltas = scale * deltas
+            step, moved = (found.unroot @ deltas).T @ found.factor, deltas.T @ found.projector
         self.age += 1
-        self.inverse = inverse if self.age < REFRESH else None
-        return step
+        if self.age >= REFRESH:
+            self.forget_inverse()
+        elif self._many(len(self.factors)):
+            observe(self.past, self.factors, sign=-1)
+            self.factors = None
+        return Solved(gradient, step, moved, found.projector.diagonal())
 
     def close_account(self, name: str, ridge: float) -> None:
         """Put what has come in since the last call, as far as it is still held, to the account of `name`."""
-        if self.matrix.ndim != 2:
+        if self.base.ndim != 2:
             return  # a diagonal or blocks: nothing is told apart
-        rest = self.matrix - ridge * torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
+        rest = self.matrix - ridge * torch.eye(len(self.base), dtype=self.base.dtype, device=self.base.device)
         for held in self.accounts.values():
             rest -= held
         self.accounts[name] = rest + self.accounts[name] if name in self.accounts else rest
 
     def forget_inverse(self) -> None:
         """After a change of A that no write followed."""
-        self.inverse = self._fresh = self._solved = None
+        self.past = self.factors = self._fresh = self.solved = None
 
     def fade(self, retention: float, ridge: float) -> None:
         """A <- retention * (A - ridge I) + ridge I."""
-        fade(self.matrix, retention, ridge)
+        self.settle()
+        fade(self.base, retention, ridge)
         self.accounts = {name: retention * held for name, held in self.accounts.items()}
         self.seen *= retention
         self.forget_inverse()
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it holds."""
-        found = [self.matrix, self.inverse, self.gradient, *(t for pair in self.rows for t in pair)]
+        found = [
+            self.base,
+            *self.late,
+            self.past,
+            self.factors,
+            self.gradient,
+            *(t for pair in self.rows for t in pair),
+        ]
         return [t for t in found if t is not None]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device and a number type."""
-        self.matrix = self.matrix.to(device, dtype)
+        self.settle()
+        self.base = self.base.to(device, dtype)
         self.gradient = None if self.gradient is None else self.gradient.to(device, dtype)
         self.accounts = {name: held.to(device, dtype) for name, held in self.accounts.items()}
         self.rows = [
@@ -194,12 +272,14 @@ class Context:
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""
-        names = ("matrix", "inverse", "age", "seen", "gradient", "rows", "count", "accounts")
-        return {name: getattr(self, name) for name in names}
+        names = ("late", "squares", "factors", "age", "seen", "gradient", "rows", "count", "accounts")
+        return {"matrix": self.base, "inverse": self.past, **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
-        return cls(**{**state, "rows": [(rows, deltas) for rows, deltas in state["rows"]]})
+        """States of before A and its inverse took rows in late lack `late` and `factors`."""
+        kept = {**state, "rows": [(rows, deltas) for rows, deltas in state["rows"]]}
+        return cls(base=kept.pop("matrix"), past=kept.pop("inverse"), **kept)
 
 
 def close_accounts(optimizer: torch.optim.Optimizer, name: str) -> None:
@@ -211,39 +291,85 @@ def close_accounts(optimizer: torch.optim.Optimizer, name: str) -> None:
                 context.close_account(name, group["ridge"])
 
 
-def low_rank_gain(rows: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """X (A + X^T X)^-1 and (A + X^T X)^-1 from A^-1, at the cost of N new rows (the identity of Woodbury).
+class RankN(NamedTuple):
+    """factor V (N, D) with (A + X^T X)^-1 = A^-1 - V^T V · unroot L^-1 (N, N), where L L^T = I + X A^-1 X^T ·
+    projector X (A + X^T X)^-1 X^T (N, N)."""
 
-    Shapes: rows (N, D) · inverse (D, D) · returns (N, D), (D, D).
+    factor: Tensor
+    unroot: Tensor
+    projector: Tensor
+
+
+def rank_n(rows: Tensor, past: Tensor, factors: Tensor | None = None) -> RankN | None:
+    """What N new rows X change of A^-1 = past - F^T F, F the factors (the identity of Woodbury); None where A^-1 is not
+    positive any more, by rounding.
+
+    X (A + X^T X)^-1 = L^-T V, so that a gradient delta^T X takes the step (L^-1 delta)^T V.
+    Shapes: rows (N, D) · past (D, D) · factors (M, D).
     """
-    projected = rows @ inverse
+    projected = rows @ past
+    if factors is not None:
+        projected.addmm_(rows @ factors.T, factors, alpha=-1)
     inner = projected @ rows.T
-    inner.diagonal().add_(1)
-    gain = torch.cholesky_solve(projected, torch.linalg.cholesky(inner))
-    return gain, torch.addmm(inverse, projected.T, gain, alpha=-1)
+    eye = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    root, failed = torch.linalg.cholesky_ex(inner + eye)
+    if failed:
+        return None
+    unroot = torch.linalg.solve_triangular(root, eye, upper=False)
+    return RankN(unroot @ projected, unroot, unroot.T @ (unroot @ inner))
 
 
-def novelty(rows: Tensor, inverse: Tensor, held: Tensor | float) -> Tensor:
+def proportion(gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
+    """c with gradient = c * deltas^T rows, compared on a random combination of the columns; None if there is none.
+
+    Shapes: gradient (out, D) · rows (N, D) · deltas (N, out) · returns a number.
+    """
+    probe = _probe(rows.shape[1], rows.dtype, rows.device)
+    found, outer = gradient @ probe, deltas.T @ (rows @ probe)
+    scale = torch.dot(found, outer) / torch.dot(outer, outer).clamp_min(1e-30)
+    return scale if (found - scale * outer).norm() <= EXACT * found.norm() else None
+
+
+@lru_cache(maxsize=64)
+def _probe(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.randn(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device, dtype)
+
+
+def novelty(leverage: Tensor, rows: Tensor, held: Tensor | float) -> Tensor:
     """How new inputs are to a context that has just absorbed them: mean of x^T A^-1 x before it did, a number.
 
-    Shapes: rows (N, D) · inverse (D, D) · held: what A holds on average, the mean of its diagonal less the ridge.
-    1 is what it holds on average. A single row before: h / (1 - h) with h = x^T A^-1 x after, exactly.
+    Shapes: leverage x^T A^-1 x (N,) · rows x (N, D) · held: what A holds on average, the mean of its diagonal less the
+    ridge. 1 is what it holds on average. A single row before: h / (1 - h) with h = x^T A^-1 x after, exactly.
     """
-    after = ((rows @ inverse) * rows).sum(1).clamp(0, 1 - 1e-6)
+    after = leverage.clamp(0, 1 - 1e-6)
     before = after / (1 - after) / rows.square().sum(1).clamp_min(1e-30)
     return before.mean() * held
 
 
-def observe(matrix: Tensor, rows: Tensor, weights: Tensor | None = None) -> None:
-    """A <- A + X^T X in place. rows (N, D); for a diagonal, indices (N,), each of which may have a weight (N,)."""
+def observe(matrix: Tensor, rows: Tensor | Patches, weights: Tensor | None = None, *, sign: int = 1) -> None:
+    """A <- A + sign * X^T X in place.
+
+    rows (N, D), or those of a convolution; for a diagonal, indices (N,). weights (N,): of each row, 1 where None.
+    """
     if matrix.ndim == 1:
+        assert isinstance(rows, Tensor)
         ones = torch.ones(len(rows), dtype=matrix.dtype, device=matrix.device)
         matrix.index_add_(0, rows, ones if weights is None else weights.to(matrix.dtype))
-    elif matrix.ndim == 2:
-        matrix.addmm_(rows.T, rows)
-    else:
+        return
+    if isinstance(rows, Patches):
+        for part in rows.parts(weights):
+            observe(matrix, part, sign=sign)
+        return
+    if weights is not None:
+        rows = rows * weights.to(rows.dtype).sqrt()[:, None]
+    if matrix.ndim == 3:
         cut = in_blocks(rows, matrix)
-        matrix.baddbmm_(cut.mT, cut, alpha=len(matrix))
+        matrix.baddbmm_(cut.mT, cut, alpha=sign * len(matrix))
+        return
+    for start in range(0, len(matrix), BLOCK):  # the half below the diagonal is the other half
+        end = start + BLOCK
+        lower = matrix[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end], alpha=sign)
+        matrix[:start, start:end] = lower[:, :start].T
 
 
 def fade(matrix: Tensor, retention: float, ridge: float) -> None:

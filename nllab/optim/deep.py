@@ -41,7 +41,7 @@ from nllab.optim.notices import (
 )
 from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
-from nllab.optim.rates import Trace, head_rate, hidden_rate, own_energy
+from nllab.optim.rates import ROWS, Trace, head_rate, hidden_rate, own_energy
 from nllab.optim.realign import Window, follow
 from nllab.optim.report import Report, Written, measurable
 from nllab.optim.saving import restore, saved
@@ -49,7 +49,7 @@ from nllab.optim.watch import Batch, Pass, Watcher
 
 
 class Due(NamedTuple):
-    """A layer at the end of its period. samples: of this step."""
+    """A layer at the end of its period. rows, samples: of this step."""
 
     matrix: layers.Matrix
     group: dict[str, Any]
@@ -57,6 +57,7 @@ class Due(NamedTuple):
     gradient: Tensor
     passes: Sequence[Pass]
     head: bool
+    rows: int
     samples: int
 
 
@@ -145,7 +146,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         self.policy = Policy() if manager else None
         me, reduction = weakref.ref(self), loss_reduction or "mean"
         self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
-        self._steps, self._notices = 0, Notices(warn)
+        self._steps, self._notices, self._fresh = 0, Notices(warn), False
         self._found: set[Tensor] = set()  # parameters that came into the model after this was made
         members = members_of(model, self._levels)
         groups = [
@@ -203,6 +204,7 @@ class DeepOptimizer(torch.optim.Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, and what was seen on the way to them."""
         self._refresh()
+        self._fresh = True
         self._watcher.clear()
         super().zero_grad(set_to_none)
 
@@ -220,7 +222,9 @@ class DeepOptimizer(torch.optim.Optimizer):
         value = loss if closure is None else evaluate(closure)
         batch = self._watcher.clear()
         refuse_what_is_not_finite(self.param_groups, self._holdings)
-        self._refresh()
+        if not self._fresh:  # nobody has cleared the gradients through this optimizer
+            self._refresh()
+        self._fresh = False
         self._look_closely(batch)
         self._steps += 1
         due: list[Due] = []
@@ -260,7 +264,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             context.gradient = gradient
             return []
         context.close()
-        return [Due(matrix, group, context, gradient, passes, head, min(came, batch.samples or came))]
+        return [Due(matrix, group, context, gradient, passes, head, came, min(came, batch.samples or came))]
 
     def _write(self, due: Sequence[Due], batch: Batch) -> list[Written]:
         """W <- W - rate * G A^-1 for all layers that are due; what is needed to measure each write, or would be."""
@@ -280,7 +284,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         for layer in due:
             if layer.passes and not layer.head:
                 step = layer.context.solve(layer.gradient)
-                own = sum(float(own_energy(step, each.rows)) for each in layer.passes)
+                own = float(_own_energy(layer, step))
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
         hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
@@ -335,7 +339,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         error_rate, decision = len(batch.errors) / batch.asked, None
         if self.policy is not None:
             # A narrow head cannot tell new inputs from familiar ones, since there is no room in its features.
-            known = (write.novelty for write in written if write.outer and write.inverse is not None)
+            known = (write.novelty for write in written if write.outer and write.leverage is not None)
             novelty = max(known, default=None)
             self.policy.observe(error_rate, novelty, batch.errors)
             decision = self.policy.decide() if self.acting else None
@@ -388,6 +392,21 @@ class DeepOptimizer(torch.optim.Optimizer):
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""
         return sum(bytes_of(kept.tensors()) for state in self.state.values() for kept in state.values())
+
+
+def _own_energy(layer: Due, step: Tensor) -> Tensor:
+    """Sum of ||D x||² over the inputs of a step: read from what the write found on its way, where it went through
+    rows."""
+    passes, solved = layer.passes, layer.context.solved
+    if solved is None or solved.moved is None:
+        return torch.stack([own_energy(step, seen.rows) for seen in passes]).sum()
+    counts, energies = [len(seen.rows) for seen in passes], solved.moved.square().sum(0)
+    found = []
+    for seen, each in zip(passes, energies[-layer.rows :].split(counts), strict=True):
+        own = each if seen.weights is None else each / seen.weights
+        some = own[:: max(1, len(own) // ROWS)]
+        found.append(some.sum() * (len(own) / len(some)))
+    return torch.stack(found).sum()
 
 
 def _error_weight(optimizer: DeepOptimizer | None) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.optim.context import Context
+from nllab.optim.patches import Patches
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding
 
@@ -116,7 +117,7 @@ class Matrix:
         return Context.empty(self.width, ridge, one_hot=self.table, dtype=self.dtype, device=self.weight.device)
 
 
-def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Tensor:
+def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Patches:
     """What a convolution multiplies with its filters, one row for each place of its output: (B, C, L) or (B, C, H, W)
     -> (N, D)."""
     flat = isinstance(layer, nn.Conv1d)
@@ -125,25 +126,37 @@ def patches(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> Tensor:
     if isinstance(layer.padding, str):
         total = [d * (k - 1) if layer.padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
         sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
-        given, padding = F.pad(given, sides), (0,) * len(kernel)
     else:
-        padding = layer.padding
+        sides = [side for width in reversed(layer.padding) for side in (width, width)]
+    if any(sides):
+        given = F.pad(given, sides)
     if flat:
         given = given.unsqueeze(2)
-        kernel, dilation, stride, padding = (1, *kernel), (1, *dilation), (1, *stride), (0, *padding)
-    return F.unfold(given, kernel, dilation, padding, stride).transpose(1, 2).flatten(0, 1)
+        kernel, dilation, stride = (1, *kernel), (1, *dilation), (1, *stride)
+    return Patches(given, kernel, stride, dilation, layer.bias is not None)
 
 
-def rows_of(layer: Layer, given: Tensor) -> Tensor:
-    """A layer's inputs as its context keeps them: (N, D) with a last 1 for the bias; the indices themselves (N,) for an
-    embedding."""
+def inputs_of(layer: Layer, given: Tensor) -> Tensor | Patches:
+    """A copy of a layer's inputs as its context keeps them: (N, D) with a last 1 for the bias; the indices themselves
+    (N,) for an embedding."""
     given = given.detach()
     if isinstance(layer, nn.Embedding):
         return given.reshape(-1)
     matrix = Matrix.of(layer)
-    rows = patches(layer, given) if isinstance(layer, nn.Conv1d | nn.Conv2d) else given.reshape(-1, layer.in_features)
-    rows = rows.to(matrix.dtype) * matrix.unit
-    return torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if layer.bias is not None else rows
+    if not isinstance(layer, nn.Linear):
+        return patches(layer, given.to(matrix.dtype) * matrix.unit)
+    flat = given.reshape(-1, layer.in_features)
+    if layer.bias is None:
+        return flat.to(matrix.dtype) * matrix.unit
+    rows = torch.empty(len(flat), matrix.width, dtype=matrix.dtype, device=given.device)
+    torch.mul(flat, matrix.unit, out=rows[:, :-1])
+    rows[:, -1] = 1
+    return rows
+
+
+def rows_of(layer: Layer, given: Tensor) -> Tensor:
+    """`inputs_of`, laid out."""
+    return inputs_of(layer, given)[:]
 
 
 def deltas_of(layer: Layer, gradient: Tensor) -> Tensor:

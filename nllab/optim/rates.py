@@ -32,6 +32,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from nllab.optim.output import Loss
+from nllab.optim.patches import Patches
 
 # Steps of the head are in units of the exact minimizer of a squared error; the residual of a cross-entropy is bounded
 # by 1 and its curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
@@ -90,7 +91,7 @@ class Trace:
         return cls(**state)
 
 
-def own_energy(change: Tensor, rows: Tensor) -> Tensor:
+def own_energy(change: Tensor, rows: Tensor | Patches) -> Tensor:
     """Sum of ||D x||² over the inputs of a batch, from at most `ROWS` of them, evenly spaced.
 
     Shapes: change D (out, width) · rows (N, width), or indices (N,) of one-hot inputs · returns a number.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nllab.errors import DivergedError
-from nllab.optim.context import cholesky_factor, novelty
+from nllab.optim.context import Context, cholesky_factor, novelty
 from nllab.optim.output import Loss
 from nllab.optim.policy import Decision
 from nllab.optim.watch import Pass
@@ -67,8 +67,9 @@ def held_by(gradient: Tensor, step: Tensor, ridge: float, accounts: Mapping[str,
 class Written:
     """One write, or one that was only watched, as it is needed to measure it before the next step.
 
-    passes: what the layer saw. · gradient: G. · matrix: A, (D, D), before it faded. · diagonal: the mean of A's.
-    known: G A^-1, and inverse: A^-1, where the write has computed them; solved for otherwise, when first read.
+    passes: what the layer saw. · gradient: G. · context: as it was before it faded or the head was realigned.
+    diagonal: the mean of A's. · known: G A^-1, and leverage: x^T A^-1 x of each row as it was weighted, where the write
+    has computed them; solved for otherwise, when first read.
     """
 
     level: str
@@ -77,22 +78,22 @@ class Written:
     passes: Sequence[Pass]
     scale: float
     gradient: Tensor
-    matrix: Tensor
+    context: Context
     ridge: float
     diagonal: Tensor
     known: Tensor | None = None
-    inverse: Tensor | None = None
+    leverage: Tensor | None = None
     accounts: Mapping[str, Tensor] = field(default_factory=dict)  # of the context
 
     @classmethod
     def of(cls, layer: Due, step: Tensor | None, scale: float, entry: bool, fades: bool) -> Self:
         """step: G A^-1, None where it was not written. fades: whether A is about to."""
-        context = layer.context
-        matrix = context.matrix.clone() if fades else context.matrix
-        seen = (layer.passes, scale, layer.gradient, matrix, layer.group["ridge"], matrix.diagonal().mean())
-        return cls(
-            layer.group["level"], layer.matrix, layer.head or entry, *seen, step, context.inverse, context.accounts
-        )
+        context, solved = layer.context, layer.context.solved
+        base = context.base.clone() if fades else context.base
+        kept = replace(context, base=base, late=[*context.late])
+        leverage = None if solved is None or solved.leverage is None else solved.leverage[-layer.rows :]
+        seen = (layer.passes, scale, layer.gradient, kept, layer.group["ridge"], context.mean_diagonal)
+        return cls(layer.group["level"], layer.matrix, layer.head or entry, *seen, step, leverage, context.accounts)
 
     def measure(self) -> LevelReport:
         deltas = torch.cat([seen.deltas for seen in self.passes])
@@ -103,7 +104,7 @@ class Written:
     @cached_property
     def rows(self) -> Tensor:
         """The layer's inputs, (N, D)."""
-        return torch.cat([seen.rows for seen in self.passes])
+        return torch.cat([seen.rows[:] for seen in self.passes])
 
     @cached_property
     def step(self) -> Tensor:
@@ -116,14 +117,22 @@ class Written:
 
     @cached_property
     def novelty(self) -> float:
-        return float(novelty(self.rows, self._inverse, self.diagonal - self.ridge))
+        if self.leverage is None:
+            leverage = (self.solve(self.rows) * self.rows).sum(1)
+        elif any(seen.weights is not None for seen in self.passes):
+            ones = self.leverage.new_ones
+            weights = [ones(len(seen.rows)) if seen.weights is None else seen.weights for seen in self.passes]
+            leverage = self.leverage / torch.cat(weights)
+        else:
+            leverage = self.leverage
+        return float(novelty(leverage, self.rows, self.diagonal - self.ridge))
 
     @cached_property
     def _inverse(self) -> Tensor:
         """A^-1. Raises DivergedError where A is beyond the reach of its number type."""
-        if self.inverse is not None:
-            return self.inverse
-        return torch.cholesky_inverse(cholesky_factor(self.matrix.clone()))  # which may put a ridge back
+        if (known := self.context.inverse) is not None:
+            return known
+        return torch.cholesky_inverse(cholesky_factor(self.context.matrix.clone()))  # which may put a ridge back
 
 
 def measurable(
@@ -137,7 +146,7 @@ def measurable(
     return [
         Written.of(layer, step, scale, layer.matrix.weight is entry, retention(layer) < 1)
         for layer, step in zip(due, steps, strict=True)
-        if layer.passes and layer.context.matrix.ndim == 2
+        if layer.passes and layer.context.base.ndim == 2
     ]
 
 

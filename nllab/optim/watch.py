@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nllab.optim import layers
 from nllab.optim.output import LOSSES, Loss, bend, recognise, targets
+from nllab.optim.patches import Patches
 
 OUTPUT = "output"  # of the model as a whole, as the place where the loss is read
 TRIES = 50  # backward passes in which the loss is looked for
@@ -27,7 +28,7 @@ UNEXPLAINED = 0.1  # share of a gradient that may come from elsewhere than its l
 class Pass(NamedTuple):
     """One backward pass through one layer: inputs (N, D), error signals (N, out) and weights (N,) of its rows."""
 
-    rows: Tensor
+    rows: Tensor | Patches
     deltas: Tensor
     weights: Tensor | None
 
@@ -128,7 +129,7 @@ class Watcher:
         if not inputs or not output.requires_grad:
             return
         assert output.grad_fn is not None
-        rows, place = layers.rows_of(layer, inputs[0]), output.output_nr
+        rows, place = layers.inputs_of(layer, inputs[0]), output.output_nr
 
         def keep(gradients: Sequence[Tensor]) -> None:
             deltas = layers.deltas_of(layer, gradients[place])
@@ -239,9 +240,9 @@ def explains(matrix: layers.Matrix, passes: Sequence[Pass]) -> bool:
     outer = torch.zeros_like(gradient)
     for rows, deltas, _ in passes:
         if matrix.table:
-            outer.index_add_(1, rows, deltas.T)
+            outer.index_add_(1, rows[:], deltas.T)
         else:
-            outer.addmm_(deltas.T, rows)
+            outer.addmm_(deltas.T, rows[:])
     size = outer.square().sum()
     factor = (outer * gradient).sum() / size.clamp_min(1e-30)
     return bool((gradient - factor * outer).norm() <= UNEXPLAINED * gradient.norm())
