@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from nllab.errors import DivergedError, SettingError
 from nllab.levels import Level
-from nllab.optim.context import REFRESH, Context, context_write, rank_n
+from nllab.optim.context import REFRESH, Context, context_write
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.diagonal import Diagonal
+from nllab.optim.rank_n import rank_n
 
 EXACT = 1e-9  # relative, float64: two orders of the same sums
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import ceil
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -23,11 +22,11 @@ from torch.nn import functional as F
 
 from nllab.errors import DivergedError
 from nllab.optim.patches import Patches
+from nllab.optim.rank_n import proportion, rank_n
 
 WIDE = 2048  # inputs past which a context is cut into blocks
 LATE = 256  # rows that A and A^-1 take in at once, since one large product costs less than several small ones
 BLOCK = 256  # columns of a gram matrix that are computed at once
-EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
 REFRESH = 200  # writes after which A^-1 is computed anew, so that rounding errors of the rank-N form cannot add up
 
 
@@ -127,6 +126,11 @@ class Context:
         if self.past is None or self.factors is None:
             return self.past
         return torch.addmm(self.past, self.factors.T, self.factors, alpha=-1)
+
+    @property
+    def moved(self) -> Tensor | None:
+        """D x (out, N) of the rows that the last write went through, for D = G A^-1."""
+        return None if self.solved is None else self.solved.moved
 
     @property
     def mean_diagonal(self) -> Tensor:
@@ -289,50 +293,6 @@ def close_accounts(optimizer: torch.optim.Optimizer, name: str) -> None:
         for p in group["params"]:
             if isinstance(context := optimizer.state.get(p, {}).get("context"), Context):
                 context.close_account(name, group["ridge"])
-
-
-class RankN(NamedTuple):
-    """factor V (N, D) with (A + X^T X)^-1 = A^-1 - V^T V · unroot L^-1 (N, N), where L L^T = I + X A^-1 X^T ·
-    projector X (A + X^T X)^-1 X^T (N, N)."""
-
-    factor: Tensor
-    unroot: Tensor
-    projector: Tensor
-
-
-def rank_n(rows: Tensor, past: Tensor, factors: Tensor | None = None) -> RankN | None:
-    """What N new rows X change of A^-1 = past - F^T F, F the factors (the identity of Woodbury); None where A^-1 is not
-    positive any more, by rounding.
-
-    X (A + X^T X)^-1 = L^-T V, so that a gradient delta^T X takes the step (L^-1 delta)^T V.
-    Shapes: rows (N, D) · past (D, D) · factors (M, D).
-    """
-    projected = rows @ past
-    if factors is not None:
-        projected.addmm_(rows @ factors.T, factors, alpha=-1)
-    inner = projected @ rows.T
-    eye = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
-    root, failed = torch.linalg.cholesky_ex(inner + eye)
-    if failed:
-        return None
-    unroot = torch.linalg.solve_triangular(root, eye, upper=False)
-    return RankN(unroot @ projected, unroot, unroot.T @ (unroot @ inner))
-
-
-def proportion(gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
-    """c with gradient = c * deltas^T rows, compared on a random combination of the columns; None if there is none.
-
-    Shapes: gradient (out, D) · rows (N, D) · deltas (N, out) · returns a number.
-    """
-    probe = _probe(rows.shape[1], rows.dtype, rows.device)
-    found, outer = gradient @ probe, deltas.T @ (rows @ probe)
-    scale = torch.dot(found, outer) / torch.dot(outer, outer).clamp_min(1e-30)
-    return scale if (found - scale * outer).norm() <= EXACT * found.norm() else None
-
-
-@lru_cache(maxsize=64)
-def _probe(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.randn(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device, dtype)
 
 
 def novelty(leverage: Tensor, rows: Tensor, held: Tensor | float) -> Tensor:

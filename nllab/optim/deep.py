@@ -41,7 +41,7 @@ from nllab.optim.notices import (
 )
 from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
-from nllab.optim.rates import ROWS, Trace, head_rate, hidden_rate, own_energy
+from nllab.optim.rates import Trace, head_rate, hidden_rate, passes_energy
 from nllab.optim.realign import Window, follow
 from nllab.optim.report import Report, Written, measurable
 from nllab.optim.saving import restore, saved
@@ -132,8 +132,8 @@ class DeepOptimizer(torch.optim.Optimizer):
             raise SettingError(
                 f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced."
             )
-        self._made_with = {**own, "levels": levels, "manager": manager, "loss": loss, "loss_reduction": loss_reduction}
-        self._made_with["warn"] = warn
+        others = {"levels": levels, "manager": manager, "loss": loss, "loss_reduction": loss_reduction, "warn": warn}
+        self._made_with = {**own, **others}
         self._levels = tuple(levels) if levels is not None else (Level("all", "*"),)
         self.acting, self.error_weight, self.realign_every = True, error_weight, realign_every
         self.learning_rate, self.report = learning_rate, Report()
@@ -204,8 +204,8 @@ class DeepOptimizer(torch.optim.Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, and what was seen on the way to them."""
         self._refresh()
-        self._fresh = True
         self._watcher.clear()
+        self._fresh = True
         super().zero_grad(set_to_none)
 
     def skip(self) -> None:
@@ -222,7 +222,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         value = loss if closure is None else evaluate(closure)
         batch = self._watcher.clear()
         refuse_what_is_not_finite(self.param_groups, self._holdings)
-        if not self._fresh:  # nobody has cleared the gradients through this optimizer
+        if not self._fresh:  # gradients were cleared without this optimizer
             self._refresh()
         self._fresh = False
         self._look_closely(batch)
@@ -284,7 +284,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         for layer in due:
             if layer.passes and not layer.head:
                 step = layer.context.solve(layer.gradient)
-                own = float(_own_energy(layer, step))
+                own = float(passes_energy(step, layer.passes, layer.context.moved))
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
         hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
@@ -298,12 +298,12 @@ class DeepOptimizer(torch.optim.Optimizer):
         return self.state[matrix.weight].setdefault("trace", Trace())
 
     def _retention(self, layer: Due) -> float:
-        settings = self.settings
-        return layer.group["retention"] * (settings.head_retention if layer.head else settings.hidden_retention)
+        now = self.settings
+        return layer.group["retention"] * (now.head_retention if layer.head else now.hidden_retention)
 
     def _fade(self, layer: Due) -> None:
-        retention, group = self._retention(layer), layer.group
-        if retention < 1:
+        group = layer.group
+        if (retention := self._retention(layer)) < 1:
             layer.context.fade(retention, group["ridge"])
             if layer.head and (realignment := self.state[layer.matrix.weight].get("realignment")):
                 realignment.fade(retention, group["ridge"])
@@ -339,9 +339,8 @@ class DeepOptimizer(torch.optim.Optimizer):
         error_rate, decision = len(batch.errors) / batch.asked, None
         if self.policy is not None:
             # A narrow head cannot tell new inputs from familiar ones, since there is no room in its features.
-            known = (write.novelty for write in written if write.outer and write.leverage is not None)
-            novelty = max(known, default=None)
-            self.policy.observe(error_rate, novelty, batch.errors)
+            known = [write.novelty for write in written if write.outer and write.leverage is not None]
+            self.policy.observe(error_rate, max(known, default=None), batch.errors)
             decision = self.policy.decide() if self.acting else None
         return Report(self.loss, value, error_rate, decision, written)
 
@@ -392,21 +391,6 @@ class DeepOptimizer(torch.optim.Optimizer):
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""
         return sum(bytes_of(kept.tensors()) for state in self.state.values() for kept in state.values())
-
-
-def _own_energy(layer: Due, step: Tensor) -> Tensor:
-    """Sum of ||D x||² over the inputs of a step: read from what the write found on its way, where it went through
-    rows."""
-    passes, solved = layer.passes, layer.context.solved
-    if solved is None or solved.moved is None:
-        return torch.stack([own_energy(step, seen.rows) for seen in passes]).sum()
-    counts, energies = [len(seen.rows) for seen in passes], solved.moved.square().sum(0)
-    found = []
-    for seen, each in zip(passes, energies[-layer.rows :].split(counts), strict=True):
-        own = each if seen.weights is None else each / seen.weights
-        some = own[:: max(1, len(own) // ROWS)]
-        found.append(some.sum() * (len(own) / len(some)))
-    return torch.stack(found).sum()
 
 
 def _error_weight(optimizer: DeepOptimizer | None) -> float:

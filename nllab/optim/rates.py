@@ -24,15 +24,17 @@ Source: ours. Kin: K-FAC (Martens and Grosse 2015) keeps the curvature behind a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from nllab.optim.output import Loss
 from nllab.optim.patches import Patches
+from nllab.optim.watch import Pass
 
 # Steps of the head are in units of the exact minimizer of a squared error; the residual of a cross-entropy is bounded
 # by 1 and its curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
@@ -99,6 +101,20 @@ def own_energy(change: Tensor, rows: Tensor | Patches) -> Tensor:
     some = rows[:: max(1, len(rows) // ROWS)]
     moved = change[:, some] if rows.ndim == 1 else change @ some.T
     return moved.square().sum() * (len(rows) / len(some))
+
+
+def passes_energy(change: Tensor, passes: Sequence[Pass], moved: Tensor | None) -> Tensor:
+    """`own_energy` over all passes of a step. moved: D x of its rows, the last of (out, N), where the write has found
+    them on its way; else they are computed."""
+    if moved is None:
+        return torch.stack([own_energy(change, seen.rows) for seen in passes]).sum()
+    counts = [len(seen.rows) for seen in passes]
+    found = []
+    for seen, each in zip(passes, moved.square().sum(0)[-sum(counts) :].split(counts), strict=True):
+        own = each if seen.weights is None else each / seen.weights
+        some = own[:: max(1, len(own) // ROWS)]
+        found.append(some.sum() * (len(own) / len(some)))
+    return torch.stack(found).sum()
 
 
 def best_rate(traces: Iterable[Trace]) -> float:

@@ -1,0 +1,55 @@
+"""The identity of Woodbury: what a few new rows change of an inverse, at the cost of those rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
+
+
+class RankN(NamedTuple):
+    """factor V (N, D) with (A + X^T X)^-1 = A^-1 - V^T V · unroot L^-1 (N, N), where L L^T = I + X A^-1 X^T ·
+    projector X (A + X^T X)^-1 X^T (N, N)."""
+
+    factor: Tensor
+    unroot: Tensor
+    projector: Tensor
+
+
+def rank_n(rows: Tensor, past: Tensor, factors: Tensor | None = None) -> RankN | None:
+    """What N new rows X change of A^-1 = past - F^T F, F the factors (the identity of Woodbury); None where A^-1 is not
+    positive any more, by rounding.
+
+    X (A + X^T X)^-1 = L^-T V, so that a gradient delta^T X takes the step (L^-1 delta)^T V.
+    Shapes: rows (N, D) · past (D, D) · factors (M, D).
+    """
+    projected = rows @ past
+    if factors is not None:
+        projected.addmm_(rows @ factors.T, factors, alpha=-1)
+    inner = projected @ rows.T
+    eye = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    root, failed = torch.linalg.cholesky_ex(inner + eye)
+    if failed:
+        return None
+    unroot = torch.linalg.solve_triangular(root, eye, upper=False)
+    return RankN(unroot @ projected, unroot, unroot.T @ (unroot @ inner))
+
+
+def proportion(gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
+    """c with gradient = c * deltas^T rows, compared on a random combination of the columns; None if there is none.
+
+    Shapes: gradient (out, D) · rows (N, D) · deltas (N, out) · returns a number.
+    """
+    probe = _probe(rows.shape[1], rows.dtype, rows.device)
+    found, outer = gradient @ probe, deltas.T @ (rows @ probe)
+    scale = torch.dot(found, outer) / torch.dot(outer, outer).clamp_min(1e-30)
+    return scale if (found - scale * outer).norm() <= EXACT * found.norm() else None
+
+
+@lru_cache(maxsize=64)
+def _probe(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.randn(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device, dtype)
