@@ -1,10 +1,9 @@
 """One write opened: the bend of a gradient by what was seen, against the closed form; what spills over, against the
 outputs themselves; both on the lab's own networks."""
 
-import time
-
 import pytest
 import torch
+from waiting import until
 
 from nllab.anatomy import bend, open_write, spill
 from nllab.errors import SettingError
@@ -126,13 +125,6 @@ def test_what_is_measured_while_watching_is_what_its_write_would_be():
         assert wrote.conflict is not None and wrote.conflict == pytest.approx(watched.conflict, rel=1e-3), name
         assert wrote.novelty == pytest.approx(watched.novelty, rel=1e-2)
         assert wrote.surprise == pytest.approx(watched.surprise, rel=1e-6)
-
-
-def until(told, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_live_run_opens_the_next_write_of_a_level_and_stands_still():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from waiting import PATIENCE
 
 import nllab
 from nllab import course
@@ -151,7 +152,7 @@ def test_an_answer_that_never_returns_is_ended(monkeypatch):
 
     with pytest.raises(Wrong, match="had not returned after 0.2 seconds"):
         attempt(endless, torch.zeros(2))
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while True:  # the loop itself has ended, not only the wait for it
         before = len(turns)
         time.sleep(0.02)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from nllab import kept, run_io, run_log, store
 from nllab.errors import RunFormatError
@@ -19,13 +20,6 @@ def trained(run, steps):
     """Train up to this step."""
     run.step(steps - run.state.step)
     until(lambda: run.state.step == steps and not run._single)
-
-
-def until(told, seconds=60):
-    end = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture

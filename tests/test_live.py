@@ -3,6 +3,7 @@ import time
 import weakref
 
 import pytest
+from waiting import PATIENCE, until
 
 from nllab.errors import SettingError
 from nllab.events import Step
@@ -15,13 +16,6 @@ from nllab.turns import Turns
 
 def small(**changes):
     return Experiment.preset("digits-ab", **{"dim": 32, "hidden": 32, "batch_size": 40, **changes})
-
-
-def wait(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -40,19 +34,19 @@ def live():
 def test_live_and_headless_give_the_same_rows(live):
     run = live()
     run.play()
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
     assert run.run.log == train(small()).log
 
 
 def test_steered_live_and_replayed_give_the_same_rows(live):
     run = live(speed=100)
     run.play()
-    wait(lambda: run.state.step > 3)
+    until(lambda: run.state.step > 3)
     run.command("optimizer", "adam")
-    wait(lambda: run.state.step > 8)
+    until(lambda: run.state.step > 8)
     run.command("teach", "B")
     run.command("period", ["slow", 3])
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
     assert {name for _, name, _ in run.run.commands} == {"optimizer", "teach", "period"}
     assert replay(run.run).log == run.run.log
 
@@ -71,20 +65,20 @@ def test_a_step_asked_for_while_one_is_under_way_is_not_lost(live, monkeypatch):
     assert under_way.wait(10)
     run.step()
     go_on.set()
-    wait(lambda: not run._wanting)
+    until(lambda: not run._wanting)
     assert run.state.step == 2
 
 
 def test_pause_freezes_and_step_takes_exactly_as_many(live):
     run = live()
     run.step(3)
-    wait(lambda: run.state.step == 3)
+    until(lambda: run.state.step == 3)
     time.sleep(0.1)
     assert run.state.step == 3 and not run.playing
     run.play()
-    wait(lambda: run.state.step > 5)
+    until(lambda: run.state.step > 5)
     run.pause()
-    time.sleep(0.05)  # the step under way may end
+    time.sleep(0.5)  # the step under way may end
     frozen = run.state.step
     time.sleep(0.2)
     assert run.state.step == frozen
@@ -106,16 +100,16 @@ def test_watchers_get_each_row_once_and_latecomers_what_is_kept(live):
 def test_reset_starts_anew_and_a_setting_that_cannot_be_built_leaves_the_run_alone(live):
     run = live()
     run.step(4)
-    wait(lambda: run.state.step == 4)
+    until(lambda: run.state.step == 4)
     with pytest.raises(SettingError, match="Unknown stream"):
         run.reset(small().model_copy(update={"stream": "gone"}))  # a copy skips validation
     assert run.state.step == 4
     before = run.generation
     run.reset(small(seed=5))
-    wait(lambda: run.generation == before + 1)
+    until(lambda: run.generation == before + 1)
     assert run.experiment.seed == 5 and run.state.step == 0 and run.since(99, before)[1] == []
     run.play()
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
     assert run.run.log == train(small(seed=5)).log
 
 
@@ -123,18 +117,18 @@ def test_a_failure_is_told_and_the_run_can_be_reset(live, monkeypatch):
     run = live()
     monkeypatch.setattr(run._trainer, "step", lambda: 1 / 0)
     run.play()
-    wait(lambda: run.error is not None)
+    until(lambda: run.error is not None)
     assert "ZeroDivisionError" in run.error and "Reset" in run.error and not run.playing
     run.reset()
-    wait(lambda: run.error is None)
+    until(lambda: run.error is None)
     run.step()
-    wait(lambda: run.state.step == 1)
+    until(lambda: run.state.step == 1)
 
 
 def test_a_diverged_run_keeps_its_rows(live):
     run = live(small(optimizer="sgd", learning_rate=1e5))
     run.play()
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
     assert run.run.log[-1].reason == "diverged" and run.run.steps > 0
 
 
@@ -145,7 +139,7 @@ def test_a_closed_run_leaves_no_thread():
         run.play()
     for run in runs:
         run.close()
-    wait(lambda: threading.active_count() == before)
+    until(lambda: threading.active_count() == before)
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("inf"), float("nan")])
@@ -196,7 +190,7 @@ def test_a_run_that_a_person_paused_stays_paused_when_they_return():
 
 
 def test_the_limit_of_a_server_is_told():
-    runs = LiveRuns(limit=1)
+    runs = LiveRuns(limit=1, pause_after=PATIENCE)
     run = runs.open(small())
     try:
         with pytest.raises(SettingError, match="1 runs are open"):
@@ -212,10 +206,10 @@ def test_the_limit_of_a_server_is_told():
 def test_one_write_of_a_level_ends_with_that_write(live):
     run = live()
     run.write("slow")
-    wait(lambda: run.run.update_counts["slow"] == 1 and not run._wanting)
+    until(lambda: run.run.update_counts["slow"] == 1 and not run._wanting)
     assert run.state.step == 16 and run.run.log[-1].levels["slow"].wrote
     run.write("medium")
-    wait(lambda: run.state.step == 20 and not run._wanting)
+    until(lambda: run.state.step == 20 and not run._wanting)
     with pytest.raises(SettingError, match="Unknown level 'slwo'. Did you mean 'slow'"):
         run.write("slwo")
 
@@ -224,16 +218,16 @@ def test_one_write_of_a_level_ends_with_that_write(live):
 def test_going_back_to_a_checkpoint_undoes_what_came_after_and_the_rest_replays_exactly(live, steer):
     run = live()
     run.play()
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
     whole = list(run.run.log)
     back = sorted(run.checkpoints)[3]
     run.rewind(back)
-    wait(lambda: run.generation == 1)
+    until(lambda: run.generation == 1)
     assert run.run.steps == back and not run.playing and not run.finished
     assert run.run.log == whole[: len(run.run.log)] and max(run.checkpoints) == back
     steer(run)
     run.play()
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
     assert (run.run.log == whole) == (not run.run.commands)
     assert replay(run.run).log == run.run.log
 
@@ -246,14 +240,14 @@ def test_a_step_without_a_checkpoint_is_named(live):
 def test_a_command_can_be_undone(live):
     run = live()
     run.step(3)
-    wait(lambda: run.state.step == 3)
+    until(lambda: run.state.step == 3)
     run.command("optimizer", "adam")
     run.step()
-    wait(lambda: run.state.step == 4 and not run._wanting)
+    until(lambda: run.state.step == 4 and not run._wanting)
     run.rewind(3)
-    wait(lambda: run.generation == 1)
+    until(lambda: run.generation == 1)
     run.step()
-    wait(lambda: run.state.step == 4)
+    until(lambda: run.state.step == 4)
     assert run.run.commands == [] and run.run.log == train(small()).log[: len(run.run.log)]
 
 
@@ -263,7 +257,7 @@ def test_checkpoints_stay_few(live):
         run.command("rate", 1.0)
         before = run.state.step
         run.step()
-        wait(lambda before=before: run.state.step == before + 1)
+        until(lambda before=before: run.state.step == before + 1)
     assert len(run.checkpoints) <= 12 and 0 in run.checkpoints
 
 
@@ -271,24 +265,24 @@ def test_a_run_stops_by_itself_where_it_was_asked_to(live):
     run = live(small(optimizer="adam", evaluate_every=1))
     run.stop_when(at=5)
     run.play()
-    wait(lambda: run.notice and not run.playing)
+    until(lambda: run.notice and not run.playing)
     assert run.state.step == 5 and "step 5" in run.notice
     run.stop_when(below=("A", 0.5))
     run.play()
-    wait(lambda: run.notice and not run.playing)
+    until(lambda: run.notice and not run.playing)
     told = [row.accuracy["A"] for row in run.run.of(Step)]
     assert told[-1] < 0.5 <= told[-2] and run.run.of(Step)[-1].task == "B"
     run.stop_when(above=0.5)
     run.reset()
-    wait(lambda: run.state.step == 0)
+    until(lambda: run.state.step == 0)
     for task in ("A", "B"):  # each once it is learned, and no more
         run.play()
-        wait(lambda: run.notice and not run.playing)
+        until(lambda: run.notice and not run.playing)
         row = run.run.of(Step)[-1]
         assert row.task == task and row.accuracy[task] >= 0.5 and f"{task} reached 0.5" in run.notice
     run.stop_when()
     run.play()  # goes on past it
-    wait(lambda: run.finished and not run.playing)
+    until(lambda: run.finished and not run.playing)
 
 
 @pytest.mark.parametrize(
@@ -304,13 +298,13 @@ def test_an_impossible_stop_is_named(live, wrong):
 
 
 def test_runs_beside_each_other_keep_step_and_change_nothing():
-    runs = LiveRuns(pause_after=600)  # nobody watches, however slow the machine is
+    runs = LiveRuns(pause_after=PATIENCE)  # nobody watches, however slow the machine is
     pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
     try:
         runs.group(pair)
         for run in pair:
             run.play()
-        apart, end = 0, time.monotonic() + 60
+        apart, end = 0, time.monotonic() + PATIENCE
         while not all(run.finished and not run.playing for run in pair):
             assert time.monotonic() < end
             apart = max(apart, abs(pair[0].state.step - pair[1].state.step))
@@ -323,35 +317,35 @@ def test_runs_beside_each_other_keep_step_and_change_nothing():
 
 
 def test_only_so_many_train_and_the_rest_wait_in_line():
-    runs = LiveRuns(training=2, pause_after=600)
+    runs = LiveRuns(training=2, pause_after=PATIENCE)
     opened = [runs.open(small(epochs=50)) for _ in range(4)]
     try:
         for run in opened[:2]:
             run.play()
-        wait(lambda: all(run.state.step > 2 for run in opened[:2]))
+        until(lambda: all(run.state.step > 2 for run in opened[:2]))
         for run in opened[2:]:
             run.play()
-            wait(lambda run=run: run.place)
+            until(lambda run=run: run.place)
         assert [run.place for run in opened] == [0, 0, 1, 2] and [run.state.step for run in opened[2:]] == [0, 0]
         opened[0].pause()
-        wait(lambda: opened[2].state.step > 2)
-        wait(lambda: opened[3].place == 1)
+        until(lambda: opened[2].state.step > 2)
+        until(lambda: opened[3].place == 1)
         opened[2].close()  # whoever leaves makes room
-        wait(lambda: opened[3].state.step > 2)
+        until(lambda: opened[3].state.step > 2)
     finally:
         for run in opened:
             run.close()
 
 
 def test_those_side_by_side_take_one_turn_together():
-    runs = LiveRuns(training=1)
+    runs = LiveRuns(training=1, pause_after=PATIENCE)
     pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
     try:
         runs.group(pair)
         for run in pair:
             run.play()
-        wait(lambda: all(run.finished and not run.playing for run in pair))
-        wait(lambda: not runs.turns._line)
+        until(lambda: all(run.finished and not run.playing for run in pair))
+        until(lambda: not runs.turns._line)
     finally:
         for run in pair:
             run.close()
@@ -372,25 +366,25 @@ def test_who_trains_long_while_others_wait_goes_to_the_end_of_the_line():
 
 
 def test_a_trainer_that_was_reset_is_gone():
-    runs = LiveRuns()
+    runs = LiveRuns(pause_after=PATIENCE)  # nobody watches, however slow the machine is
     run = runs.open(small())
     runs.reap()
     before = weakref.ref(run._trainer)
     run.step()
-    wait(lambda: run.state.step == 1)
+    until(lambda: run.state.step == 1)
     run.reset()
-    wait(lambda: run.generation == 1)
+    until(lambda: run.generation == 1)
     runs.reap()
     assert before() is None and run.cpu_seconds >= 0
     runs.free(run.id)
 
 
 def test_all_checkpoints_together_stay_within_their_memory():
-    runs = LiveRuns()
+    runs = LiveRuns(pause_after=PATIENCE)  # nobody watches, however slow the machine is
     run = runs.open(small())
     try:
         run.play()
-        wait(lambda: run.finished and not run.playing)
+        until(lambda: run.finished and not run.playing)
         kept, runs.checkpoint_bytes = len(run.checkpoints), 1
         for _ in range(5):
             runs.reap()

@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from waiting import until
 
 from nllab.bench.live import fetch, serving, stat
 
@@ -91,13 +92,6 @@ class Session:
         self.closing.set()
         self.socket.close()
         self.listener.join(10)
-
-
-def until(told, seconds=600.0):
-    end = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.1)
 
 
 def server_memory(address):

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
@@ -33,7 +34,7 @@ def table(offset):
 
 
 def uploaded(*files):
-    page = AppTest.from_function(script, default_timeout=60).run()
+    page = AppTest.from_function(script, default_timeout=PATIENCE).run()
     (uploader,) = page.get("file_uploader")
     return uploader.set_value(list(files)).run()
 

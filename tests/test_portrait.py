@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from waiting import PATIENCE
 
 from nllab import run_io
 from nllab.errors import RunFormatError
@@ -105,7 +106,7 @@ def test_large_networks_have_no_portraits():
 def test_a_run_that_stands_still_sits_for_whoever_looks_and_keeps_its_pace():
     run = LiveRun(SMALL, speed=2.0)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while not (taken := run.portrait()) and time.monotonic() < end:
             time.sleep(0.01)
         assert isinstance(taken[-1], Network) and taken[-1].step == 0

@@ -1,10 +1,10 @@
 """A class: everybody has a seed and a prediction, training is in line in processes of its own."""
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 from nllab import room as rooms
 from nllab import workers
@@ -17,14 +17,6 @@ from nllab.workers import Job, Pool
 
 APP = Path(__file__).parent.parent / "app"
 SMALL = Experiment.preset("digits-ab", dim=12, hidden=12, batch_size=80, evaluate_every=5)
-
-
-def until(told, seconds=240):
-    end = time.monotonic() + seconds
-    while not (found := told()):
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +138,7 @@ def test_on_the_page_a_teacher_opens_a_room_and_a_student_joins_predicts_and_tra
     from streamlit.testing.v1 import AppTest
 
     def opened(**query):
-        page = AppTest.from_file(str(APP / "page_room.py"), default_timeout=120)
+        page = AppTest.from_file(str(APP / "page_room.py"), default_timeout=PATIENCE)
         for name, value in query.items():
             page.query_params[name] = value
         page.run()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 APP = Path(__file__).parents[1] / "app"
 sys.path.insert(0, str(APP))
@@ -28,7 +29,7 @@ def trained():
 
 @pytest.fixture
 def page():
-    found = AppTest.from_file(str(APP / "page_live.py"), default_timeout=60)
+    found = AppTest.from_file(str(APP / "page_live.py"), default_timeout=PATIENCE)
     found.query_params["networks"] = "1"
     yield found
     for run in runs_of(found):
@@ -37,7 +38,7 @@ def page():
 
 @pytest.fixture
 def replay():
-    return AppTest.from_file(str(APP / "page_replay.py"), default_timeout=60).run()
+    return AppTest.from_file(str(APP / "page_replay.py"), default_timeout=PATIENCE).run()
 
 
 def test_the_code_on_the_page_repeats_the_run_with_its_toggle(page):

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import psutil
 import pytest
 from typer.testing import CliRunner
+from waiting import PATIENCE, until
 
 from nllab import sweep
 from nllab.cli import app
@@ -107,19 +107,11 @@ def test_compare_reads_the_table_of_a_sweep(tmp_path):
 
 SWEEP = ["sweep", "digits-ab", "--optimizers", "adam,sgd", "--seeds", "5", "--set", "epochs=20", *SETTINGS]
 RUNS = 10
-PATIENCE = 600  # seconds of a busy machine
 
 
 def started(*arguments, cwd):
     command = [sys.executable, "-c", "from nllab.cli import main; main()", *arguments]
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def rows_in(table):
@@ -149,7 +141,7 @@ def check(tmp_path):
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_own_runs(tmp_path):
     process = started(*SWEEP, "--jobs", "2", "--out", "t.parquet", cwd=tmp_path)
-    wait_for(lambda: rows_in(tmp_path / "t.parquet") >= 3)
+    until(lambda: rows_in(tmp_path / "t.parquet") >= 3)
     kept = rows_in(tmp_path / "t.parquet")
     workers_of(process)[0].kill()
     _, told = process.communicate(timeout=PATIENCE)
@@ -161,7 +153,7 @@ def test_a_killed_worker_costs_its_own_runs(tmp_path):
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     process = started(*SWEEP, "--jobs", "2", "--out", "t.parquet", cwd=tmp_path)
-    wait_for(lambda: rows_in(tmp_path / "t.parquet") >= 3)
+    until(lambda: rows_in(tmp_path / "t.parquet") >= 3)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -188,11 +180,11 @@ def test_a_cluster_of_processes_loses_a_worker_and_finishes(tmp_path):
     quiet = ("--host", "127.0.0.1", "--no-dashboard")
     servers = [launched("dask_scheduler", *quiet, "--port", "0", "--scheduler-file", str(address_file))]
     try:
-        wait_for(address_file.exists)
+        until(address_file.exists)
         address = json.loads(address_file.read_text())["address"]
         servers += [launched("dask_worker", address, *quiet, "--no-nanny", "--nthreads", "1") for _ in range(3)]
         process = started(*SWEEP, "--scheduler", address, "--out", "t.parquet", cwd=tmp_path)
-        wait_for(lambda: rows_in(tmp_path / "t.parquet") >= 3)
+        until(lambda: rows_in(tmp_path / "t.parquet") >= 3)
         kept = rows_in(tmp_path / "t.parquet")
         servers[1].kill()
         _, told = process.communicate(timeout=PATIENCE)

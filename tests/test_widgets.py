@@ -5,6 +5,7 @@ import time
 import weakref
 
 import pytest
+from waiting import until
 
 from nllab import live_figure, place
 from nllab.errors import SettingError
@@ -17,13 +18,6 @@ from nllab.widgets import LiveLab
 
 def small(**changes):
     return Experiment.preset("digits-ab", **{"dim": 16, "hidden": 16, "batch_size": 40, **changes})
-
-
-def wait(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def lab():
 
 def finish(lab):
     lab.play.click()
-    wait(lambda: lab.live.finished and not lab.live.playing)
+    until(lambda: lab.live.finished and not lab.live.playing)
     lab.refresh()
 
 
@@ -49,26 +43,26 @@ def test_play_moves_the_step_and_pause_freezes_it(lab):
     lab = lab(speed=50.0)
     assert lab.live.state.step == 0 and lab.play.description == "Play"
     lab.play.click()
-    wait(lambda: lab.live.state.step > 2)
-    wait(lambda: lab.play.description == "Pause")
+    until(lambda: lab.live.state.step > 2)
+    until(lambda: lab.play.description == "Pause")
     lab.play.click()
-    time.sleep(0.1)  # the step under way may end
+    time.sleep(0.5)  # the step under way may end
     frozen = lab.live.state.step
     time.sleep(0.2)
     assert lab.live.state.step == frozen
     lab.step.click()
-    wait(lambda: lab.live.run.steps == frozen + 1)
+    until(lambda: lab.live.run.steps == frozen + 1)
 
 
 def test_figures_grow_while_it_trains_and_end_where_the_run_ended(lab):
     lab = lab(speed=50.0)
     accuracy = lab.traces("accuracy")
     lab.play.click()
-    wait(lambda: len(accuracy[0].x) >= 2)
+    until(lambda: len(accuracy[0].x) >= 2)
     first = len(accuracy[0].x)
-    wait(lambda: len(accuracy[0].x) > first)
+    until(lambda: len(accuracy[0].x) > first)
     lab.speed.value = None
-    wait(lambda: lab.live.finished and not lab.live.playing)
+    until(lambda: lab.live.finished and not lab.live.playing)
     lab.refresh()
     matrix = lab.live.run.accuracy_matrix
     assert [round(trace.y[-1], 4) for trace in accuracy] == [round(value, 4) for value in matrix[-1]]
@@ -87,13 +81,13 @@ def test_raster_draws_one_mark_for_each_write(lab):
 def test_toggle_is_recorded_and_the_run_can_be_replayed(lab):
     lab = lab(speed=100.0)
     lab.play.click()
-    wait(lambda: lab.live.state.step > 2)
+    until(lambda: lab.live.state.step > 2)
     lab.toggle.value = False
-    wait(lambda: lab.live.state.optimizer == "adam")
+    until(lambda: lab.live.state.optimizer == "adam")
     lab.toggle.value = True
-    wait(lambda: lab.live.state.optimizer == "deep")
+    until(lambda: lab.live.state.optimizer == "deep")
     lab.speed.value = None
-    wait(lambda: lab.live.finished and not lab.live.playing)
+    until(lambda: lab.live.finished and not lab.live.playing)
     assert [(name, value) for _, name, value in lab.live.run.commands] == [("optimizer", "adam"), ("optimizer", "deep")]
     assert replay(lab.live.run).log == lab.live.run.log
     assert lab.toggle.description == "Deep optimizer is on"
@@ -105,7 +99,7 @@ def test_teach_opens_a_plan_that_is_over(lab):
     assert lab.play.disabled
     before = lab.live.state.step
     lab.teach["A"].click()
-    wait(lambda: lab.live.state.step > before and lab.live.finished and not lab.live.playing)
+    until(lambda: lab.live.state.step > before and lab.live.finished and not lab.live.playing)
     assert lab.live.run.visits == (0, 1, 0)
 
 
@@ -114,7 +108,7 @@ def test_knobs_command_the_trainer(lab):
     lab.learning_rate.value = 0.01
     lab.periods["slow"].value = 2
     lab.step.click()
-    wait(lambda: lab.live.run.steps == 1)
+    until(lambda: lab.live.run.steps == 1)
     assert lab.live.run.commands == [(1, "learning_rate", 0.01), (1, "period", ["slow", 2])]
     lab.refresh()
     assert "slow · every 2 steps" in lab.figure.layout.yaxis3.ticktext
@@ -125,7 +119,7 @@ def test_reset_starts_anew_from_where_the_knobs_stand(lab):
     finish(lab)
     lab.toggle.value, lab.seed.value, lab.periods["slow"].value = False, 3, 32
     lab.reset.click()
-    wait(lambda: lab.live.state.step == 0 and lab.live.experiment.seed == 3)
+    until(lambda: lab.live.state.step == 0 and lab.live.experiment.seed == 3)
     lab.refresh()
     assert lab.live.experiment.optimizer == "adam" and lab.live.experiment.periods == (1, 4, 32)
     assert len(lab.traces("accuracy")[0].x or ()) == 0 and not lab.play.disabled
@@ -138,7 +132,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(lab):
     lab.reset.click()  # memory levels go from fast to slow
     assert "must not fall" in lab.sentence.value
     lab.step.click()
-    wait(lambda: lab.live.run.steps == 1)
+    until(lambda: lab.live.run.steps == 1)
     with pytest.raises(SettingError, match="'toggel'.*"):
         LiveLab(small(), knobs=("toggel",))
 
@@ -184,10 +178,10 @@ def test_a_lab_that_nobody_can_reach_any_more_ends():
     lab = LiveLab(small(passes=50))
     live, gone = lab.live, weakref.ref(lab)
     lab.play.click()
-    wait(lambda: live.run.steps > 2)
+    until(lambda: live.run.steps > 2)
     del lab
-    wait(lambda: gc.collect() is None or gone() is None)
-    wait(lambda: live.closed and not live._thread.is_alive())
+    until(lambda: gc.collect() is None or gone() is None)
+    until(lambda: live.closed and not live._thread.is_alive())
 
 
 def shell_with(monkeypatch, cell, execution):
@@ -230,7 +224,7 @@ def test_a_saved_notebook_holds_the_last_picture_and_how_to_go_on(lab):
     lab = lab(views=("accuracy",))
     assert "<img" not in lab.place.bundle()["text/html"]
     finish(lab)
-    wait(lambda: lab.refresh() is None and "<img" in lab.place.bundle()["text/html"])
+    until(lambda: lab.refresh() is None and "<img" in lab.place.bundle()["text/html"])
     bundle = lab.place.bundle()
     assert "digits-ab" in bundle["text/plain"] and "Run this cell" in bundle["text/html"]
     assert not [kind for kind in bundle if "widget" in kind]
@@ -240,11 +234,11 @@ def test_rate_and_retention_steer_and_the_manager_waits_for_a_reset(lab):
     lab = lab(knobs=("rate", "retention", "manager"))
     lab.rate.value, lab.retention.value = 0.1, 0.5
     lab.step.click()
-    wait(lambda: lab.live.run.steps == 1)
+    until(lambda: lab.live.run.steps == 1)
     assert [(name, value) for _, name, value in lab.live.run.commands] == [("rate", 0.1), ("retention", 0.5)]
     lab.manager.value = False
     lab.reset.click()
-    wait(lambda: lab.live.run.steps == 0 and not lab.live.experiment.manager)
+    until(lambda: lab.live.run.steps == 0 and not lab.live.experiment.manager)
     assert (lab.live.experiment.rate, lab.live.experiment.retention) == (0.1, 0.5)
 
 
