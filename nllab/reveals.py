@@ -108,7 +108,7 @@ def woken(runs: Runs) -> Answer:
     ends = [_end(run, "A") for run in runs.values()]
     scale = claims.scales_of(next(iter(runs.values())))["A"]
     became = [claims.fates(run)["A"][2] for run in runs.values()]
-    kept = tuple(fate in KEEPS for fate in became)
+    kept = (became[0] in KEEPS, became[1] in KEEPS)
     text = f"A ended at {ends[0]:.2f} where the memory had watched while Adam wrote, and at {ends[1]:.2f} where it had"
     order = _order(ends, scale.count)
     lost = ", neither better than guessing." if became == ["lost", "lost"] else "."

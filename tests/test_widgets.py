@@ -246,13 +246,13 @@ def test_the_network_stands_above_the_figure_and_follows_the_training():
     with LiveLab(Experiment(evaluate_every=4), network=True, views=("accuracy",)) as lab:
         assert lab.network is not None and lab.network.opened["drawn"] and lab.network.opened["tasks"] == ["A", "B"]
         lab.live.step(3)
-        wait(lambda: lab.live.state.step == 3)
-        wait(lambda: lab.refresh() or lab.network.scene.get("step") == 3)
+        until(lambda: lab.live.state.step == 3)
+        until(lambda: lab.refresh() or lab.network.scene.get("step") == 3)
         scene = lab.network.scene
         assert scene["levels"].keys() == lab.live.run.levels.keys() and scene["written"]["head"] == 3
         assert all(level["weights"] for level in scene["levels"].values())  # whole: a page may be loaded at any time
         assert "export default { render }" in StageWidget._esm and "class Stage" in StageWidget._esm
         json.dumps([scene, lab.network.opened])
         lab.live.reset()
-        wait(lambda: lab.live.generation == 1)
-        wait(lambda: lab.refresh() or lab.network.scene.get("step") == 0)
+        until(lambda: lab.live.generation == 1)
+        until(lambda: lab.refresh() or lab.network.scene.get("step") == 0)

@@ -72,7 +72,7 @@ def self_modifying(f: Answer, draw: Draw) -> None:
     for dim, count in draw.sizes(4, 6):
         memories = [draw.normal(dim, dim) / dim**0.5 for _ in range(3)]
         tokens, rate = draw.normal(count, dim), draw.uniform(0.1, 0.5)
-        want, after = token_loop(*memories, tokens, rate)
+        want, after = token_loop(memories[0], memories[1], memories[2], tokens, rate)
         got = run(*memories, tokens, rate)
         f.close(got[0][0], memories[2] @ tokens[0], "The first read should be of the memory as it was given.")
         f.close(got[0], want, "The reads are others.")

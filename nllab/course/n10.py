@@ -194,6 +194,7 @@ def replay_within(f: Answer, draw: Draw) -> str:
     scores: dict[str, list[float]] = {"replay": [], "memory": []}
     for seed in range(SEEDS):
         memory = _of_the_memory(seed)
+        assert memory.bytes_kept is not None
         allowed = memory.bytes_kept - 264 * draw.whole(0, 20)
         run = f(allowed, seed)
         if not isinstance(run, Run):
@@ -204,6 +205,7 @@ def replay_within(f: Answer, draw: Draw) -> str:
             raise Wrong(f"{f.last} should train digits-ab once with method='er' and this seed.")
         if (e.dim, e.hidden) != (32, 32) or run.summary["end"] != "finished":
             raise Wrong(f"{f.last} should train the usual network, 32 units wide, to the end of the plan.")
+        assert run.bytes_kept is not None  # it is finished
         if run.bytes_kept > allowed:
             raise Wrong(f"{f.last} kept {run.bytes_kept:,} bytes beyond the weights; {allowed:,} are allowed.")
         if run.bytes_kept < allowed - 600:

@@ -78,9 +78,8 @@ def my_stream(f: Answer, draw: Draw) -> None:
         f.expect(not shared, f"Of the test rows of task {task.name}, {shared} are among the training rows as well.")
     same = [torch.equal(a.train.inputs, b.train.inputs) for a, b in zip(stream.tasks, again.tasks, strict=True)]
     f.expect(all(same), "The same seed should give the same stream.")
-    first = other.tasks[0].train.inputs
-    f.expect(first.shape != stream.tasks[0].train.inputs.shape or not torch.equal(first, stream.tasks[0].train.inputs),
-             "Another seed should give another stream.")  # fmt: skip
+    first, here = (each.tasks[0].train.inputs for each in (other, stream))
+    f.expect(first.shape != here.shape or not torch.equal(first, here), "Another seed should give another stream.")
     settings = {"optimizer": "adam", "learning_rate": 1e-2, "observe": False, "joint": True, "evaluate_every": 1000}
     learned = Trainer(Experiment(epochs=5, seed=0, **settings), stream=stream).run().accuracy_matrix[-1]
     for task, right in zip(stream.tasks, learned, strict=True):
