@@ -135,7 +135,7 @@ class Experiment(BaseModel):
         16,
         ge=0,
         le=100_000,
-        description="steps between realignments of the head to its drifted features; 0 disables",
+        description="most steps between realignments of the head to its drifted features; 0 disables",
     )
     retention: float = Field(
         1.0, ge=0, le=1, allow_inf_nan=False, description="what the deep optimizer's memory keeps at each write"

@@ -230,7 +230,9 @@ def test_a_compiled_model_learns_what_it_learns_uncompiled():
     assert same(found, fit(twin, DeepOptimizer(twin)))
 
 
-def test_accumulated_gradients_are_one_larger_batch():
+def test_accumulated_gradients_are_one_larger_batch(monkeypatch):
+    """But for what the head leaves to the layers below: each part of the batch is judged by itself."""
+    monkeypatch.setattr("nllab.optim.deep.head_of", lambda _: None)
     one, two = network(), network()
     accumulating, plain = DeepOptimizer(one, manager=False), DeepOptimizer(two, manager=False)
     for _ in range(3):
@@ -322,7 +324,7 @@ def test_a_layer_that_never_runs_is_said_once():
 UNHELD = {
     "packed projections": lambda: nn.MultiheadAttention(6, 2, batch_first=True),
     "grouped": lambda: nn.Conv1d(6, 6, 1, groups=2),
-    "recurrent": lambda: nn.LSTM(6, 6),
+    "recurrent, inner layers": lambda: nn.LSTM(6, 6, num_layers=2),
     "weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)),
     "spectral_norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
     "orthogonal": lambda: nn.utils.parametrizations.orthogonal(nn.Linear(6, 6)),
@@ -430,8 +432,9 @@ def test_odd_batches_leave_finite_weights(name):
     assert all(w.isfinite().all() for w in weights(model))
 
 
-def test_two_losses_and_two_passes_before_a_step():
+def test_two_losses_and_two_passes_before_a_step(monkeypatch):
     """The gradient of each term arrives; the second pass adds to the first."""
+    monkeypatch.setattr("nllab.optim.deep.head_of", lambda _: None)
     one, two = network(), network()
     first, second = DeepOptimizer(one, manager=False), DeepOptimizer(two, manager=False)
     for _ in range(4):

@@ -1,6 +1,7 @@
 """The head, realigned to features that have drifted."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from nllab.errors import SettingError
 from nllab.levels import Level
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.layers import Matrix
-from nllab.optim.realign import PULL, Moments, fit_feature_map, pseudo_inputs, realign
+from nllab.optim.realign import DRIFT, GROWTH, PULL, Moments, Realignment, Seen, fit_feature_map, pseudo_inputs, realign
 
 
 def normal(*shape, seed=0):
@@ -63,6 +64,27 @@ def test_after_a_linear_move_the_realigned_head_is_the_ridge_solution_in_the_new
     assert torch.allclose(context, expected_gram + ridge * torch.eye(5)) and torch.allclose(turned, expected)
 
 
+def test_what_came_in_a_window_is_read_as_it_is_seen_when_the_window_ends():
+    """Whatever became of its features in the meantime: context and weights are those of all samples in new features."""
+    turn, ridge = torch.eye(5, dtype=torch.float64) + 0.2 * normal(5, 5, seed=1), 0.3
+    old, then, old_y, new_y = normal(80, 5), normal(30, 5, seed=2), normal(80, 3, seed=3), normal(30, 3, seed=4)
+    now, counts, eye = then.square() - 1, 1 + normal(30, seed=5).abs(), torch.eye(5, dtype=torch.float64)
+
+    def solved(parts):
+        gram = sum((rows * count[:, None]).T @ rows for rows, _, count in parts)
+        answers = sum((rows * count[:, None]).T @ targets for rows, targets, count in parts)
+        return gram + ridge * eye, torch.linalg.solve(gram + ridge * eye, answers).T
+
+    ones = torch.ones(80, dtype=torch.float64)
+    context, weight = solved([(old, old_y, ones)])
+    moments = Moments(context - ridge * eye, context @ weight.T, old[:0], old[:0])
+    found = realign(
+        *solved([(old, old_y, ones), (then, new_y, counts)]), moments, turn, ridge, Seen(then, now, new_y, counts)
+    )
+    expected = solved([(old @ turn, old_y, ones), (now, new_y, counts)])
+    assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 60), nn.ReLU(), nn.Dropout(0.0), nn.Linear(60, 3)).double()
@@ -89,6 +111,44 @@ def test_where_nothing_below_moves_realigning_changes_nothing():
     assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("clipped", [False, True])
+def test_the_targets_of_a_window_are_what_the_head_has_learned_in_it(clipped):
+    """x^T (W x - rate * delta) over the samples of a window is what they added to A W^T, unless a gradient was cut."""
+    model = network()
+    levels = [Level("below", "1", rate=0.0), Level("head", "4", rate=0.7)]
+    optimizer = DeepOptimizer(model, levels=levels, realign_every=9, manager=False)
+    for i in range(6):
+        x = normal(6, 3, 4, seed=i)
+        optimizer.zero_grad()
+        (0.5 * (model(x) - x.flatten(1)[:, :3].sin()).square().sum(1).mean()).backward()
+        if clipped:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+    state = optimizer.state[model[4].weight]
+    kept: Realignment = state["realignment"]
+    learned = state["context"].matrix @ Matrix.of(model[4]).tensor().T - kept.moments.answers
+    assert torch.allclose(sum(came.rows.T @ came.targets for came in kept.came), learned) != clipped
+
+
+def test_the_head_is_realigned_the_sooner_the_faster_its_features_move():
+    """And pseudo-inputs are drawn anew only when more has been seen by a share."""
+    closed, drawn = {}, {}
+    for rate in (0.01, 3.0):
+        model = network()
+        levels = [Level("below", "1", rate=rate), Level("head", "4")]
+        optimizer = DeepOptimizer(model, levels=levels, realign_every=30, manager=False, loss_reduction="mean")
+        steps, seen = [], set()
+        for i in range(60):
+            train(model, optimizer, 1, first=i)
+            kept: Realignment = optimizer.state[model[4].weight]["realignment"]
+            assert kept.pace * kept.travelled < DRIFT
+            steps += [i] if kept.steps == 0 else []
+            seen.add(kept.drawn_at)
+        closed[rate], drawn[rate] = len(steps), seen
+    assert closed[0.01] == 2 and closed[3.0] > 2 * closed[0.01]
+    assert all(b > a * GROWTH for a, b in pairwise(sorted(drawn[3.0])))
+
+
 def test_realigning_keeps_old_answers_while_the_features_move():
     """Nothing is asked of the head any more, the level below walks away: the answers to the first inputs must
     stay."""
@@ -101,7 +161,7 @@ def test_realigning_keeps_old_answers_while_the_features_move():
         before = model(probe).detach()
         optimizer.acting, walk = True, torch.Generator().manual_seed(5)
         for group in optimizer.param_groups:
-            group["rate"] = 0.0
+            group["rate"] = 1e-9
         for i in range(16):
             train(model, optimizer, 1, first=40 + i)
             with torch.no_grad():

@@ -36,7 +36,7 @@ def test_measuring_draws_no_randomness_and_changes_nothing():
         for row in run.of(Step):
             row.accuracy = None
             for level in row.levels.values():
-                level.surprise = level.novelty = level.conflict = None
+                level.surprise = level.novelty = level.conflict = level.held = None
     assert often.log == seldom.log
 
 

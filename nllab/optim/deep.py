@@ -7,9 +7,9 @@ For a layer y = W x with gradient G of the summed loss, once per period of its l
     A <- retention * A + ...     context.fade
 
 Directions that old inputs used cost much to change, directions that nothing has used yet are free: that is how new
-tasks find room beside old ones. What hooks see is in watch.py, how far a layer steps in rates.py, what the policy makes
-of it in policy.py, how the head follows its drifting features in realign.py; groups.py knows which parameter is held
-how, diagonal.py holds those that no context fits.
+tasks find room beside old ones. What hooks see is in watch.py, what hidden layers learn from in leftover.py, how far a
+layer steps in rates.py, what the policy makes of it in policy.py, how the head follows its drifting features in
+realign.py; groups.py knows which parameter is held how, affine.py holds norms, diagonal.py what no context fits.
 """
 
 from __future__ import annotations
@@ -17,48 +17,31 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from functools import partial
+from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nllab.errors import SettingError, unknown
 from nllab.levels import Level
-from nllab.optim import layers
+from nllab.optim import layers, packed
+from nllab.optim.affine import Channels, Scale, Scaled
 from nllab.optim.checks import evaluate
-from nllab.optim.context import Context, bytes_of, context_write
+from nllab.optim.context import bytes_of, context_write
 from nllab.optim.diagonal import Diagonal
 from nllab.optim.groups import Group, Holdings, check, settings_of
+from nllab.optim.leftover import head_of
 from nllab.optim.leveled import members_of
-from nllab.optim.notices import (
-    PATIENCE,
-    UNRECOGNISED,
-    USED_DIRECTLY,
-    Notices,
-    never_ran,
-    refuse_what_is_not_finite,
-    unexplained,
-)
+from nllab.optim.notices import Notices, look_closely, refuse_what_is_not_finite
 from nllab.optim.output import LOSSES, Loss
 from nllab.optim.policy import FIXED, Policy, Settings
 from nllab.optim.rates import Trace, head_rate, hidden_rate, passes_energy
 from nllab.optim.realign import Window, follow
-from nllab.optim.report import Report, Written, measurable
+from nllab.optim.report import Due, Report, Written, measurable
 from nllab.optim.saving import restore, saved
-from nllab.optim.watch import Batch, Pass, Watcher
-
-
-class Due(NamedTuple):
-    """A layer at the end of its period. rows, samples: of this step."""
-
-    matrix: layers.Matrix
-    group: dict[str, Any]
-    context: Context
-    gradient: Tensor
-    passes: Sequence[Pass]
-    head: bool
-    rows: int
-    samples: int
+from nllab.optim.watch import Batch, Watcher
 
 
 class DeepOptimizer(torch.optim.Optimizer):
@@ -70,9 +53,11 @@ class DeepOptimizer(torch.optim.Optimizer):
     It always watches, and writes while `acting` is true: switched on in mid-run it protects what came before it. What a
     step saw and did is its `report`.
 
-    model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context each (see layers.py); all
-        other parameters are held by their diagonal (see diagonal.py), and named once in an OptimizerWarning. Layers may
-        be thawed, added or replaced later; they are found at the next zero_grad() or step().
+    model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context each (see layers.py), and
+        so do attention and recurrences as far as they can be seen (packed.py), and norms (affine.py); all other
+        parameters are held by their diagonal (diagonal.py), and matrices among them are named once in an
+        OptimizerWarning. Layers may be thawed, added or replaced later; they are found at the next zero_grad() or
+        step().
     levels: groups with periods, rates and retentions of their own; None makes one level of period 1.
     rate: step size in units of the exact minimizer (1 = recursive least squares for squared error), at least 0.
         In every parameter group it is `lr` as well, so that torch's schedulers change it. lr: another name for it.
@@ -82,8 +67,9 @@ class DeepOptimizer(torch.optim.Optimizer):
         1 + error_weight instead of 1. Needs a loss that is recognised (below).
     manager: whether a policy changes rates, retention and error weight as it sees fit (see policy.py). It needs a
         recognised loss to see errors, and does nothing without one.
-    realign_every: steps between realignments of the head, the last linear layer, to its drifted features (see
-        realign.py); 0 disables. Needs a model whose input is one tensor of floats with one row a sample for the head.
+    realign_every: at most so many steps between realignments of the head, the last linear layer, to its drifted
+        features, fewer where they move fast (see realign.py); 0 disables. Needs a model whose input is one tensor of
+        floats with one row a sample for the head.
     loss: "squared_error", "cross_entropy", or "auto": recognised, with its reduction, from the gradient that arrives at
         the model's output (see output.py).
     loss_reduction: "mean" or "sum" over the samples of a batch, for a loss that is not recognised. Contexts need the
@@ -92,6 +78,8 @@ class DeepOptimizer(torch.optim.Optimizer):
     warn: whether what it cannot see or hold is said once, in an OptimizerWarning.
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
+    While it acts, gradients below the head are of what the head will leave (leftover.py), not of the loss as it is.
+
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same
         projector, once per task or batch), decoupled extended Kalman filters, K-FAC / natural-gradient continual
         learning (both Kronecker factors), analytic continual learning (recursive least squares on frozen features).
@@ -145,8 +133,11 @@ class DeepOptimizer(torch.optim.Optimizer):
             )
         self.policy = Policy() if manager else None
         me, reduction = weakref.ref(self), loss_reduction or "mean"
-        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
-        self._steps, self._notices, self._fresh = 0, Notices(warn), False
+        ask = (lambda: _error_weight(me())), (lambda: head_of(me()))
+        self._watcher = Watcher(model, self._holdings.matrices, *ask, loss, reduction)
+        self._watcher.scales = self._holdings.scales
+        self._steps, self._notices, self._fresh, self._moved = 0, Notices(warn), False, 0.0
+        self._hidden = 0.0  # rate of hidden layers in the last write
         self._found: set[Tensor] = set()  # parameters that came into the model after this was made
         members = members_of(model, self._levels)
         groups = [
@@ -225,20 +216,28 @@ class DeepOptimizer(torch.optim.Optimizer):
         if not self._fresh:  # gradients were cleared without this optimizer
             self._refresh()
         self._fresh = False
-        self._look_closely(batch)
+        look_closely(self, batch)
         self._steps += 1
         due: list[Due] = []
+        norms: list[Scaled] = []
         for group in self.param_groups:
             group["steps"] += 1
             for p in group["params"]:
                 if p in self._holdings.matrices:
                     due += self._absorb(self._holdings.matrices[p], group, batch)
+                elif p in self._holdings.scales:
+                    scale = self._holdings.scales[p]
+                    channels = self._room(p, "channels", partial(Channels.empty, scale, group["ridge"]))
+                    norms += channels.take_in(scale, group, self._trace(scale), batch)
                 elif p not in self._holdings.held:
                     self._step_other(p, group)
+        weight = layers.Matrix.of(head).tensor() if (head := self._holdings.head) and self.realign_every else None
         written = self._write(due, batch)
+        self._write_norms(norms)
         for layer in due:
             self._fade(layer)
-        self._realign(batch)
+        kept = next((self._retention(layer) for layer in due if layer.head), 1.0)
+        self._realign(batch, weight, kept)
         self.report = self._follow(batch, written, value)
         return value
 
@@ -253,10 +252,12 @@ class DeepOptimizer(torch.optim.Optimizer):
             gradient += context.gradient
         came = sum(len(each.rows) for each in passes)
         context.seen += min(came, batch.asked or came)  # the patches of an image are one sample
-        for rows, deltas, weights in passes:
+        for rows, deltas, weights, _ in passes:
             context.absorb(rows, deltas, weights, batch.scale)
         if passes and not head:
             signal = batch.scale**2 * sum(float(each.deltas.square().sum()) for each in passes)
+            if gradient is not None and passes[0].hidden:
+                signal = packed.signal(gradient, torch.cat([each.rows[:] for each in passes]))
             self._trace(matrix).see(signal, batch.residual or signal, batch.bend)
         if gradient is None:
             return []
@@ -269,6 +270,7 @@ class DeepOptimizer(torch.optim.Optimizer):
     def _write(self, due: Sequence[Due], batch: Batch) -> list[Written]:
         """W <- W - rate * G A^-1 for all layers that are due; what is needed to measure each write, or would be."""
         steps: list[Tensor | None] = [None] * len(due)
+        self._moved = 0.0
         if not self.acting:
             for layer in due:
                 layer.context.forget_inverse()
@@ -285,16 +287,15 @@ class DeepOptimizer(torch.optim.Optimizer):
             if layer.passes and not layer.head:
                 step = layer.context.solve(layer.gradient)
                 own = float(passes_energy(step, layer.passes, layer.context.moved))
+                self._moved += layer.group["rate"] * sqrt(own / max(layer.samples, 1))
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
-        hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        hidden = self._hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        self._moved *= hidden * self.settings.rate
         factors = (layer.group["rate"] * self.settings.rate for layer in due)
-        return [
-            factor * (head_rate(self.loss) if layer.head else hidden)
-            for factor, layer in zip(factors, due, strict=True)
-        ]
+        return [f * (head_rate(self.loss) if layer.head else hidden) for f, layer in zip(factors, due, strict=True)]
 
-    def _trace(self, matrix: layers.Matrix) -> Trace:
+    def _trace(self, matrix: layers.Matrix | Scale) -> Trace:
         return self.state[matrix.weight].setdefault("trace", Trace())
 
     def _retention(self, layer: Due) -> float:
@@ -302,11 +303,18 @@ class DeepOptimizer(torch.optim.Optimizer):
         return layer.group["retention"] * (now.head_retention if layer.head else now.hidden_retention)
 
     def _fade(self, layer: Due) -> None:
-        group = layer.group
         if (retention := self._retention(layer)) < 1:
-            layer.context.fade(retention, group["ridge"])
+            layer.context.fade(retention, layer.group["ridge"])
             if layer.head and (realignment := self.state[layer.matrix.weight].get("realignment")):
-                realignment.fade(retention, group["ridge"])
+                realignment.fade(retention, layer.group["ridge"])
+
+    def _write_norms(self, due: Sequence[Scaled]) -> None:
+        """Scales and shifts step by the rate of all hidden layers."""
+        for scale, group, change in due:
+            if self.acting:
+                scale.add_(change, alpha=-group["rate"] * self.settings.rate * self._hidden)
+            if (retention := group["retention"] * self.settings.hidden_retention) < 1:
+                self.state[scale.weight]["channels"].fade(retention, group["ridge"])
 
     def _step_other(self, p: Tensor, group: dict[str, Any]) -> None:
         """A parameter without a context, by its diagonal; at the end of its period."""
@@ -316,20 +324,22 @@ class DeepOptimizer(torch.optim.Optimizer):
         diagonal.absorb(p.grad)
         if group["steps"] % group["period"] or diagonal.gradient is None:
             return
-        affine = p in self._holdings.affine  # all features hang on it: no youth
-        step = diagonal.close(0.0, 1) if affine else diagonal.close(group["momentum"])
+        step = diagonal.close(group["momentum"])
         if self.acting:
             p.add_(step, alpha=-self.learning_rate * self.settings.rate * group["rate"] / (group["began"] or 1.0))
         if (retention := group["retention"] * self.settings.hidden_retention) < 1:
             diagonal.fade(retention)
 
-    def _realign(self, batch: Batch) -> None:
-        """Count a step of the head's window; at its end realign the head to its features as they are now."""
+    def _realign(self, batch: Batch, weight: Tensor | None, kept: float) -> None:
+        """Count a step of the head's window, and realign it at the end. weight: of the head, before this step wrote.
+        kept: what its context has kept in it."""
         head = self._holdings.head
-        if head is None or not self.realign_every or head.weight is self._holdings.entry:
+        if head is None or weight is None or head.weight is self._holdings.entry:
             return
         group = next(g for g in self.param_groups if any(p is head.weight for p in g["params"]))
-        window = Window(self.realign_every, group["steps"], group["period"], group["ridge"], self.acting)
+        rate = group["rate"] * self.settings.rate * head_rate(self.loss)
+        own = (group["steps"], group["period"], group["ridge"])
+        window = Window(self.realign_every, *own, self.acting, weight, rate, kept, self._moved)
         follow(self._model, head, self.state[head.weight], batch, window)
 
     def _follow(self, batch: Batch, written: Sequence[Written], value: Any) -> Report:
@@ -366,7 +376,7 @@ class DeepOptimizer(torch.optim.Optimizer):
                 place = next((i for i, level in enumerate(self._levels) if level.matches(name)), -1)
                 self.param_groups[place]["params"].append(p)
                 self._found.add(p)
-        self._watcher.weights = self._holdings.matrices
+        self._watcher.weights, self._watcher.scales = self._holdings.matrices, self._holdings.scales
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights, as tensors, numbers and text alone."""
@@ -375,18 +385,6 @@ class DeepOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
         restore(self, state_dict)
-
-    def _look_closely(self, batch: Batch) -> None:
-        """Hold by its diagonal what no context fits; say once what cannot be seen."""
-        for weight in unexplained(self._holdings, self.state, batch):
-            self.state.pop(weight, None)
-            self._holdings.release(weight)
-            self._watcher.weights = self._holdings.matrices
-            self._notices.say(USED_DIRECTLY.format(self._holdings.names[weight]))
-        if self._watcher.unrecognised and self._made_with["loss_reduction"] is None:
-            self._notices.say(UNRECOGNISED)
-        if self._steps == PATIENCE and (idle := never_ran(self._holdings, self.state)):
-            self._notices.say(f"{', '.join(idle)}: no gradient in {PATIENCE} steps, so nothing is learned there.")
 
     def bytes_kept(self) -> int:
         """Bytes this optimizer keeps beyond the weights."""

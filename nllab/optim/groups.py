@@ -9,17 +9,9 @@ from torch import Tensor, nn
 
 from nllab.errors import SettingError
 from nllab.levels import Level
-from nllab.optim import layers
+from nllab.optim import layers, packed
+from nllab.optim.affine import SCALED, Scale
 from nllab.optim.checks import BELOW_ONE, COUNT, FRACTION, NONNEGATIVE, PERIOD, POSITIVE, Rule
-
-NORMS = (
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-)
-
 
 RULES: dict[str, Rule] = {
     "rate": NONNEGATIVE,
@@ -66,15 +58,16 @@ class Group(dict[str, Any]):
 class Holdings:
     """What a model's parameters are to the optimizer, kept up to date while layers are thawed, added or replaced.
 
-    matrices: of each weight that has a context. · head: the last linear layer, or the only layer. · entry: the first
-        weight.
-    affine: parameters of norms. · names: of all parameters.
+    matrices: of each weight that has a context. · packed: those of them that a module uses inside itself.
+    scales: of the weight of each norm. · names: of all parameters.
+    head: the last linear layer, or the only layer. · entry: the first weight.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.released: set[Tensor] = set()  # weights that no context fits, since they are used without their layer
         self.matrices: dict[Tensor, layers.Matrix] = {}
+        self.scales: dict[Tensor, Scale] = {}
         self.refresh()
 
     def _mark(self) -> tuple[tuple[int, bool], ...]:
@@ -88,9 +81,17 @@ class Holdings:
         found = [m for m in layers.supported_layers(self.model) if m.weight not in self.released]
         self.names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
         before = self.matrices
+        inner = [
+            matrix for m in self.model.modules() for matrix in packed.matrices_of(m) if matrix.weight.requires_grad
+        ]
+        self.packed = {matrix.weight for matrix in inner} - self.released
         self.matrices = {m.weight: before.get(m.weight) or layers.Matrix.of(m) for m in found}
+        self.matrices |= {m.weight: before.get(m.weight) or m for m in inner if m.weight in self.packed}
         self.held = {p for matrix in self.matrices.values() for p in (matrix.weight, matrix.bias) if p is not None}
-        self.affine = {p for m in self.model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+        norms = [Scale.of(m) for m in self.model.modules() if isinstance(m, SCALED)]
+        held = self.scales
+        self.scales = {n.weight: held.get(n.weight) or n for n in norms if n and n.weight not in self.released}
+        self.held |= {p for scale in self.scales.values() for p in (scale.weight, scale.bias) if p is not None}
         linear = [m for m in found if isinstance(m, nn.Linear)]
         self.head = linear[-1] if linear else found[0] if len(found) == 1 else None
         self.entry = found[0].weight if found else None
@@ -104,8 +105,4 @@ class Holdings:
 
     def unheld(self) -> list[str]:
         """Names of the trainable matrices that have no context."""
-        return [
-            name
-            for p, name in self.names.items()
-            if p.requires_grad and p.ndim > 1 and p not in self.held | self.affine
-        ]
+        return [name for p, name in self.names.items() if p.requires_grad and p.ndim > 1 and p not in self.held]

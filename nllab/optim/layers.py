@@ -72,6 +72,10 @@ class Matrix:
         return len(self.weight) if self.table else self.weight[0].numel()
 
     @property
+    def out(self) -> int:
+        return self.weight.shape[1] if self.table else len(self.weight)
+
+    @property
     def width(self) -> int:
         """D, the inputs and the constant 1 of the bias."""
         return self.fan_in + (self.bias is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch.nn.utils import get_total_norm
 from nllab.errors import DivergedError, OptimizerWarning
 from nllab.optim.groups import Holdings
 from nllab.optim.watch import Batch, explains
+
+if TYPE_CHECKING:
+    from nllab.optim.deep import DeepOptimizer
 
 PATIENCE = 50  # steps after which a layer that never had a gradient is named
 USED_DIRECTLY = (
@@ -53,7 +56,12 @@ def refuse_what_is_not_finite(groups: Iterable[Mapping[str, Any]], holdings: Hol
 
 def unexplained(holdings: Holdings, state: Mapping[Any, Any], batch: Batch) -> list[Tensor]:
     """Weights whose first gradient does not come from their layer alone, so that no context fits them."""
-    return [
+    unseen = [
+        weight
+        for weight in holdings.scales
+        if weight.grad is not None and "channels" not in state[weight] and weight not in batch.norms
+    ]
+    return unseen + [
         weight
         for weight, matrix in holdings.matrices.items()
         if weight.grad is not None and not _ran(state, weight) and not explains(matrix, batch.of(weight))
@@ -68,3 +76,17 @@ def never_ran(holdings: Holdings, state: Mapping[Any, Any]) -> list[str]:
 def _ran(state: Mapping[Any, Any], weight: Tensor) -> bool:
     known = state[weight].get("context")
     return known is not None and known.seen > 0
+
+
+def look_closely(optimizer: DeepOptimizer, batch: Batch) -> None:
+    """Hold by its diagonal what no context fits; say once what cannot be seen."""
+    holdings, watcher, notices = optimizer._holdings, optimizer._watcher, optimizer._notices
+    for weight in unexplained(holdings, optimizer.state, batch):
+        optimizer.state.pop(weight, None)
+        holdings.release(weight)
+        watcher.weights, watcher.scales = holdings.matrices, holdings.scales
+        notices.say(USED_DIRECTLY.format(holdings.names[weight]))
+    if watcher.unrecognised and optimizer._made_with["loss_reduction"] is None:
+        notices.say(UNRECOGNISED)
+    if optimizer._steps == PATIENCE and (idle := never_ran(holdings, optimizer.state)):
+        notices.say(f"{', '.join(idle)}: no gradient in {PATIENCE} steps, so nothing is learned there.")

@@ -27,14 +27,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from nllab.optim.output import Loss
 from nllab.optim.patches import Patches
-from nllab.optim.watch import Pass
+
+if TYPE_CHECKING:
+    from nllab.optim.watch import Pass
 
 # Steps of the head are in units of the exact minimizer of a squared error; the residual of a cross-entropy is bounded
 # by 1 and its curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).

@@ -7,7 +7,8 @@ between. Then
 
     C <- T^T C T,    W <- argmin_W sum over old features of ||W (z T) - W_old z||^2 + ridge ||W||^2
 
-so that old answers stay the same in the new features. What was observed in between is added as it was observed.
+so that old answers stay the same in the new features. The inputs that came in between are read anew as well: their old
+features are taken out of context and weights, and what they mean now is put in with the same targets.
 
 N samples, D inputs of the head with a last 1 for the bias, out outputs.
 """
@@ -15,7 +16,7 @@ N samples, D inputs of the head with a last 1 for the bias, out outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -29,6 +30,9 @@ from nllab.optim.watch import Batch
 NEW_WEIGHT = 0.3  # of an input that came in between, beside a pseudo-input's 1
 JITTERS = (1e-6, 1e-4, 1e-2)  # of the mean variance
 PULL = 1e-3  # towards T = identity, in units of the features' mean square
+GROWTH = 1.25  # of the inputs seen, at which pseudo-inputs are drawn anew
+DRIFT = 0.05  # movement of features, in units of their spread, at which the head is realigned
+FIRST_PACE = 0.3  # before any is measured
 WIDEST = 4096  # numbers in an input past which no Gaussian of it is kept, and the head is not realigned
 
 
@@ -82,15 +86,31 @@ def fit_feature_map(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
     return eye + torch.linalg.solve(gram + PULL * gram.diagonal().mean() * eye, weighted.T @ (after - before))
 
 
-def realign(matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+class Seen(NamedTuple):
+    """What came in a window: features as they were and as they are now (N, D), what the head's writes made of them as
+    targets (N, out), and how much each counts (N,)."""
+
+    then: Tensor
+    now: Tensor
+    targets: Tensor
+    counts: Tensor
+
+
+def realign(
+    matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float, seen: Seen | None = None
+) -> tuple[Tensor, Tensor]:
     """The head's context matrix (D, D) and weight (out, D), with everything older than the window seen through
-    T = turn (D, D)."""
+    T = turn (D, D), and what came in it as it is seen now."""
     eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     since = matrix - ridge * eye - old.gram
-    moved = turn.T @ old.gram @ turn
-    turned = ridge * eye + (moved + moved.T) / 2 + since
-    answers = turn.T @ old.answers + (matrix @ weight.T - old.answers)
-    return turned, torch.cholesky_solve(answers, cholesky_factor(turned)).T
+    answers = matrix @ weight.T - old.answers
+    if seen is not None:
+        then, now = (rows * seen.counts[:, None] for rows in (seen.then, seen.now))
+        since += now.T @ seen.now - then.T @ seen.then
+        answers += (now - then).T @ seen.targets
+    turned = ridge * eye + turn.T @ old.gram @ turn + since
+    turned = (turned + turned.T) / 2
+    return turned, torch.cholesky_solve(turn.T @ old.answers + answers, cholesky_factor(turned)).T
 
 
 def features_of(model: nn.Module, head: layers.Layer, inputs: Tensor) -> Tensor:
@@ -108,21 +128,37 @@ def features_of(model: nn.Module, head: layers.Layer, inputs: Tensor) -> Tensor:
     return layers.rows_of(head, caught[0])
 
 
+class Came(NamedTuple):
+    """A step of a window: inputs of the model (N, ...), what the head saw of them (N, D), what its write made of them
+    as targets (N, out), and how much each counts (N,)."""
+
+    inputs: Tensor
+    rows: Tensor
+    targets: Tensor
+    counts: Tensor
+
+
 @dataclass
 class Realignment:
     """The window between two realignments of a head.
 
-    inputs: ridge * I + sum of x x^T over all inputs of the model (features + 1, features + 1). · steps: in this window.
-    exclusive: whether nobody else has written the head since the window opened; else its weights are no least squares
-    that could be realigned. · moments: of its opening. · came, rows: inputs since then, and what the head saw of them.
+    inputs: ridge * I + sum of x x^T over all inputs of the model (features + 1, features + 1); those of the window are
+        taken in when they are needed. · absorbed: how many of its steps have been.
+    steps: in this window. · exclusive: whether nobody else has written the head since it opened; else its weights are
+        no least squares that could be realigned. · moments: of its opening. · came: its steps since then.
+    drawn_at: inputs seen when pseudo-inputs were last drawn. · travelled: how far hidden layers have moved in this
+        window. · pace: how far features moved for each unit of that, when last measured.
     """
 
     inputs: Tensor
+    absorbed: int = 0
     steps: int = 0
     exclusive: bool = True
     moments: Moments | None = None
-    came: Tensor | None = None
-    rows: Tensor | None = None
+    came: list[Came] = field(default_factory=list)
+    drawn_at: float = 0.0
+    travelled: float = 0.0
+    pace: float = FIRST_PACE
 
     @classmethod
     def begin(cls, inputs: Tensor, ridge: float, dtype: torch.dtype) -> Self:
@@ -132,24 +168,32 @@ class Realignment:
 
     def discard(self) -> None:
         """Give the window up: the next one opens anew."""
-        self.steps = 0
-        self.moments = self.came = self.rows = None
+        self._take_in()
+        self.steps = self.absorbed = 0
+        self.moments, self.came = None, []
+
+    def _take_in(self) -> None:
+        """Absorb what has come since the last time: one product for many steps."""
+        if fresh := [step.inputs for step in self.came[self.absorbed :]]:
+            self.absorb(torch.cat(fresh))
+            self.absorbed = len(self.came)
 
     def absorb(self, inputs: Tensor) -> None:
-        """Take in the inputs (N, ...) of a step."""
+        """Take in inputs (N, ...)."""
         flat = inputs.flatten(1)
         scaled = flat.to(self.inputs.dtype) * flat.shape[1] ** -0.5
         observe(self.inputs, torch.cat([scaled, scaled.new_ones(len(scaled), 1)], 1))
 
-    def collect(self, inputs: Tensor, rows: Tensor, acting: bool) -> None:
-        """Count a step of the window, with its inputs (N, ...) and what the head saw of them (N, D)."""
-        if self.moments is not None and self.moments.pseudo_inputs.dtype != inputs.dtype:
+    def collect(self, step: Came, acting: bool) -> None:
+        """Count a step of the window."""
+        if self.moments is not None and self.moments.pseudo_inputs.dtype != step.inputs.dtype:
             self.discard()  # the model has been cast
         self.steps += 1
         self.exclusive &= acting
-        if self.moments is not None:
-            self.came = inputs if self.came is None else torch.cat([self.came, inputs])
-            self.rows = rows if self.rows is None else torch.cat([self.rows, rows])
+        if self.moments is None:
+            self.absorb(step.inputs)
+        else:
+            self.came.append(step)
 
     def close(
         self,
@@ -159,66 +203,96 @@ class Realignment:
         like: Tensor,
         *,
         ridge: float,
-        seed: int,
     ) -> None:
         """Realign context and, where nobody else wrote them, weights; open the next window.
 
         features: what the head sees of inputs now. · like: an input batch, for the shape of pseudo-inputs.
         """
-        weight = head.tensor()
-        if self.moments is not None and self.came is not None and self.rows is not None:
-            old = self.moments
-            now = features(torch.cat([old.pseudo_inputs, self.came]))
-            before = torch.cat([old.features_before, self.rows])
-            trust = torch.ones(len(before), dtype=before.dtype, device=before.device)
-            trust[len(old.pseudo_inputs) :] = NEW_WEIGHT
-            turn = fit_feature_map(before, now, trust)
-            context.matrix, turned = realign(context.matrix, weight, old, turn, ridge)
+        weight, old, now = head.tensor(), self.moments, None
+        if old is not None and self.came:
+            inputs, rows, targets, counts = (torch.cat(parts) for parts in zip(*self.came, strict=True))
+            now, after = features(torch.cat([old.pseudo_inputs, inputs])).split([len(old.pseudo_inputs), len(inputs)])
+            trust = rows.new_ones(len(now) + len(rows))
+            trust[len(now) :] = NEW_WEIGHT
+            turn = fit_feature_map(torch.cat([old.features_before, rows]), torch.cat([now, after]), trust)
+            seen = Seen(rows, after, targets, counts)
+            context.matrix, turned = realign(context.matrix, weight, old, turn, ridge, seen)
             context.accounts = {name: turn.T @ held @ turn for name, held in context.accounts.items()}
             context.forget_inverse()
             if self.exclusive:
                 head.add_(turned - weight)
                 weight = turned
+            self._pace(old.features_before, now)
         self.discard()
-        self.exclusive = True
-        matrix = context.matrix
+        self.exclusive, self.travelled = True, 0.0
+        matrix, count = context.matrix, float(self.inputs[-1, -1]) - ridge
+        drawn = None if old is None else old.pseudo_inputs
+        if drawn is None or not self.drawn_at / GROWTH <= count <= self.drawn_at * GROWTH:
+            self.drawn_at, now = count, None
+            drawn = (
+                pseudo_inputs(self.inputs, ridge, 2 * len(matrix), int(count))
+                .to(like.dtype)
+                .reshape(-1, *like.shape[1:])
+            )
         eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-        drawn = pseudo_inputs(self.inputs, ridge, 2 * len(matrix), seed).to(like.dtype).reshape(-1, *like.shape[1:])
-        self.moments = Moments(matrix - ridge * eye, matrix @ weight.T, drawn, features(drawn))
+        answers = matrix @ weight.T
+        self.moments = Moments(matrix - ridge * eye, answers, drawn, features(drawn) if now is None else now)
+
+    def _pace(self, before: Tensor, now: Tensor) -> None:
+        """Measure how far features (N, D) have moved, for each unit of what hidden layers have."""
+        spread = (before - before.mean(0)).square().sum()
+        moved = float(((now - before).square().sum() / spread.clamp_min(1e-30)).sqrt())
+        if self.travelled > 0:
+            self.pace = moved / self.travelled
+
+    def far(self) -> bool:
+        """Whether features have moved too far for the head's memory of them."""
+        return self.moments is None or self.pace * self.travelled >= DRIFT
 
     def fade(self, retention: float, ridge: float) -> None:
         """The head's context has faded: so does what is known of its past."""
+        self._take_in()
         fade(self.inputs, retention, ridge)
         if self.moments is not None:
             self.moments.gram.mul_(retention)
             self.moments.answers.mul_(retention)
+        self.came = [step._replace(counts=retention * step.counts) for step in self.came]
 
     def tensors(self) -> Sequence[Tensor]:
         """All tensors that it holds."""
-        return [t for t in (self.inputs, self.came, self.rows, *(self.moments or ())) if t is not None]
+        return [self.inputs, *(t for step in self.came for t in step), *(self.moments or ())]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device and a number type; the window opens anew."""
-        self.inputs = self.inputs.to(device, dtype)
         self.discard()
+        self.inputs = self.inputs.to(device, dtype)
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""
-        return {**vars(self), "moments": self.moments and self.moments._asdict()}
+        came = [step._asdict() for step in self.came]
+        return {**vars(self), "moments": self.moments and self.moments._asdict(), "came": came}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
-        return cls(**{**state, "moments": state["moments"] and Moments(**state["moments"])})
+        came = [Came(**step) for step in state["came"]]
+        return cls(**{**state, "moments": state["moments"] and Moments(**state["moments"]), "came": came})
 
 
 class Window(NamedTuple):
-    """every: steps between realignments. · step, period: of the head's level. · acting: whether weights are written."""
+    """every: most steps between realignments. · step, period: of the head's level. · acting: whether it is written.
+    weight, rate: the head's matrix W (out, D) before this step's write, and the factor of G A^-1 in it.
+    kept: what its context has kept since it took this step in.
+    moved: how far hidden layers move their outputs in this step."""
 
     every: int
     step: int
     period: int
     ridge: float
     acting: bool
+    weight: Tensor
+    rate: float
+    kept: float
+    moved: float
 
 
 def follow(model: nn.Module, head: layers.Layer, state: dict[str, Any], batch: Batch, window: Window) -> None:
@@ -229,15 +303,20 @@ def follow(model: nn.Module, head: layers.Layer, state: dict[str, Any], batch: B
     passes, context = batch.of(head.weight), state.get("context")
     if not passes or context is None or sum(len(seen.rows) for seen in passes) != sum(map(len, batch.inputs)):
         return
-    inputs, rows = torch.cat(batch.inputs), torch.cat([seen.rows for seen in passes])
-    if inputs[0].numel() > WIDEST or context.matrix.ndim != 2:
+    inputs, rows = torch.cat(batch.inputs), torch.cat([seen.rows[:] for seen in passes])
+    if inputs[0].numel() > WIDEST or context.base.ndim != 2:
         return
     if "realignment" not in state:
         state["realignment"] = Realignment.begin(inputs, window.ridge, context.matrix.dtype)
     kept: Realignment = state["realignment"]
-    kept.absorb(inputs)
-    kept.collect(inputs, rows, window.acting)
-    over = kept.steps >= window.every or (window.acting and not kept.exclusive)
+    ones = rows.new_ones
+    counts = torch.cat([ones(len(seen.rows)) if seen.weights is None else seen.weights for seen in passes]).to(rows)
+    deltas = torch.cat([seen.deltas for seen in passes]) * (batch.scale / batch.scaling / counts[:, None])
+    # A W^T grows by x^T (W x - rate * delta) with every sample: a least-squares target.
+    came = Came(inputs, rows, rows @ window.weight.T - window.rate * deltas, window.kept * counts)
+    kept.collect(came, window.acting and window.rate > 0)
+    kept.travelled += window.moved
+    over = kept.steps >= window.every or kept.far() or (window.acting and window.rate > 0 and not kept.exclusive)
     if over and window.step % window.period == 0:
         features = partial(features_of, model, head)
-        kept.close(layers.Matrix.of(head), context, features, inputs, ridge=window.ridge, seed=window.step)
+        kept.close(layers.Matrix.of(head), context, features, inputs, ridge=window.ridge)

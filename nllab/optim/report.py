@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -18,8 +18,20 @@ from nllab.optim.policy import Decision
 from nllab.optim.watch import Pass
 
 if TYPE_CHECKING:
-    from nllab.optim.deep import Due
     from nllab.optim.layers import Matrix
+
+
+class Due(NamedTuple):
+    """A layer at the end of its period. rows, samples: of this step."""
+
+    matrix: Matrix
+    group: dict[str, Any]
+    context: Context
+    gradient: Tensor
+    passes: Sequence[Pass]
+    head: bool
+    rows: int
+    samples: int
 
 
 class LevelReport(NamedTuple):
@@ -146,7 +158,7 @@ def measurable(
     return [
         Written.of(layer, step, scale, layer.matrix.weight is entry, retention(layer) < 1)
         for layer, step in zip(due, steps, strict=True)
-        if layer.passes and layer.context.base.ndim == 2
+        if layer.passes and not layer.passes[0].hidden and layer.context.base.ndim == 2
     ]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from nllab.errors import SettingError
+from nllab.optim.affine import Channels
 from nllab.optim.context import Context
 from nllab.optim.diagonal import Diagonal
 from nllab.optim.groups import Group
@@ -20,11 +21,12 @@ from nllab.optim.realign import Realignment
 if TYPE_CHECKING:
     from nllab.optim.deep import DeepOptimizer
 
-ROOMS: dict[str, type[Context] | type[Realignment] | type[Diagonal] | type[Trace]] = {
+ROOMS: dict[str, type[Context] | type[Realignment] | type[Diagonal] | type[Trace] | type[Channels]] = {
     "trace": Trace,
     "context": Context,
     "realignment": Realignment,
     "diagonal": Diagonal,
+    "channels": Channels,
 }
 
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nllab.optim import layers
-from nllab.optim.output import LOSSES, Loss, bend, recognise, targets
+from nllab.optim import affine, layers, packed
+from nllab.optim.leftover import Head, left_by
+from nllab.optim.output import LOSSES, Loss, bend, loss_scaling, recognise, targets
 from nllab.optim.patches import Patches
 
 OUTPUT = "output"  # of the model as a whole, as the place where the loss is read
@@ -26,37 +27,48 @@ UNEXPLAINED = 0.1  # share of a gradient that may come from elsewhere than its l
 
 
 class Pass(NamedTuple):
-    """One backward pass through one layer: inputs (N, D), error signals (N, out) and weights (N,) of its rows."""
+    """One backward pass through one layer: inputs (N, D), error signals (N, out) and weights (N,) of its rows.
+
+    hidden: whether error signals are not seen, and given as zeros.
+    """
 
     rows: Tensor | Patches
     deltas: Tensor
     weights: Tensor | None
+    hidden: bool = False
 
 
 @dataclass
 class Batch:
     """What was seen since the last step.
 
-    passes: of each weight. · scales: of each backward pass, what turns its gradient into that of the summed loss.
+    passes: of each weight. · norms: the same of each norm. · scales: of each backward pass, what turns its gradient
+        into that of the summed loss.
     inputs: of the model, where it took one tensor of floats. · asked: rows that the loss asked about.
     errors: (answer, right answer) of every row that the model got wrong.
     samples: rows of the model's output along its first axis, of which a sequence is one.
-    residual: sum of ||r||² over the rows, r the gradient of the summed loss at the scores. · curved: sum of r^T H r.
+    measured: of each backward pass, sum of ||r||² over its rows, r the gradient of the summed loss at the scores, and
+        sum of r^T H r. · scaling: what a GradScaler multiplies gradients by.
     """
 
     passes: dict[Tensor, list[Pass]] = field(default_factory=dict)
+    norms: dict[Tensor, list[affine.Seen]] = field(default_factory=dict)
     scales: list[float] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     asked: int = 0
     errors: list[tuple[int, int]] = field(default_factory=list)
     samples: int = 0
-    residual: float = 0.0
-    curved: float = 0.0
+    measured: list[tuple[float, float]] = field(default_factory=list)
+    scaling: float = 1.0
+
+    @property
+    def residual(self) -> float:
+        return sum(size for size, _ in self.measured)
 
     @property
     def bend(self) -> float:
         """How the loss bends in the direction of its residuals, in the mean."""
-        return self.curved / self.residual if self.residual > 0 else 1.0
+        return sum(curved for _, curved in self.measured) / self.residual if self.residual > 0 else 1.0
 
     @property
     def scale(self) -> float:
@@ -67,13 +79,19 @@ class Batch:
 
 
 class Sight:
-    """Scores, as a place where the loss may be read. given: the model's input, where they are its output."""
+    """Scores, as a place where the loss may be read. given: the model's input, where they are its output.
+
+    read: residuals of the summed loss, unweighted, the weights of the samples, and what turns gradients into those of
+        the summed loss; once the loss has been read here. · measured: its place in `Batch.measured`.
+    """
 
     def __init__(self, scores: Tensor, place: Any) -> None:
         self.scores = scores.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive
-        self.place, self.given = place, None
+        self.place, self.given, self.read = place, None, None
 
     given: Tensor | None
+    read: tuple[Tensor, Tensor | None, float] | None
+    measured: int
 
 
 class Watcher:
@@ -83,21 +101,30 @@ class Watcher:
     arrives before those of all layers behind it. So a model may be called in parts, or return its loss.
 
     error_weight: asked in the backward pass for the further weight of samples that the model got wrong; their
-    gradient is multiplied on the way. · loss, reduction: see DeepOptimizer.
+    gradient is multiplied on the way. · head: the layer whose leavings all below it learn from, as it is about to be
+    written; None where it is not. · loss, reduction: see DeepOptimizer.
     """
 
     def __init__(
-        self, model: nn.Module, weights: Container[Any], error_weight: Callable[[], float], loss: str, reduction: str
+        self,
+        model: nn.Module,
+        weights: Container[Any],
+        error_weight: Callable[[], float],
+        head: Callable[[], Head | None],
+        loss: str,
+        reduction: str,
     ) -> None:
         self.model = weakref.ref(model)
-        self.error_weight, self.reduction = error_weight, reduction
+        self.error_weight, self.head, self.reduction = error_weight, head, reduction
         self.loss = None if loss == "auto" else Loss(loss, 0.0)
         self.weights = weights
+        self.scales: Container[Any] = ()
         self.batch = Batch()
         self.place: Any = None  # where the loss is read: a weight, or OUTPUT; None while it is not recognised
         self.tries = 0
         self._pass = -1
         self._fallback = False
+        self._scaling = 1.0
         self._sample_weights: Tensor | None = None
         self._last: tuple[Any, int, Sight] | None = None
         _watch(self)
@@ -122,6 +149,10 @@ class Watcher:
         """A module has run: if it is one of ours, look at what comes back to it."""
         if layers.is_supported(module) and module._parameters.get("weight") in self.weights:
             self._watch_layer(module, inputs, output)  # type: ignore[arg-type]
+        elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+            self._watch_inside(module, inputs, output)
+        elif isinstance(module, affine.SCALED) and module._parameters.get("weight") in self.scales:
+            self._watch_norm(module, output)
         if module is self.model():
             self._watch_output(inputs, output)
 
@@ -142,6 +173,45 @@ class Watcher:
             sight = Sight(output, layer.weight)
             output.register_hook(partial(self._look, sight))
             self._last = output.grad_fn, place, sight
+            if inputs[0].requires_grad and (head := self.head()) and head.matrix.weight is layer.weight:
+                inputs[0].register_hook(partial(self._pass_on, sight, rows[:]))
+
+    def _watch_inside(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        answer = output[0]
+        if not isinstance(answer, Tensor) or answer.grad_fn is None:
+            return
+        for matrix, rows in packed.seen_by(module, inputs, output):
+            if matrix.weight in self.weights:
+                nothing = rows.new_zeros(()).expand(len(rows), matrix.out)
+
+                def keep(_: Any, weight: Tensor = matrix.weight, rows: Tensor = rows, deltas: Tensor = nothing) -> None:
+                    self.batch.passes.setdefault(weight, []).append(Pass(rows, deltas, None, True))
+
+                answer.grad_fn.register_prehook(keep)
+
+    def _watch_norm(self, norm: nn.Module, output: Tensor) -> None:
+        if not output.requires_grad or output.grad_fn is None:
+            return
+        rows, place, weight = affine.normalized(norm, output), output.output_nr, norm._parameters["weight"]
+        assert weight is not None
+
+        def keep(gradients: Sequence[Tensor]) -> None:
+            signal = float(gradients[place].float().square().sum())
+            self.batch.norms.setdefault(weight, []).append(affine.Seen(rows, self._weights_for(len(rows)), signal))
+
+        output.grad_fn.register_prehook(keep)
+
+    def _pass_on(self, sight: Sight, rows: Tensor, gradient: Tensor) -> Tensor | None:
+        """Show the layers below the head what it leaves to them."""
+        head = self.head()
+        if sight.read is None or head is None or self.loss is None:
+            return None
+        residuals, weights, scale = sight.read
+        scores = sight.scores.to(rows.dtype).view_as(residuals)
+        left = left_by(head, rows, scores, residuals, weights, self.loss.kind)
+        scaling = self.batch.scaling
+        self.batch.measured[sight.measured] = _measure(self.loss, left.scores, left.residuals * scaling)
+        return gradient + (left.change * (scaling / scale)).to(gradient.dtype).view_as(gradient)
 
     def _weights_for(self, count: int) -> Tensor | None:
         """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their
@@ -183,29 +253,28 @@ class Watcher:
         if sight.given is not None:
             self.batch.inputs.append(sight.given)
         self._sample_weights = None
+        self.batch.samples += len(scores) if scores.ndim > 1 else 1
+        residuals = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
         if self.loss.kind not in LOSSES:
-            self._measure(self.loss, scores, gradient, scale)
+            self.batch.measured.append(_measure(self.loss, scores, residuals))
             return None
         answers = scores.argmax(-1).flatten()
         rights = targets(self.loss.kind, scores, gradient, scale).flatten()
         wrong = (answers != rights) & asked
         self.batch.errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
         self.batch.asked += count
-        if not (error_weight := self.error_weight()):
-            self._measure(self.loss, scores, gradient, scale)
+        weights = None
+        if error_weight := self.error_weight():
+            weights = self._sample_weights = 1 + error_weight * wrong
+        scaling = self.batch.scaling = self._scaling = loss_scaling(self.loss.kind, scores, residuals, self._scaling)
+        sight.read = (residuals / scaling).reshape(-1, residuals.shape[-1]), weights, scale
+        sight.measured = len(self.batch.measured)
+        if weights is None:
+            self.batch.measured.append(_measure(self.loss, scores, residuals))
             return None
-        weights = self._sample_weights = 1 + error_weight * wrong
-        weighted = gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
-        self._measure(self.loss, scores, weighted, scale)
-        return weighted
-
-    def _measure(self, loss: Loss, scores: Tensor, gradient: Tensor, scale: float) -> None:
-        """Size of the residuals, and how the loss bends along them."""
-        residual = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
-        size = residual.square().sum()
-        self.batch.residual += float(size)
-        self.batch.samples += len(scores) if scores.ndim > 1 else 1
-        self.batch.curved += float(size * bend(loss.kind, scores, residual))
+        shaped = weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
+        self.batch.measured.append(_measure(self.loss, scores, residuals * shaped))
+        return gradient * shaped
 
     def _recognise(self, sight: Sight, gradient: Tensor) -> None:
         """Look for the place where the loss is to be read; until then the first gradient of a pass gives its scale."""
@@ -221,24 +290,34 @@ class Watcher:
         if found.kind in LOSSES:
             if self._fallback:
                 self.batch.scales.pop()
-                self.batch.residual, self.batch.curved, self.batch.samples = 0.0, 0.0, 0
+                self.batch.measured, self.batch.samples = [], 0
             self.loss, self.place = self.loss or found, sight.place
         elif first:
             self.tries += 1
             rows = sight.scores[..., 0].numel()
             scale = float(rows) if self.reduction == "mean" else 1.0
             self.batch.scales.append(scale)
-            self._measure(found, sight.scores, gradient, scale)
+            self.batch.samples += len(sight.scores) if sight.scores.ndim > 1 else 1
+            residuals = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
+            self.batch.measured.append(_measure(found, sight.scores, residuals))
             self._fallback = True
+
+
+def _measure(loss: Loss, scores: Tensor, residuals: Tensor) -> tuple[float, float]:
+    """Size of the residuals, and how the loss bends along them."""
+    square = residuals.square().sum()
+    return float(square), float(square * bend(loss.kind, scores, residuals))
 
 
 def explains(matrix: layers.Matrix, passes: Sequence[Pass]) -> bool:
     """Whether what a layer saw makes up its gradient, as far as one number can scale it."""
     gradient = matrix.gradient()
+    if passes and all(seen.hidden for seen in passes):
+        return True
     if gradient is None or not passes:
         return gradient is None or not bool(gradient.any())
     outer = torch.zeros_like(gradient)
-    for rows, deltas, _ in passes:
+    for rows, deltas, *_ in passes:
         if matrix.table:
             outer.index_add_(1, rows[:], deltas.T)
         else:
