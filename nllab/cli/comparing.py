@@ -64,7 +64,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Train one preset with several optimizers and methods on the same seeds."""
-    from nllab.bench.retention import LEARNS_NO_LEVEL, check_names, difference, learners_table
+    from nllab.bench.retention import check_names, difference, learners_table
+    from nllab.methods import BRINGS_ITS_MODEL
     from nllab.sweep import results
 
     if stream_of(base := experiment_of(preset, settings or [])).contexts:
@@ -79,7 +80,7 @@ def compare(
     tried = {}
     for name, experiment in learners.items():
         tried[name] = experiment
-        if twins and name not in LEARNS_NO_LEVEL:
+        if twins and name not in BRINGS_ITS_MODEL:
             tried[name + TWIN] = experiment.but(frozen=True)
         if joint and name in names:
             tried[name + CEILING] = experiment.but(joint=True)
