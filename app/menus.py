@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nllab.methods import BRINGS_ITS_MODEL
 from nllab.methods import REGISTRY as METHODS
 
 STREAMS = {  # name -> (group, what it teaches)
@@ -25,11 +26,13 @@ STREAMS = {  # name -> (group, what it teaches)
     "letters-ab": ("Language", "one alphabet's strings, then another's"),
     "facts-ab": ("Language", "facts to recall, then others"),
 }
-OWN_MODEL = ("rls", "rls-conv")  # they train a model of their own, which the page does not draw
+OWN_MODEL = BRINGS_ITS_MODEL  # the page does not draw it
 METHOD_NAMES = {
     "naive": "none", "fewer-updates": "Fewer updates", "ewc": "EWC", "online-ewc": "Online EWC",
     "si": "Synaptic intelligence", "lwf": "Learning without forgetting", "er": "Experience replay", "a-gem": "A-GEM",
     "der++": "DER++", "owm": "Orthogonal weight modification", "gpm": "Gradient projection memory",
+    "l2-init": "L2 towards the start", "shrink-and-perturb": "Shrink and perturb", "upgd": "UPGD",
+    "continual-backprop": "Continual backprop",
 }  # fmt: skip
 
 

@@ -108,6 +108,8 @@ def still(name: str, run: Run, axes: Axes, *, title: str | None = None) -> None:
         style = {"color": line["line"]["color"], "linestyle": _DASHES[line["line"]["dash"]], "linewidth": 1.8}
         axes.plot(x, y, label=line["name"], **style)
     for x, y, text, colour in zip(ends["x"], ends["y"], ends["text"], ends["textfont"]["color"], strict=False):
+        if y is None:  # nothing has been measured yet
+            continue
         axes.annotate(f" {text}", (x, y), color=colour, va="center", annotation_clip=False)
     for shape in layout["shapes"]:
         axes.axvline(shape["x0"], color=figures.INK, linewidth=0.8, linestyle=_DASHES[shape["line"]["dash"]])

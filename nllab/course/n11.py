@@ -120,8 +120,8 @@ def m3_memories(f: Answer, draw: Draw) -> None:
             if not isinstance(result, tuple | list) or len(result) != 2:
                 raise Wrong(f"{f.last} should return two tensors, the fast and the slow memory.")
             for name, part in zip(("fast", "slow"), result, strict=True):
-                if not isinstance(part, Tensor) or part.shape != given[0].shape:
-                    raise Wrong(f"{f.last}: its {name} memory should be a tensor of shape {tuple(given[0].shape)}.")
+                if not isinstance(part, Tensor) or part.shape != given[0].shape or part.dtype != given.dtype:
+                    raise Wrong(f"{f.last}: its {name} memory should be a {given.dtype} of {tuple(given[0].shape)}.")
             return result[0], result[1]
 
         fast, slow = both(gradients)

@@ -81,10 +81,9 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         )
     labels = [h.labels for h in held]
     variants = spelling_variants({label for own in labels for label in own.tolist()})
-    for group in variants[:5]:
+    for group in sorted(map(sorted, variants))[:5]:
         findings.warnings.append(
-            f"The labels {listed(sorted(group))} are different classes and may be spellings of one. If so, write them"
-            " alike."
+            f"The labels {listed(group)} are different classes and may be spellings of one. If so, write them alike."
         )
     if apart:
         labels = [np.char.add(f"{task}: ", own) for task, own in zip(tasks, labels, strict=True)]
