@@ -285,4 +285,4 @@ check("03.4", gradients_without_conflict)
 # - B. Polyak: *Some methods of speeding up the convergence of iteration methods*, 1964 (momentum).
 # - K. Jordan and others: *Muon: an optimizer for hidden layers in neural networks*, 2024.
 #
-# Next: [06 · From delta gradient descent to the deep optimizer](06-the-deep-optimizer.ipynb).
+# Next: [04 · Nested loops](04-nested-loops.ipynb).
