@@ -179,8 +179,8 @@ for name, period in run.levels.items():
 first = next(iter(run.of(Step)))
 claim(
     first.levels["input"].wrote,
-    "The first write reaches the hidden levels too, though the head is zero until then: they learn "
-    "from what the head leaves once it is written.",
+    "The first write reaches the hidden levels too, though the head is zero until then: they "
+    "learn from what the head leaves once it is written.",
 )
 trainer = Trainer(run.experiment)
 slow = trainer.model.memory.blocks["slow"].down.weight

@@ -152,7 +152,7 @@ torch.manual_seed(0)
 inputs, targets = torch.randn(60, 6), torch.randn(60, 3)
 layer = torch.nn.Linear(6, 3, bias=False)
 layer.weight.data.zero_()
-optimizer = DeepOptimizer(layer, manager=False, ridge=0.1)
+optimizer = DeepOptimizer(layer, manager=False, ridge=0.1, loss="squared_error")
 for x, target in zip(inputs, targets, strict=True):
     optimizer.zero_grad()
     (0.5 * (layer(x[None]) - target).square().sum()).backward()
