@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from nllab.errors import SettingError
 from nllab.levels import Level
+from nllab.methods.method import Method
 from nllab.models.front import CELLS, mean_and_contrast, noise_filters, pooled
 
 SIDE = 6  # of a patch
@@ -87,3 +88,21 @@ class FrozenFeatures(nn.Module):
 
     def levels(self) -> tuple[Level, ...]:
         return (Level("head", "head"),)
+
+
+class OnFrozenFeatures(Method):
+    """A method that solves for the head of `FrozenFeatures` itself. names: of its forms, as a message says them."""
+
+    names: str
+
+    def before_step(self, model: nn.Module) -> None:
+        for p in model.parameters():  # nothing is left for the optimizer to write
+            p.grad = None
+
+    def own(self, model: nn.Module) -> FrozenFeatures:
+        """The model that it brings along. Raises SettingError for any other."""
+        if not isinstance(model, FrozenFeatures):
+            raise SettingError(
+                f"The methods {self.names} train the model they bring along, not a {type(model).__name__}."
+            )
+        return model

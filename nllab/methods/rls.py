@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.errors import SettingError
-from nllab.methods.method import Method
 from nllab.methods.objective import Objective
-from nllab.methods.random_features import FrozenFeatures
+from nllab.methods.random_features import OnFrozenFeatures
 from nllab.streams.stream import Part
 
 
@@ -34,7 +33,7 @@ def rls_write(weight: Tensor, inverse: Tensor, rows: Tensor, targets: Tensor) ->
     return weight + (targets - rows @ weight.T).T @ gain, inverse - projected.T @ gain
 
 
-class RLS(Method):
+class RLS(OnFrozenFeatures):
     """Recursive least squares on the head of a model with frozen features: exact, one pass, no rate to choose.
 
     Source: the streaming form of analytic continual learning (Zhuang et al. 2022, arXiv 2205.14922, Theorem 1) and of
@@ -44,6 +43,8 @@ class RLS(Method):
     Differs from paper: no first task to learn features from; the bias is penalised like any weight.
     """
 
+    names = "rls and rls-conv"
+
     def __init__(
         self, objective: Objective, generator: torch.Generator, *, ridge: float, features: int = 0, filters: int = 0
     ) -> None:
@@ -52,17 +53,10 @@ class RLS(Method):
         self.objective, self.generator, self.ridge = objective, generator, ridge
         self.memory = {}
 
-    def before_step(self, model: nn.Module) -> None:
-        for p in model.parameters():  # nothing is left for the optimizer to write
-            p.grad = None
-
     @torch.no_grad()
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:
-        if not isinstance(model, FrozenFeatures):
-            raise SettingError(
-                f"The methods rls and rls-conv train the model they bring along, not a {type(model).__name__}."
-            )
-        rows = model.features(batch.inputs).double()
+        own = self.own(model)
+        rows = own.features(batch.inputs).double()
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         if not self.memory:
             eye = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
@@ -71,5 +65,5 @@ class RLS(Method):
         self.memory["weight"], self.memory["inverse"] = rls_write(
             self.memory["weight"], self.memory["inverse"], rows, targets
         )
-        model.head.weight.copy_(self.memory["weight"][:, :-1])
-        model.head.bias.copy_(self.memory["weight"][:, -1])
+        own.head.weight.copy_(self.memory["weight"][:, :-1])
+        own.head.bias.copy_(self.memory["weight"][:, -1])

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.errors import SettingError
-from nllab.methods.method import Method
 from nllab.methods.objective import Objective
-from nllab.methods.random_features import FrozenFeatures
+from nllab.methods.random_features import OnFrozenFeatures
 from nllab.streams.stream import Part
 
 UNSEEN = -1e6  # the score of a class that has not occurred
@@ -30,7 +29,7 @@ def discriminant(counts: Tensor, sums: Tensor, gram: Tensor, shrinkage: float) -
     return weight, torch.where(seen, -0.5 * (weight * means).sum(1), UNSEEN)
 
 
-class SLDA(Method):
+class SLDA(OnFrozenFeatures):
     """Streaming linear discriminant analysis on the head of a model with frozen features; with random Fourier features
     it is RanDumb. Whatever order samples come in, the head is the same.
 
@@ -41,6 +40,8 @@ class SLDA(Method):
         estimate about moving means, and shrinks towards its own mean variance instead of the identity, so that the
         scale of features plays no part. RanDumb's paper takes 25,000 features.
     """
+
+    names = "slda and randumb"
 
     def __init__(
         self,
@@ -56,17 +57,10 @@ class SLDA(Method):
         self.objective, self.generator, self.shrinkage = objective, generator, shrinkage
         self.memory = {}
 
-    def before_step(self, model: nn.Module) -> None:
-        for p in model.parameters():  # nothing is left for the optimizer to write
-            p.grad = None
-
     @torch.no_grad()
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:
-        if not isinstance(model, FrozenFeatures):
-            raise SettingError(
-                f"The methods slda and randumb train the model they bring along, not a {type(model).__name__}."
-            )
-        rows = model.features(batch.inputs).double()
+        own = self.own(model)
+        rows = own.features(batch.inputs).double()
         answers = F.one_hot(batch.labels, scores.shape[1]).to(rows.dtype)
         if not self.memory:
             self.memory = {
@@ -78,5 +72,5 @@ class SLDA(Method):
         self.memory["sums"] += answers.T @ rows
         self.memory["gram"].addmm_(rows.T, rows)
         weight, bias = discriminant(**self.memory, shrinkage=self.shrinkage)
-        model.head.weight.copy_(weight)
-        model.head.bias.copy_(bias)
+        own.head.weight.copy_(weight)
+        own.head.bias.copy_(bias)
