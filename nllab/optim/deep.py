@@ -31,7 +31,7 @@ from nllab.optim.affine import Channels, Scale, Scaled
 from nllab.optim.checks import evaluate
 from nllab.optim.context import bytes_of, context_write
 from nllab.optim.diagonal import Diagonal
-from nllab.optim.groups import Group, Holdings, check, settings_of
+from nllab.optim.groups import Group, Holdings, check, group_of, settings_of
 from nllab.optim.leftover import head_of
 from nllab.optim.leveled import members_of
 from nllab.optim.notices import Notices, look_closely, refuse_what_is_not_finite
@@ -292,8 +292,11 @@ class DeepOptimizer(torch.optim.Optimizer):
                 self._trace(layer.matrix).write(gain, own, layer.samples)
         hidden = self._hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
         self._moved *= hidden * self.settings.rate
-        factors = (layer.group["rate"] * self.settings.rate for layer in due)
-        return [f * (head_rate(self.loss) if layer.head else hidden) for f, layer in zip(factors, due, strict=True)]
+        return [self._head_rate(x.group) if x.head else x.group["rate"] * self.settings.rate * hidden for x in due]
+
+    def _head_rate(self, group: dict[str, Any]) -> float:
+        """The factor of G A^-1 in the head's write."""
+        return group["rate"] * self.settings.rate * head_rate(self.loss)
 
     def _trace(self, matrix: layers.Matrix | Scale) -> Trace:
         return self.state[matrix.weight].setdefault("trace", Trace())
@@ -334,12 +337,11 @@ class DeepOptimizer(torch.optim.Optimizer):
         """Count a step of the head's window, and realign it at the end. weight: of the head, before this step wrote.
         kept: what its context has kept in it."""
         head = self._holdings.head
-        if head is None or weight is None or head.weight is self._holdings.entry:
+        group = None if head is None else group_of(self.param_groups, head.weight)
+        if head is None or group is None or weight is None or head.weight is self._holdings.entry:
             return
-        group = next(g for g in self.param_groups if any(p is head.weight for p in g["params"]))
-        rate = group["rate"] * self.settings.rate * head_rate(self.loss)
         own = (group["steps"], group["period"], group["ridge"])
-        window = Window(self.realign_every, *own, self.acting, weight, rate, kept, self._moved)
+        window = Window(self.realign_every, *own, self.acting, weight, self._head_rate(group), kept, self._moved)
         follow(self._model, head, self.state[head.weight], batch, window)
 
     def _follow(self, batch: Batch, written: Sequence[Written], value: Any) -> Report:

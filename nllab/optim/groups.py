@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -106,3 +106,8 @@ class Holdings:
     def unheld(self) -> list[str]:
         """Names of the trainable matrices that have no context."""
         return [name for p, name in self.names.items() if p.requires_grad and p.ndim > 1 and p not in self.held]
+
+
+def group_of(groups: Sequence[dict[str, Any]], p: Tensor) -> dict[str, Any] | None:
+    """The parameter group that holds p; None where none does."""
+    return next((g for g in groups if any(each is p for each in g["params"])), None)

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from nllab.optim import layers
 from nllab.optim.context import Context, cholesky_factor
+from nllab.optim.groups import group_of
 from nllab.optim.output import answer
-from nllab.optim.rates import head_rate
 
 if TYPE_CHECKING:
     from nllab.optim.deep import DeepOptimizer
@@ -48,13 +48,12 @@ def head_of(optimizer: DeepOptimizer | None) -> Head | None:
     blocks."""
     if optimizer is None or not optimizer.acting or (layer := optimizer._holdings.head) is None:
         return None
-    group = next((g for g in optimizer.param_groups if any(p is layer.weight for p in g["params"])), None)
+    group = group_of(optimizer.param_groups, layer.weight)
     if group is None or group["period"] > 1 or layer.weight not in optimizer._holdings.matrices:
         return None
     matrix = optimizer._holdings.matrices[layer.weight]
     context: Context = optimizer._room(layer.weight, "context", lambda: matrix.new_context(group["ridge"]))
-    rate = group["rate"] * optimizer.settings.rate * head_rate(optimizer.loss)
-    return Head(matrix, context, rate) if context.base.ndim == 2 else None
+    return Head(matrix, context, optimizer._head_rate(group)) if context.base.ndim == 2 else None
 
 
 class Leftover(NamedTuple):
