@@ -5,11 +5,12 @@ import contextlib
 import re
 import socket
 import threading
-import time
+from functools import partial
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+import waiting
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
 from nllab.experiment import Experiment
@@ -25,12 +26,7 @@ FAST = "?epochs=20&optimizer=adam&speed=40"
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
-def until(told, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while not (found := told()):
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.05)
-    return found
+until = partial(waiting.until, seconds=PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from nllab import figures, narration, view
 from nllab.experiment import Experiment
@@ -60,13 +60,6 @@ process.exit(0);
 """
 
 
-def until(true):
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.01)
-
-
 def messages(experiments, steps, level):
     """What the page is told of these runs up to a step, and the write of a level after it."""
     runs = [LiveRun(experiment) for experiment in experiments]
@@ -75,11 +68,11 @@ def messages(experiments, steps, level):
     for _ in range(2):
         for run in runs:
             run.step(steps // 2)
-        until(lambda: not any(run._single for run in runs))
+        until(lambda: not any(run._single for run in runs), 120)
         found.append(together(feeds))
     for run in runs:
         run.open_write(level, after=steps)
-    until(lambda: all(run.opened for run in runs))
+    until(lambda: all(run.opened for run in runs), 120)
     found.append(together(feeds))
     for run in runs:
         run.close()
