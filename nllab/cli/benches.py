@@ -36,8 +36,11 @@ app = typer.Typer(
 QuickOption = Annotated[bool, typer.Option("--quick", help="A small version of the same, under three minutes.")]
 
 
+ONLY = "One row of the table ({}); repeat for more."  # help of --only
+
+
 def rows_option(what: str) -> Any:
-    return typer.Option("--only", help=f"One row of the table ({what}); repeat for more.")
+    return typer.Option("--only", help=ONLY.format(what))
 
 
 @app.command()
@@ -84,76 +87,33 @@ def retention(
     show(result, retention_tables(result), as_json)
 
 
-@app.command()
-def life(
-    only: Annotated[list[str] | None, rows_option("a learner")] = None,
-    quick: QuickOption = False,
-    seeds: SeedsOption = 3,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """Eight hundred tasks in turn: is the last as learnable as the first, and what of the recent ones is kept?"""
-    trained("life", "learners", only, quick, seeds, device, as_json)
+def table(name: str, rows: str, what: str, about: str) -> None:
+    """Add the command of a bench that takes what all of them take. rows, what: what `--only` chooses, in code and in
+    words."""
+    one_row: Any = typer.Option(None, "--only", help=ONLY.format(what))
+
+    @app.command(name, help=about)
+    def run(
+        only: list[str] | None = one_row,
+        quick: QuickOption = False,
+        seeds: SeedsOption = 3,
+        device: DeviceOption = "cpu",
+        as_json: JsonOption = False,
+    ) -> None:
+        trained(name, rows, only, quick, seeds, device, as_json)
 
 
-@app.command()
-def formal(
-    only: Annotated[list[str] | None, rows_option("a language or model")] = None,
-    quick: QuickOption = False,
-    seeds: SeedsOption = 3,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """Formal languages, on longer strings than were learned from."""
-    trained("formal", "languages", only, quick, seeds, device, as_json)
-
-
-@app.command()
-def recall(
-    only: Annotated[list[str] | None, rows_option("a task or model")] = None,
-    quick: QuickOption = False,
-    seeds: SeedsOption = 3,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """Recall inside one sequence, at equal size."""
-    trained("recall", "tasks", only, quick, seeds, device, as_json)
-
-
-@app.command()
-def ablation(
-    only: Annotated[list[str] | None, rows_option("what is left out")] = None,
-    quick: QuickOption = False,
-    seeds: SeedsOption = 3,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """HOPE without one of its parts at a time."""
-    trained("ablation", "rows", only, quick, seeds, device, as_json)
-
-
-@app.command()
-def optimizers(
-    only: Annotated[list[str] | None, rows_option("an optimizer")] = None,
-    quick: QuickOption = False,
-    seeds: SeedsOption = 3,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """M3, Muon and AdamW on a small vision transformer."""
-    trained("optimizers", "optimizers", only, quick, seeds, device, as_json)
-
-
-@app.command()
-def widths(
-    only: Annotated[list[str] | None, rows_option("a width")] = None,
-    quick: QuickOption = False,
-    seeds: SeedsOption = 3,
-    device: DeviceOption = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """What learned levels are worth beside their frozen twin, the wider the net."""
-    trained("widths", "widths", only, quick, seeds, device, as_json)
+table(
+    "life",
+    "learners",
+    "a learner",
+    "Eight hundred tasks in turn: is the last as learnable as the first, and what of the recent ones is kept?",
+)
+table("formal", "languages", "a language or model", "Formal languages, on longer strings than were learned from.")
+table("recall", "tasks", "a task or model", "Recall inside one sequence, at equal size.")
+table("ablation", "rows", "what is left out", "HOPE without one of its parts at a time.")
+table("optimizers", "optimizers", "an optimizer", "M3, Muon and AdamW on a small vision transformer.")
+table("widths", "widths", "a width", "What learned levels are worth beside their frozen twin, the wider the net.")
 
 
 @app.command()
