@@ -305,7 +305,7 @@ def test_a_column_that_alone_tells_the_classes_apart_is_named(tmp_path, frame):
     with pytest.warns(DataWarning, match="Column 'code' alone tells all classes apart"):
         build(f"own:{path},{path}")
     x = np.linspace(0, 1, 40)
-    assert giveaways(x[:, None], ["x"], np.array(["a"] * 20 + ["b"] * 20)) == ["x"]
+    assert giveaways(x[:, None], ["x"], np.array(["a"] * 20 + ["b"] * 20)) == {"x": 1}
     assert not giveaways(x[:, None], ["x"], np.array(["a", "b"] * 20))
     assert not giveaways(np.zeros((40, 1)), ["x"], np.array(["a"] * 20 + ["b"] * 20))
 

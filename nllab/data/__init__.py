@@ -8,6 +8,7 @@ arrays.py    .npz and IDX files
 pictures.py  folders and archives of images, as a viewer shows them
 labels.py    one identity for every spelling of a label that a program may have changed
 columns.py   columns of A and B matched by name; what is no measurement is left out or converted
+overlap.py   whether A and B can be one stream: units, classes, samples
 scale.py     inputs standardised by A alone
 report.py    the report
 load.py      all of it together: `load(paths)`

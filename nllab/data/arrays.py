@@ -81,10 +81,12 @@ def of_arrays(
             f"{name}: inputs are {str(inputs.dtype)[:40]} of shape {shape}; expected numbers of shape (N, D), (N, H, W)"
             " or (N, H, W, 3)."
         )
-    if labels.ndim == 2 and labels.shape == (len(inputs), 1):
-        labels = labels[:, 0]
+    if labels.ndim == 2 and 1 in labels.shape and labels.size != 1:  # a column or a row, as MATLAB has them
+        labels = labels.reshape(-1)
     if labels.shape != inputs.shape[:1] or labels.dtype.kind not in "biufUS":
         hint = " Take labels.argmax(1) of one-hot labels." if labels.ndim == 2 and len(labels) == len(inputs) else ""
+        if labels.ndim == 1 and len(labels) == inputs.shape[-1]:
+            hint = " The samples lie along the last axis: save np.moveaxis(inputs, -1, 0)."
         raise DataError(
             f"{name}: labels are {str(labels.dtype)[:40]} of shape {str(labels.shape)[:80]}; expected whole numbers or"
             f" text of shape ({len(inputs)},).{hint}"

@@ -27,6 +27,8 @@ GAP = 2.0  # times the range of all others, at which a number of nines is outsid
 MOST_VALUES = 12  # of a text that becomes one column a value
 COUNTING_ROWS = 10  # so many rows in equal steps are a count
 ROWS_TO_JUDGE = 20  # so many rows that grow, or that one column divides into classes, are no accident (2 / 20! at most)
+NEARLY = 0.99  # share of samples whose class one column tells, from which it is named
+IDENTIFIER = re.compile(r"(^|[\s_.-])(id|uid|uuid|guid|ids|idx|index|key|nr|no|num|number|record|row|rownum)\.?$", re.I)
 EXAMINED = 5_000  # rows in which a single column is looked for that predicts everything
 
 
@@ -38,7 +40,7 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
     kept: dict[str, list[NDArray[np.float64]]] = {}
     for name, columns in names.items():
         if any(column.dtype == object for column in columns):
-            kept |= _categories(name, columns, told)
+            kept |= _categories(name, columns, tables, told, findings)
             continue
         columns = _filled(name, columns, tables, told, findings)
         if columns is None:
@@ -48,7 +50,7 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
                 f"Column {shown(name)}: {told_missing} lies far from all others, as programs write a missing value. If"
                 " it is one, leave these cells empty."
             )
-        reason = _no_measurement(columns) if not tables[0].keeps_places else _counts_in_place(columns)
+        reason = _counts_in_place(columns) if tables[0].keeps_places else _no_measurement(name, columns)
         if reason:
             told["", reason].append(name)
             continue
@@ -158,7 +160,7 @@ def _filled(
     return [np.where(gaps, middle, column) for gaps, column in zip(missing, columns, strict=True)]
 
 
-def _no_measurement(columns: Sequence[NDArray[np.float64]]) -> str:
+def _no_measurement(name: str, columns: Sequence[NDArray[np.float64]]) -> str:
     if reason := _counts_in_place(columns):
         return reason
     if all(len(column) >= ROWS_TO_JUDGE and _is_count(column) for column in columns):
@@ -166,6 +168,8 @@ def _no_measurement(columns: Sequence[NDArray[np.float64]]) -> str:
     steps = [np.diff(column) for column in columns]
     if all(len(step) >= ROWS_TO_JUDGE and ((step > 0).all() or (step < 0).all()) for step in steps):
         return "grows or falls from row to row like a clock, so it tells the order of the rows"
+    if IDENTIFIER.search(name) and all(_each_once(column) for column in columns):
+        return "an identifier: whole numbers, each once, under a name for such"
     return ""
 
 
@@ -182,8 +186,16 @@ def _is_count(column: NDArray[np.float64]) -> bool:
     return bool(np.array_equal(np.diff(np.sort(column)), np.ones(len(column) - 1))) and float(column[0]).is_integer()
 
 
+def _each_once(column: NDArray[np.float64]) -> bool:
+    return bool((column == np.round(column)).all()) and len(np.unique(column)) == len(column) >= COUNTING_ROWS
+
+
 def _categories(
-    name: str, columns: Sequence[NDArray[Any]], told: dict[tuple[str, str], list[str]]
+    name: str,
+    columns: Sequence[NDArray[Any]],
+    tables: Sequence[Table],
+    told: dict[tuple[str, str], list[str]],
+    findings: Findings,
 ) -> dict[str, list[NDArray[np.float64]]]:
     """A text column as one column for each of its values in A, or as nothing."""
     texts = [np.array([_plain(cell) for cell in column], dtype=object) for column in columns]
@@ -202,31 +214,75 @@ def _categories(
             if different
             else f"text of {len(values):,} different values"
         )
+        if sum(value[0].isdigit() or value[:2].strip("<>+-~≈±")[:1].isdigit() for value in values) > len(values) / 2:
+            why = f"text such as {shown(values[0])}; if these are measurements, write them as numbers alone"
         told["", why].append(name)
         return {}
-    strange = sum(int(sum(text not in values for text in column)) for column in texts[1:])
-    more = f" ({counted(strange, 'cell')} of other tables hold none of these)" if strange else ""
+    strange = [int(sum(text not in values for text in column)) for column in texts]
+    more = f" ({counted(sum(strange[1:]), 'cell')} of other tables hold none of these)" if sum(strange[1:]) else ""
+    for count, column, table in zip(strange, texts, tables, strict=True):
+        if count > len(column) / 2:
+            other = next(text for text in column if text not in values)
+            findings.warnings.append(
+                f"{table.task}: column {shown(name)} holds {shown(other)} and others where A holds {listed(values, 3)}."
+                " If they mean the same, write them alike."
+            )
+        pairs = set(zip(column.tolist(), table.labels.tolist(), strict=True))
+        if len(column) >= ROWS_TO_JUDGE and len(pairs) == len({text for text, _ in pairs}):
+            findings.warnings.append(giveaway(table.task, [name]))
     told_as = values[1:] if len(values) == 2 else values
     told["", f"as text; in its place stands 1 or 0 for each of {listed(values)}{more}"].append(name)
     return {f"{name} = {value}": [(text == value).astype(np.float64) for text in texts] for value in told_as}
+
+
+def giveaway(task: str, names: Sequence[str], share: float = 1.0) -> str:
+    """The warning of columns that tell the classes apart alone, or `share` of the samples."""
+    column = "Column" if len(names) == 1 else "Each of the columns"
+    what = "tells all classes apart" if share == 1 else f"tells the classes of {share:.0%} of the samples"
+    return (
+        f"{task}: {column} {listed(names, 3)} alone {what}. If it was written after the label was known, leave it out."
+    )
 
 
 def _plain(cell: object) -> str:
     return "" if cell is None or cell != cell else " ".join(str(cell).split())[:200]
 
 
-def giveaways(values: NDArray[np.float64], names: Sequence[str], labels: NDArray[np.str_]) -> list[str]:
-    """The columns each of which alone tells every class apart: sorted by it, every class is one run of rows."""
+def giveaways(values: NDArray[np.float64], names: Sequence[str], labels: NDArray[np.str_]) -> dict[str, float]:
+    """The columns each of which alone tells the class of nearly every sample, and of how many: sorted by it, every
+    class is one run of rows but for a few."""
     if len(values) < ROWS_TO_JUDGE:
-        return []
+        return {}
     rows = np.linspace(0, len(values) - 1, min(len(values), EXAMINED)).astype(int)
     _, classes = np.unique(labels[rows], return_inverse=True)
     count = int(classes.max()) + 1
-    found = []
+    found = {}
     for i, name in enumerate(names):
-        column = values[rows, i]
-        order = np.lexsort((classes, column))
-        borders = np.flatnonzero(np.diff(classes[order])) + 1
-        if len(borders) == count - 1 and (column[order][borders] > column[order][borders - 1]).all():
-            found.append(name)
+        order = np.lexsort((classes, values[rows, i]))
+        if np.count_nonzero(np.diff(classes[order])) > count - 1 + 4 * (1 - NEARLY) * len(rows):
+            continue
+        _, places = np.unique(values[rows, i], return_inverse=True)
+        held = np.zeros((places.max() + 1, count), dtype=np.int64)
+        np.add.at(held, (places, classes), 1)
+        most = held.argmax(1)  # the class of most samples that share a value
+        if len(set(most.tolist())) == count:
+            right = _in_one_run_each(most.tolist(), held.max(1).tolist(), count)
+            if right >= NEARLY * len(rows):
+                found[name] = right / len(rows)
     return found
+
+
+def _in_one_run_each(classes: Sequence[int], sizes: Sequence[int], count: int) -> int:
+    """How many samples are left once the smallest runs of a class are taken out until each class is one run."""
+    runs: list[list[int]] = []
+    for one, size in zip(classes, sizes, strict=True):
+        if runs and runs[-1][0] == one:
+            runs[-1][1] += size
+        else:
+            runs.append([one, size])
+    while len(runs) > count:
+        at = min(range(len(runs)), key=lambda i: runs[i][1])
+        del runs[at]
+        if 0 < at < len(runs) and runs[at - 1][0] == runs[at][0]:
+            runs[at - 1][1] += runs.pop(at)[1]
+    return sum(size for _, size in runs) if len({one for one, _ in runs}) == count else 0

@@ -20,6 +20,7 @@ LABELS = ("label", "labels", "class", "target", "category", "y")  # names of the
 SAMPLE_LINES, SAMPLE_CHARACTERS = 200, 400_000
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
 MOST_ABOVE = 20  # lines above a table
+BLANK = ' \t,;|"\v\f'  # a line of these holds nothing
 CONSISTENT = 0.8  # share of rows that must have the same number of cells
 MARKS = (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")
 MARKS += (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")
@@ -64,7 +65,10 @@ def decoded(data: bytes, name: str, findings: Findings, task: str) -> tuple[byte
     """The same text in UTF-8 without a mark, and its encoding in words. Raises DataError for what is no text."""
     for mark, encoding in MARKS:
         if data.startswith(mark):
-            return _transcoded(data, encoding, name), ENCODINGS.get(encoding, encoding.upper())
+            text = _transcoded(data, encoding, name)
+            while text.startswith(codecs.BOM_UTF8):  # a program wrote one before what had one
+                text = text[len(codecs.BOM_UTF8) :]
+            return text, ENCODINGS.get(encoding, encoding.upper())
     start = data[:4096]
     if b"\0" in start:
         for nulls, encoding in ((start[1::2], "utf-16-le"), (start[::2], "utf-16-be")):
@@ -136,9 +140,9 @@ def _separator_below(lines: Sequence[str]) -> tuple[str | None, int]:
     below them comes its header."""
     separator = _separator(lines)
     if separator is not None and len(_cells(lines[:1], separator)[0]) > 1:
-        widths = [len(row) for row in _cells(lines, separator)]
-        width = Counter(widths).most_common(1)[0][0]
-        if widths[0] >= width - 1:
+        rows = _cells(lines, separator)
+        width = Counter(map(len, rows)).most_common(1)[0][0]
+        if _filled(rows[0]) >= width - 1:
             return separator, 0
     for above in range(1, min(MOST_ABOVE, len(lines) - 1) + 1):
         found = _separator(lines[above:])
@@ -146,10 +150,15 @@ def _separator_below(lines: Sequence[str]) -> tuple[str | None, int]:
             continue
         rows = _cells(lines[above:], found)
         width = Counter(map(len, rows)).most_common(1)[0][0]
-        narrow = all(len(row) < width for row in _cells(lines[:above], found))
+        narrow = all(_filled(row) < width for row in _cells(lines[:above], found))
         if narrow and len(rows[0]) == width and _is_header(rows[0], rows[1:]) and not any(map(_is_number, rows[0])):
             return found, above
     return separator, 0
+
+
+def _filled(row: Sequence[str]) -> int:
+    """Cells up to the last one that holds something: spreadsheets give every line the width of the widest."""
+    return max((i for i, cell in enumerate(row, start=1) if cell.strip()), default=0)
 
 
 def _opening(data: bytes) -> tuple[list[str], list[int], str | None, str]:
@@ -170,14 +179,14 @@ def _opening(data: bytes) -> tuple[list[str], list[int], str | None, str]:
         elif bare:
             break
         skip += 1
-    kept = [place for place in range(skip, len(lines)) if lines[place].strip()][: SAMPLE_LINES + 1]
+    kept = [place for place in range(skip, len(lines)) if lines[place].strip(BLANK)][: SAMPLE_LINES + 1]
     return [lines[place] for place in kept], kept, separator, comment
 
 
 def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
     csv.field_size_limit(SAMPLE_CHARACTERS * 4)
     if separator == r"\s+":
-        return [line.split() for line in lines]
+        return list(csv.reader((" ".join(line.split()) for line in lines), delimiter=" "))
     try:
         return list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     except csv.Error:
@@ -220,8 +229,16 @@ def _check_size(data: bytes, separator: str, width: int, name: str) -> None:
 
 
 def _is_header(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether these cells name columns: they hold no number, or one of them is 'label'; and they are no values of
+    their own columns, as y is in a column of y and n."""
     names = [cell.strip().lower() for cell in first]
-    return any(name in LABELS for name in names) or not any(map(_is_number, names))
+    others = [[cell.strip("\ufeff \t").lower() for cell in row] for row in rows]
+    joined = others.count(names) <= len(others) / 20  # files that were joined with their headers
+    values = [{row[i] for row in others if len(row) > i and not (joined and row == names)} for i in range(len(names))]
+    is_value = [bool(name) and name in own for name, own in zip(names, values, strict=True)]
+    if any(name in LABELS and not value for name, value in zip(names, is_value, strict=True)):
+        return True
+    return not any(map(_is_number, names)) and sum(is_value) < max(1, len(names) / 2)
 
 
 def _signs(rows: Sequence[Sequence[str]], separator: str, findings: Findings, task: str) -> tuple[str, str | None]:

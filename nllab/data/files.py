@@ -40,6 +40,16 @@ FOREIGN = {  # first bytes -> what it is and what to do
     b"Rar!": "a RAR archive. Unpack it, or pack it as .zip.",
     b"MATLAB": "a MATLAB file. Save it as .csv, or with np.savez(PATH, inputs=…, labels=…).",
 }
+FOREIGN_TEXT = {
+    b"{": "JSON. Save it as a table: pandas.read_json(PATH).to_csv(…, index=False).",
+    b"[{": "JSON. Save it as a table: pandas.read_json(PATH).to_csv(…, index=False).",
+    b"[[": "JSON. Save it as a table: pandas.read_json(PATH).to_csv(…, index=False).",
+    b"<!doctype": "a web page. Save the table in it as .csv.",
+    b"<html": "a web page. Save the table in it as .csv.",
+    b"<table": "a web page. Save the table in it as .csv.",
+    b"<?xml": "a file of XML. Save the table in it as .csv.",
+    b"@relation": "an ARFF file. Save it as .csv, with a first line that names the columns.",
+}
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
@@ -104,6 +114,12 @@ def known(path: Path, data: bytes, packed: str = "", layers: int = 0) -> Found:
             raise DataError(f"{name} is {what}")
     if data.startswith(PICKLES):
         raise DataError(f"{name} holds pickled objects, which are never opened. Save it as .csv or with np.savez.")
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for opening, what in FOREIGN_TEXT.items():
+        if start.startswith(opening):
+            raise DataError(f"{name} is {what}")
+    if data[257:262] == b"ustar":
+        raise DataError(f"{name} is a tar archive. Unpack it, or pack it as .zip.")
     return Found(path, "text", data, packed)
 
 

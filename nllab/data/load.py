@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nllab.data import columns, pictures
+from nllab.data import columns, overlap, pictures
 from nllab.data.arrays import idx_folder, read_idx_pair, read_npz
 from nllab.data.files import find, known, read_file
 from nllab.data.labels import check_classes, natural, spelling_variants
@@ -42,8 +42,11 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
     Raises: DataError that names the file, what is wrong and what to do.
     """
     findings = Findings()
-    tasks = [_letter(i) for i in range(len(paths))]
+    tasks = [overlap.letter(i) for i in range(len(paths))]
     held = [read(Path(path), task, findings) for path, task in zip(paths, tasks, strict=True)]
+    if findings.unclear_days & findings.day_first.keys():  # a later path tells how dates are written
+        findings = Findings(findings.day_first)
+        held = [read(Path(path), task, findings) for path, task in zip(paths, tasks, strict=True)]
     for one in held:
         check_classes(one.labels, shown(one.name))
     tables, images = [h for h in held if isinstance(h, Table)], [h for h in held if not isinstance(h, Table)]
@@ -57,12 +60,12 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         inputs, names = columns.joined(tables, findings)
         told = f"{counted(len(names), 'column')}: {listed(names, 8)}"
         for values, table in zip(inputs, tables, strict=True):
-            if alone := columns.giveaways(values, names, table.labels):
-                column = "Column" if len(alone) == 1 else "Each of the columns"
-                findings.warnings.append(
-                    f"{table.task}: {column} {listed(alone, 3)} alone tells all classes apart. If it was written after"
-                    " the label was known, leave it out."
-                )
+            alone = columns.giveaways(values, names, table.labels)
+            if whole := [name for name, share in alone.items() if share == 1]:
+                findings.warnings.append(columns.giveaway(table.task, whole))
+            elif alone:
+                findings.warnings.append(columns.giveaway(table.task, list(alone), min(max(alone.values()), 0.994)))
+        overlap.compare_columns(inputs, names, findings)
     else:
         size = pictures.common_size(images, findings)
         decoded = [h.decode(size, findings) for h in images]
@@ -74,6 +77,7 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         for values, one in zip(inputs, images, strict=True):
             if (values == values[:1]).all():
                 raise DataError(f"{shown(one.name)}: all its images are the same, so there is nothing to learn from.")
+        overlap.compare_pixels(inputs, findings)
     if inputs[0][0].size > COSTLY_INPUTS:
         findings.notes.append(
             f"{inputs[0][0].size:,} inputs: a step with the deep optimizer takes some tenths of a second to a second."
@@ -87,7 +91,9 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         )
     if apart:
         labels = [np.char.add(f"{task}: ", own) for task, own in zip(tasks, labels, strict=True)]
-    _compare(inputs, findings)
+    else:
+        overlap.compare_classes(labels, findings)
+    overlap.compare_samples(inputs, labels, findings)
     report = _report(held, labels, told, findings)
     classes = tuple(sorted(report.classes, key=natural))
     return Loaded(tuple(h.name for h in held), tuple(inputs), tuple(labels), classes, shape, report)
@@ -121,24 +127,6 @@ def _read_folder(path: Path, task: str, findings: Findings) -> Held:
         raise DataError(f"{shown(path.name)} cannot be read ({error.strerror}).") from None
 
 
-def _compare(inputs: Sequence[NDArray[Any]], findings: Findings) -> None:
-    """Says where B is A, in samples."""
-    for task, own in zip(map(_letter, range(len(inputs))), inputs, strict=True):
-        again = len(own) - len({row.tobytes() for row in own})
-        if again > len(own) // 10:
-            findings.notes.append(
-                f"{task}: {again:,} of {counted(len(own), 'sample')} repeat the inputs of another one, so what is"
-                " tested was partly trained on."
-            )
-    first = {row.tobytes() for row in inputs[0]}
-    for i, other in enumerate(inputs[1:], start=1):
-        again = sum(row.tobytes() in first for row in other)
-        if again > len(other) // 10:
-            findings.notes.append(
-                f"{_letter(i)}: {again:,} of {counted(len(other), 'sample')} have the same inputs as samples of A."
-            )
-
-
 def _report(held: Sequence[Held], labels: Sequence[NDArray[np.str_]], inputs: str, findings: Findings) -> Report:
     paths = []
     for one, own in zip(held, labels, strict=True):
@@ -157,9 +145,3 @@ def _report(held: Sequence[Held], labels: Sequence[NDArray[np.str_]], inputs: st
             "warnings": tuple(findings.warnings),
         }
     )
-
-
-def _letter(index: int) -> str:
-    """As stream.letter, which is torch's side of the house."""
-    turn, rest = divmod(index, 26)
-    return chr(ord("A") + rest) + (str(turn + 1) if turn else "")

@@ -37,6 +37,21 @@ from nllab.errors import DataError
 Size = tuple[int, int]  # height, width
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # those that need no other program
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
+OTHER_IMAGES = {
+    ".heic",
+    ".heif",
+    ".avif",
+    ".svg",
+    ".jp2",
+    ".jxl",
+    ".dcm",
+    ".psd",
+    ".npy",
+    ".raw",
+    ".cr2",
+    ".nef",
+    ".dng",
+}
 UNREADABLE = 0.05  # share of images that may be left out
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 COLOUR_STEP = 0.06  # channels that differ by more are a colour; JPEG makes greys differ a little
@@ -115,6 +130,9 @@ def read_folder(path: Path, task: str, findings: Findings) -> FilePictures:
         place = Path(at)
         hidden += sum(map(is_hidden, [*folders, *names]))
         folders[:] = sorted(folder for folder in folders if not is_hidden(folder))
+        if place == path:
+            others["linked folder(s)"] += sum((place / folder).is_symlink() for folder in folders)
+        others["empty folder(s)"] += not folders and all(map(is_hidden, names))
         for name in sorted(name for name in names if not is_hidden(name)):
             if not name.lower().endswith(SUFFIXES):
                 others[Path(name).suffix or "without a suffix"] += 1
@@ -172,7 +190,7 @@ def _pictures(
     task: str,
     findings: Findings,
 ) -> FilePictures:
-    name = shown(path.name)
+    name, others = shown(path.name), +others  # without those of which there are none
     if not entries:
         held = f" It holds {', '.join(f'{n} {kind}' for kind, n in others.most_common(4))}." if others else ""
         raise DataError(
@@ -184,6 +202,13 @@ def _pictures(
         raise DataError(
             f"{name} is divided into {listed(sorted(classes))}, which are no classes. Name one of these folders, such"
             f" as {shown(f'{path.name}/{min(classes)}', 80)}; the lab cuts its own test part."
+        )
+    if (unread := {kind: n for kind, n in others.items() if kind.lower() in OTHER_IMAGES}) and sum(
+        unread.values()
+    ) > UNREADABLE * len(entries):
+        findings.warnings.append(
+            f"{task}: {', '.join(f'{n} {kind}' for kind, n in unread.items())} were left out beside"
+            f" {counted(len(entries), 'image')}, since these kinds are not read. Save them as .png or .jpg."
         )
     if others:
         findings.leave_out(task, ", ".join(f"{n} {kind}" for kind, n in others.most_common(6)), "no images of a class")

@@ -100,11 +100,13 @@ def _all_or_some(shared: Sequence[str], classes: dict[str, tuple[int, ...]]) -> 
 class Findings:
     """Gathers what a report will say while files are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, day_first: dict[str, bool] | None = None) -> None:
         self.left_out: list[Note] = []
         self.converted: list[Note] = []
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.day_first = dict(day_first or {})  # by column of times: whether days come before months
+        self.unclear_days: set[str] = set()
 
     def leave_out(self, path: str, what: str, why: str) -> None:
         self.left_out.append(Note(path=path, what=what, why=why))

@@ -25,7 +25,10 @@ from nllab.errors import DataError
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none", "-", "--", "?", ".", "#N/A", "#NV"]
 MISSING += ["#DIV/0!", "#VALUE!", "#WERT!", "<NA>"]
 NUMERIC = 0.95  # share of a column's cells that must be numbers; the others are then missing
+FEW = 3  # columns of nothing but None and NA that may be labels
 UNLABELLED = 0.1  # share of rows without a label that may be left out
+_WHOLE_WITH_COMMA = r"^\s*([+-]?[0-9]+),0+\s*$"  # 1,0 for 1, as spreadsheets write it where decimals have a comma
+_UNIT = r"^[+-]?[0-9][0-9.,]*([A-Za-z°µμ/²³]{1,8})$"
 _DATE = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([ T].*)?|[0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 
 
@@ -45,19 +48,29 @@ class Table:
 
 def read_text(found: Found, task: str, findings: Findings) -> Table:
     """Raises DataError."""
-    import pandas as pd  # a second that other streams do not have
-
     name = shown(found.path.name)
     data, encoding = dialect.decoded(found.data, name, findings, task)
     told = dialect.detect(data, encoding, name, findings, task)
+    frame = _frame(data, told, name)
+    if told.header is None:
+        for i in [i for i in frame if frame[i].isna().all()][:FEW]:
+            frame[i] = _frame(data, told, name, i)[i]
+        if frame[place := _nameless_labels(frame, name)].isna().any():
+            frame = _frame(data, told, name, place)  # None and NA are classes
+    return _table(frame, told, found.packed + str(told), task, found.path.name, findings)
+
+
+def _frame(data: bytes, told: dialect.Dialect, name: str, position: int | None = None) -> Any:
+    """The cells, the labels in column `position` as text."""
+    import pandas as pd
+
     options: dict[str, Any] = {"sep": told.separator, "decimal": told.decimal, "thousands": told.thousands}
-    position = label_column(told.header, name) if told.header else None
-    if position is not None and told.row_names:
-        position += 1
+    if told.header:
+        position = label_column(told.header, name) + told.row_names
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frame = pd.read_csv(
+            return pd.read_csv(
                 io.BytesIO(data),
                 header=None,
                 skiprows=told.skip,
@@ -72,11 +85,10 @@ def read_text(found: Found, task: str, findings: Findings) -> Table:
             )
     except (ValueError, OverflowError, csv.Error) as error:  # pandas' own errors are ValueErrors
         raise dialect.ragged(error, name) from None
-    return _table(frame, told, found.packed + str(told), task, found.path.name, findings)
 
 
 def read_excel(found: Found, task: str, findings: Findings) -> Table:
-    """The first sheet of an .xlsx file. Raises DataError, also where openpyxl is missing."""
+    """The first table among the sheets of an .xlsx file. Raises DataError, also where openpyxl is missing."""
     import pandas as pd
 
     name = shown(found.path.name)
@@ -91,18 +103,24 @@ def read_excel(found: Found, task: str, findings: Findings) -> Table:
         with warnings.catch_warnings(), pd.ExcelFile(io.BytesIO(found.data), engine="openpyxl") as book:
             warnings.simplefilter("ignore")
             sheets = [str(sheet) for sheet in book.sheet_names]
-            cells: Any = book.parse(sheets[0], header=None, dtype=object, na_filter=False)
+            for chosen in sheets:  # the first that is a table; others may hold notes
+                cells: Any = book.parse(chosen, header=None, dtype=object, na_filter=False)
+                if min((cells != "").any(axis=1).sum(), (cells != "").any(axis=0).sum()) > 1:
+                    break
+            else:
+                raise DataError(f"{name}: none of its sheets ({listed(sheets)}) holds a table of rows and columns.")
+    except DataError:
+        raise
     except Exception as error:  # a damaged file makes openpyxl raise nearly anything
         raise DataError(f"{name} cannot be read as an Excel file ({' '.join(str(error).split())[:100]}).") from None
     if cells.shape[1] > MOST_COLUMNS or cells.size > MOST_CELLS:
         raise DataError(f"{name} has {cells.shape[1]:,} columns, and a table may have {MOST_COLUMNS:,}.")
     if len(sheets) > 1:
-        findings.leave_out(task, f"sheets {listed(sheets[1:])}", f"only the first sheet, {shown(sheets[0])}, is read")
+        others = [sheet for sheet in sheets if sheet != chosen]
+        findings.leave_out(task, f"sheets {listed(others)}", f"only the first table, {shown(chosen)}, is read")
     text = cells.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL).encode(errors="replace")
-    if not text.strip(b', \r\n"'):
-        raise DataError(f"{name}: its first sheet, {shown(sheets[0])}, is empty.")
     table = read_text(Found(found.path, "text", text), task, findings)
-    table.read_as = f"{found.packed}sheet {shown(sheets[0])} of an Excel file"
+    table.read_as = f"{found.packed}sheet {shown(chosen)} of an Excel file"
     return table
 
 
@@ -113,6 +131,11 @@ def label_column(header: Sequence[str], name: str) -> int:
         places = [i for i, found in enumerate(names) if found == wanted]
         if len(places) > 1:
             raise DataError(f"{name} has {len(places)} columns named {shown(wanted)}; rename all but the classes.")
+        if wanted == "y" and places and "x" in names and len(names) > 2:
+            raise DataError(
+                f"{name} has columns 'x' and 'y', which may be places, and none named 'label'; its columns are"
+                f" {listed(header)}. Name the column of the classes 'label'."
+            )
         if places and len(names) > 1:
             return places[0]
     raise DataError(
@@ -124,7 +147,8 @@ def label_column(header: Sequence[str], name: str) -> int:
 def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename: str, findings: Findings) -> Table:
     name, width, header = shown(filename), frame.shape[1], told.header
     if header is None:
-        place = _nameless_labels(frame, name, findings, task)
+        place = _nameless_labels(frame, name)
+        findings.notes.append(f"{task}: without a header, column {place + 1} was taken for the classes.")
         names = [f"column {i + 1}" for i in range(width)]
     else:
         extra = width - len(header)
@@ -137,9 +161,18 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
         place = label_column(header, name) + front
         if names[place].lower() != "label":
             findings.notes.append(f"{task}: the classes are those of the column {shown(names[place])}.")
+        if also := [one for i, one in enumerate(names) if one.lower() in LABELS and i != place]:
+            findings.notes.append(f"{task}: {listed(also)} may hold classes as well and stays an input.")
         for i in range(width, len(names)):
             frame[i] = np.nan
+    if header is not None and (again := _headers_again(frame, names, place)).any():
+        findings.leave_out(task, counted(int(again.sum()), "row"), "the header once more")
+        frame = frame[~again]
     texts = frame[place]
+    if told.decimal == ",":
+        texts = texts.astype("object").where(
+            texts.isna(), texts.astype(str).str.replace(_WHOLE_WITH_COMMA, r"\1", regex=True)
+        )
     blank = texts.isna() | (texts.astype(str).str.strip() == "")
     texts, rows = texts.astype(str).where(~blank, ""), np.ones(len(frame), dtype=bool)
     if blank.any():
@@ -157,18 +190,25 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
             findings.leave_out(task, counted(unlabelled, "row"), "without a label")
         rows = ~blank.to_numpy()
     labels = identities(texts[rows].tolist(), task, name, findings)
+    if told.encoding == dialect.ENCODINGS["cp1252"] and (
+        strange := [text for text in [*sorted(set(labels.tolist())), *names] if not text.isascii()]
+    ):
+        findings.warnings.append(
+            f"{task}: the text is not UTF-8 and was read as Windows-1252, so that names such as {shown(strange[0])}"
+            " may be wrong. If they are, save it as UTF-8."
+        )
     columns: dict[str, NDArray[Any]] = {}
     nameless = 0
     for i, column in enumerate(names):
         if i == place:
             continue
-        if not column or re.fullmatch(r"Unnamed: [0-9]+(_level_[0-9]+)?", column):
+        if not column or re.fullmatch(r"Unnamed: [0-9]+(\.[0-9]+)*(_level_[0-9]+)?", column):
             nameless += 1
             continue
         again = 2
         while column in columns:
             column, again = f"{names[i]} ({again})", again + 1
-        columns[column] = _values(frame[i][rows], task, column, findings)
+        columns[column] = _values(frame[i][rows], told.decimal, task, column, findings)
     if nameless:
         findings.leave_out(
             task,
@@ -180,10 +220,19 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
     return Table(task, filename, read_as, labels, columns, header is not None)
 
 
-def _nameless_labels(frame: Any, name: str, findings: Findings, task: str) -> int:
+def _headers_again(frame: Any, names: Sequence[str], place: int) -> NDArray[np.bool_]:
+    """Rows that repeat the names of the columns, as where files were joined with all of their lines."""
+    again = frame[place].astype(str).str.strip("\ufeff ") == names[place]
+    for i, name in enumerate(names):
+        if name and i < frame.shape[1]:
+            again &= frame[i].astype(str).str.strip("\ufeff ") == name
+    return again.to_numpy()
+
+
+def _nameless_labels(frame: Any, name: str) -> int:
     """Which column of a table without a header holds the labels: the only text, or else the first or the last column,
     where one of them alone holds few whole numbers."""
-    texts = [i for i in frame if frame[i].dtype.kind not in "biuf"]
+    texts = [i for i in frame if frame[i].dtype.kind not in "biuf" and not frame[i].isna().all()]
     places = texts
     if not texts:
         ends = dict.fromkeys((frame.shape[1] - 1, 0))
@@ -194,11 +243,10 @@ def _nameless_labels(frame: Any, name: str, findings: Findings, task: str) -> in
             f"{name} has no header, and which of its {frame.shape[1]} columns holds the classes is not clear. Write a"
             " first line that names the columns, that of the classes 'label'."
         )
-    findings.notes.append(f"{task}: without a header, column {places[0] + 1} was taken for the classes.")
     return places[0]
 
 
-def _values(column: Any, task: str, name: str, findings: Findings) -> NDArray[Any]:
+def _values(column: Any, decimal: str, task: str, name: str, findings: Findings) -> NDArray[Any]:
     """A column as float64, or as text where it does not hold numbers or times."""
 
     if column.dtype.kind in "biuf":
@@ -208,7 +256,7 @@ def _values(column: Any, task: str, name: str, findings: Findings) -> NDArray[An
     some = text[~missing].iloc[:1000].tolist()
     if some and sum(bool(_DATE.fullmatch(cell)) for cell in some) >= NUMERIC * len(some):
         return _times(text, missing, task, name, findings)
-    numbers = _numbers(text, missing)
+    numbers = _numbers(text, missing, decimal)
     present = int((~missing).sum())
     read = int(np.isfinite(numbers[~missing]).sum())
     if present and read >= NUMERIC * present and (read == present or read > 1):
@@ -225,10 +273,17 @@ def _values(column: Any, task: str, name: str, findings: Findings) -> NDArray[An
     return text.where(~missing, "").to_numpy(dtype=object)
 
 
-def _numbers(text: Any, missing: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The numbers in cells such as 12 %, € 1'234.50, 1 234,5; NaN for anything else."""
+def _numbers(text: Any, missing: NDArray[np.bool_], decimal: str) -> NDArray[np.float64]:
+    """The numbers in cells such as 12 %, € 1'234.50, 1 234,5, (12.50) for -12.50, or 12 kg where all have one unit; NaN
+    for anything else. decimal: the sign in the rest of the table; the other one then stands between thousands."""
     bare = text.str.replace(r"[%€$£\s'\u00a0\u202f\u2009]", "", regex=True).str.replace("\u2212", "-")
-    ways = [bare, bare.str.replace(".", "").str.replace(",", "."), bare.str.replace(",", "")]
+    bare = bare.str.replace(r"^\(([0-9.,]+)\)$", r"-\1", regex=True)
+    if len(units := set(bare[~missing].str.extract(_UNIT)[0])) == 1 and isinstance(unit := units.pop(), str):
+        bare = bare.str.removesuffix(unit)
+    other = "." if decimal == "," else ","
+    grouped = bare.str.fullmatch(rf"[+-]?[0-9]{{1,3}}({re.escape(other)}[0-9]{{3}})+({re.escape(decimal)}[0-9]+)?")
+    english = bare.str.replace(other, "").str.replace(decimal, ".").where(grouped, bare.str.replace(decimal, "."))
+    ways = [english, bare, bare.str.replace(".", "").str.replace(",", "."), bare.str.replace(",", "")]
     best = max(map(_as_numbers, ways), key=lambda one: int(np.isfinite(one[~missing]).sum()))
     return np.where(missing, np.nan, best)
 
@@ -243,18 +298,35 @@ def _as_numbers(text: Any) -> NDArray[np.float64]:
 def _times(text: Any, missing: NDArray[np.bool_], task: str, name: str, findings: Findings) -> NDArray[np.float64]:
     import pandas as pd
 
-    parts = text[~missing].str.extract(r"^([0-9]+)[./-]([0-9]+)")
-    start = _as_numbers(parts[0])
-    day_first = bool(((start > 12) & (start < 32)).any()) or "." in text[~missing].iloc[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if ":" in (first := text[~missing].iloc[0])[:3]:
             clock = text.where(text.str.count(":") > 1, text + ":00")
             seconds = pd.to_timedelta(clock, errors="coerce").dt.total_seconds().to_numpy(np.float64)
         else:
-            year_first = bool(re.match("[0-9]{4}", first))
-            times = pd.to_datetime(text, errors="coerce", dayfirst=day_first and not year_first, utc=True)
+            day_first = _day_first(text[~missing], task, name, findings)
+            times = pd.to_datetime(text, errors="coerce", dayfirst=day_first, format="mixed", utc=True)
             since = times - pd.Timestamp("1970-01-01", tz="UTC")
             seconds = since.dt.total_seconds().to_numpy(np.float64)
     findings.convert(task, f"column {shown(name)}", f"from times such as {shown(first)} to seconds")
     return np.where(missing, np.nan, seconds)
+
+
+def _day_first(text: Any, task: str, name: str, findings: Findings) -> bool:
+    """Whether 03/04/2026 is 3 April: days above 12 tell, points as well; failing these, the same column elsewhere."""
+    first = text.iloc[0]
+    if re.match("[0-9]{4}", first):
+        return False
+    parts = text.str.extract(r"^([0-9]+)[./-]([0-9]+)")
+    one, two = _as_numbers(parts[0]), _as_numbers(parts[1])
+    days, months = bool((one > 12).any()), bool((two > 12).any())
+    if days != months or "." in first:
+        findings.day_first[name] = days or "." in first
+    elif name not in findings.day_first:
+        findings.unclear_days.add(name)
+        month, day = re.split("[/-]", first)[:2]
+        findings.warnings.append(
+            f"{task}: the times of column {shown(name)} do not tell days from months; {shown(first)} was read as day"
+            f" {day} of month {month}. Write dates as 2026-12-31."
+        )
+    return findings.day_first.get(name, False)
