@@ -5,72 +5,31 @@ import contextlib
 import re
 import socket
 import threading
-from functools import partial
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
-import waiting
+from browsing import (
+    DESK,
+    FAST,
+    FREE_AFTER,
+    NEEDS_CHROMIUM,
+    PATIENCE,
+    download,
+    drawn,
+    draws_of,
+    notes,
+    press,
+    ranges,
+    run_of,
+    step_of,
+    until,
+)
 
-from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
+from nllab.bench.live import stat
 from nllab.experiment import Experiment
 from nllab.run_io import load_run
 from nllab.trainer import Trainer
 
-playwright_api = pytest.importorskip("playwright.sync_api")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")]
-
-PATIENCE = 90.0  # for a slow machine; nothing here asserts a speed
-FREE_AFTER = 12  # seconds, instead of two minutes; a reload on a slow machine takes less
-FAST = "?epochs=20&optimizer=adam&speed=40"
-DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-
-
-until = partial(waiting.until, seconds=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def address():
-    with serving(NLLAB_FREE_AFTER=str(FREE_AFTER)) as found:
-        until(lambda: fetch(f"{found}/stat"))
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def visit(browser, address):
-    """Opens a page of its own browser profile; in the end nothing may have been said on the console or asked of another
-    server."""
-    contexts, said, abroad = [], [], []
-
-    def open_page(query="", viewport=DESK, **settings):
-        contexts.append(browser.new_context(viewport=viewport, **settings))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE * 1000)
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on(
-            "response", lambda answer: said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
-        )
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((address, "data:", "blob:")) else abroad.append(request.url),
-        )
-        page.goto(f"{address}/{query}")
-        drawn(page)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not said and not abroad
+pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 
 
 class Proxy:
@@ -124,56 +83,6 @@ class Proxy:
     def __exit__(self, *_):
         self.cut()
         self.door.close()
-
-
-def drawn(page):
-    page.locator(".nl:not([data-draws='0'])").wait_for()
-    return page
-
-
-def step_of(page):
-    return int(page.locator(".nl-number-step dd").first.inner_text())
-
-
-def draws_of(page):
-    return int(page.locator(".nl").get_attribute("data-draws"))
-
-
-def press(page, key):
-    """Press a button; one that is not shown at first is asked for."""
-    button = page.locator(f".st-key-{key} button")
-    if button.count() and not button.first.is_visible():
-        page.locator(".st-key-more button:visible").first.click()
-    page.locator(f".st-key-{key} button:visible").first.click()
-
-
-def download(page, key):
-    """A file of a run that has ended. It is made when it is asked for, by the script's last run: a press in the middle
-    of the next one would go to nobody, and one more is to come when a run ends, which shows the code that repeats
-    it."""
-    page.get_by_text("Repeats this run exactly").first.wait_for()
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    with page.expect_download() as told:
-        press(page, key)
-    return told.value
-
-
-def run_of(page, address):
-    """(id, what the server says of the run that this tab has)."""
-    id = page.evaluate("JSON.parse(sessionStorage.getItem('nllab.runs'))['/'].runs")
-    return id, stat(address)["runs"].get(id)
-
-
-def notes(page):
-    """What stands at the marks of the accuracy figure."""
-    return page.evaluate("document.querySelector('.nl-accuracy').layout.annotations.map((note) => note.text)")
-
-
-def ranges(page):
-    return [
-        page.evaluate(f"document.querySelector('.nl-{name}').layout.xaxis.range")
-        for name in ("accuracy", "drift", "raster")
-    ]
 
 
 def test_play_pause_toggle_and_keys(visit, address):
@@ -384,124 +293,6 @@ def test_bad_input_is_a_sentence_and_the_training_goes_on(visit, address):
     assert alert.count() == 0
 
 
-# Every text that is in sight, with its contrast to what lies behind it (1 to 21), the opacity of all around it counted
-# in.
-CONTRASTS = """() => {
-  const numbers = (colour) => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [[r, g, b], a]; };
-  const linear = (part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const over = (top, share, below) => top.map((part, i) => share * part + (1 - share) * below[i]);
-  const ground = (element) => {
-    if (!element) return [255, 255, 255];
-    const [colour, share] = numbers(getComputedStyle(element).backgroundColor);
-    return share === 1 ? colour : over(colour, share, ground(element.parentElement));
-  };
-  const found = [];
-  for (const element of document.querySelectorAll('.stMain *, .stSidebar *')) {
-    // What cannot be pressed is grey on purpose; a number on a coloured cell is black or white as Plotly finds best.
-    if (element.closest(':disabled, .heatmap-label')) continue;
-    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join('').trim();
-    if (!text || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
-    const style = getComputedStyle(element);
-    let [ink, share] = numbers(element instanceof SVGElement ? style.fill : style.color);
-    for (let one = element; one; one = one.parentElement) share *= Number(getComputedStyle(one).opacity);
-    const behind = ground(element);
-    const [dark, light] = [luminance(over(ink, share, behind)), luminance(behind)].sort((a, b) => a - b);
-    found.push([(light + 0.05) / (dark + 0.05), text.slice(0, 60), element instanceof SVGElement]);
-  }
-  return found;
-}"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_is_legible(visit, scheme):
-    page = visit("?optimizer=deep&speed=unlimited", color_scheme=scheme)
-    press(page, "play")
-    page.locator(".nl-panel[data-finished=true]").wait_for()
-    page.locator(".nl-more > summary").click()
-    page.locator(".nl-log li").first.wait_for()
-    page_colour = page.locator(".stApp").evaluate("one => getComputedStyle(one).backgroundColor")
-    assert (page_colour == "rgb(255, 255, 255)") == (scheme == "light")
-    found = page.evaluate(CONTRASTS)
-    assert len(found) > 80
-    titles = {"Lessons": "Lessons", "Compare": "Side by side", "Replay": "Replay a run", "Tour": "A tour of the lab"}
-    for name, title in {**titles, "Glossary": "Glossary", "Mathematics": "The mathematics"}.items():
-        page.goto(f"{page.url.split('?')[0].rpartition('/')[0]}/{name.lower()}")
-        page.get_by_role("heading", name=title, exact=True).wait_for()
-        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-        found += page.evaluate(CONTRASTS)
-    assert not [told for told in found if told[0] < (2.95 if told[2] else 4.5)]  # a curve's name has the curve's colour
-
-
-def test_a_phone_shows_everything_below_one_another_and_the_table_holds_the_numbers(visit):
-    page = visit("?speed=unlimited&optimizer=adam", viewport=PHONE)
-    press(page, "play")
-    page.locator(".nl-hint", has_text="overwritten").wait_for()
-    page.locator(".st-key-play button:visible", has_text="Play again").wait_for()
-    page.locator(".nl-more > summary").click()
-    boxes = [page.locator(f".nl-{name}").bounding_box() for name in ("accuracy", "drift", "raster")]
-    assert all(box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"] for box in boxes)
-    assert boxes[0]["y"] + boxes[0]["height"] <= boxes[1]["y"] and boxes[1]["y"] + boxes[1]["height"] <= boxes[2]["y"]
-    assert page.evaluate("document.querySelector('.stMain').scrollWidth") <= PHONE["width"]
-    page.locator(".nl-card-accuracy .nl-table summary").click()
-    first = page.locator(".nl-card-accuracy .nl-table tr").nth(1)
-    assert first.locator("td").first.inner_text() == "136" == page.locator(".nl-number-step dd").inner_text()
-    until(lambda: "stands at" in page.locator(".nl-accuracy").get_attribute("aria-label"))
-
-
-def test_a_lesson_from_prediction_to_reveal_and_every_view_follows_the_hovered_step(visit):
-    page = visit("lessons?lesson=overwrite")
-    play = page.locator(".st-key-play button:visible")
-    assert play.is_disabled()
-    page.get_by_text("Nearly all").click()
-    until(lambda: not play.is_disabled())
-    page.get_by_role("heading", name="Lessons").click()  # away from the choices, where keys choose
-    page.keyboard.press("w")  # one write of the slow level
-    until(lambda: step_of(page) == 16)
-    play.click()
-    spoken = """() => document.querySelector('.nl-panel').dataset.playing === 'false' &&
-      document.querySelector('.nl-sentence').textContent.startsWith('The plan is over') &&
-      [document.querySelector('.nl-sentence').textContent, document.querySelector('.nl-spoken').textContent]"""
-    shown, told = page.wait_for_function(spoken, polling="raf").json_value()
-    assert shown == told
-    page.locator(".st-key-reveal", has_text="Nearly nothing").wait_for()
-    page.locator(".nl-more > summary").click()
-    until(lambda: page.locator(".nl-matrix").get_attribute("data-step") == "136")
-    assert "135 writes" in page.locator(".nl-levels").text_content()
-    page.locator(".nl-accuracy").scroll_into_view_if_needed()
-    box = page.locator(".nl-accuracy").bounding_box()
-    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 60)
-    until(lambda: 0 < step_of(page) < 68)  # the numbers of that step
-    page.locator(".nl-card-matrix .nl-about summary").click()
-    assert "Read down a column" in page.locator(".nl-card-matrix .nl-about").inner_text()
-    assert "No decision so far" in page.locator(".nl-log").inner_text()
-    page.keyboard.press("ArrowRight")  # to the next lesson
-    until(lambda: "lesson=dolls" in page.evaluate("location.search") and step_of(page) == 0)
-    until(lambda: "135" not in page.locator(".nl-levels").text_content())  # the answer is not given away
-    assert page.locator(".nl-spoken").text_content().startswith("Press Play")
-
-
-def test_a_lesson_with_one_run_keeps_nothing_of_the_two_before(visit):
-    page = visit("lessons?lesson=slow")
-    page.locator(".nl-together", has_text="side by side").wait_for()
-    page.get_by_role("combobox", name="Lesson").click()
-    page.get_by_role("option", name="2 · ").click()
-    until(
-        lambda: page.locator(".nl-panel").count() == 1 and page.locator(".nl-sentence", has_text="Press Play").count()
-    )
-    assert not page.locator(".nl-together").is_visible() and "Press Play" in page.locator(".nl-spoken").text_content()
-
-
-def test_the_tour_brings_what_it_speaks_of_into_sight_and_trains(visit):
-    page = visit("tour")
-    press(page, "tour_begin")
-    page.locator(".st-key-tour", has_text="1 of ").wait_for()
-    press(page, "tour_next")
-    until(lambda: page.locator(".nl-panel").first.get_attribute("data-playing") == "true" or step_of(page) > 0)
-    page.keyboard.press("Escape")
-    page.locator(".st-key-tour").wait_for(state="detached")
-
-
 def test_signals_and_the_managers_log_are_linked_with_all_views(visit):
     page = visit("?optimizer=deep&speed=unlimited")
     press(page, "play")
@@ -562,87 +353,6 @@ def test_a_lost_connection_is_said_and_nothing_is_lost(browser, address):
         context.close()
 
 
-def test_whoever_wants_less_motion_gets_news_once_a_second_and_no_pulse(visit):
-    page = visit(reduced_motion="reduce")
-    with page.expect_request("**/live/**") as asked:
-        page.reload()
-    assert asked.value.url.endswith("?per_second=1")
-    drawn(page)
-    press(page, "step")
-    until(lambda: step_of(page) == 1)
-    assert not page.evaluate("document.querySelector('.nl').parentElement.nllab.panels[0].stage.moving")
-
-
-def test_every_control_is_reached_by_tab_alone(visit):
-    page = visit("?seed=3&networks=1")
-    first = []
-    for _ in range(6):  # Play is among the first five stops
-        page.keyboard.press("Tab")
-        first.append(page.evaluate("document.activeElement.closest('.st-key-play') !== null"))
-    assert True in first
-    page.locator(".st-key-more button").click()
-    page.get_by_test_id("stExpandSidebarButton").click()
-    wanted = {
-        "play",
-        "step",
-        "one_write",
-        "level",
-        "undo",
-        "reset",
-        "deep",
-        "teach_A",
-        "teach_B",
-        "pin",
-        "speed",
-    }
-    wanted |= {"stream", "seed", "plain", "periods", "level_add", "level_drop", "frozen", "ceiling"}
-    reached, named = set(), True
-    for _ in range(150):
-        page.keyboard.press("Tab")
-        key, name = page.evaluate("""() => { const at = document.activeElement;
-              const keyed = at.closest('[class*=st-key-]');
-              const key = keyed && [...keyed.classList].find((one) => one.startsWith('st-key-')).slice(7);
-              const name = at.ariaLabel || at.textContent || at.labels?.[0]?.textContent || at.getAttribute('aria-labelledby') || at.title;
-              return [key, Boolean(name) || at === document.body]; }""")  # noqa: E501
-        reached.add(key)
-        named = named and name
-    assert wanted <= reached and named
-
-
-HOSTILE = (
-    "?seed=-1", "?seed=1e99", "?dim=99999999", "?periods=,,,", "?stream=own:/etc/passwd", "?stream=<script>alert(1)</script>",  # noqa: E501
-    "?order=" + "A," * 3000, "?speed=nan", "?rate=inf&retention=-3", "?front=conv&stream=plane-ab", "?model=hope&stream=names-ab",  # noqa: E501
-    "?batch_size=0&epochs=9999999999999999999999", "?optimizer=%00&loss=%F0%9F%92%A9", "?" + "&".join(f"k{i}=v" for i in range(300)),  # noqa: E501
-    "lessons?lesson=../../etc&answer=99", "compare?twin=yes&seed=x", "?embed=true&seed=x",
-)  # fmt: skip
-
-
-def test_no_address_breaks_a_page(browser, address):
-    context = browser.new_context(viewport=DESK)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
-    asked, broken = [], []
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
-    page.on("pageerror", lambda error: broken.append(str(error)))
-    for query in HOSTILE:
-        page.goto(f"{address}/{query}")
-        page.locator(".nl-sentence", has_not_text="Getting ready").first.wait_for()
-        alerts = page.get_by_test_id("stAlert")
-        alerts.first.wait_for()
-        assert alerts.count() <= 6 and max(map(len, alerts.all_inner_texts())) < 1000
-        assert page.get_by_test_id("stException").count() == 0, query
-        assert page.locator(".st-key-reset button").count()  # the rest of the page is there
-    assert not asked and not broken
-    context.close()
-
-
-def test_a_run_that_is_not_there_is_not_found(address):
-    with pytest.raises(HTTPError) as told, urlopen(f"{address}/live/nobody"):
-        pass
-    assert told.value.code == 404
-    told.value.close()
-
-
 def test_a_run_is_kept_and_replayed_and_trained_again(visit, address, tmp_path):
     page = visit("?speed=unlimited&seed=3&optimizer=adam")
     press(page, "play")
@@ -674,20 +384,6 @@ def test_a_run_is_kept_and_replayed_and_trained_again(visit, address, tmp_path):
     press(page, "train_again")
     drawn(page)
     assert "seed=3" in page.url
-
-
-def test_a_slide_shows_the_figures_without_controls_and_trains_by_itself(visit):
-    page = visit("?embed=true&speed=6&seed=3")
-    until(lambda: step_of(page) >= 2)
-    controls = page.locator(".st-key-controls")
-    assert controls.evaluate("one => getComputedStyle(one).opacity") == "0"
-    for gone in (".stSidebar", "h1", ".st-key-keep", ".stAppHeader", ".nl-under"):
-        assert not page.locator(gone).first.is_visible()
-    assert "embed=true" in page.url and "seed=3" in page.url
-    page.keyboard.press("Space")
-    page.locator(".nl-panel[data-playing=false]").wait_for()
-    page.mouse.move(600, DESK["height"] - 15)  # as in a video, they come up for whoever points there
-    until(lambda: controls.evaluate("one => getComputedStyle(one).opacity") == "1")
 
 
 def test_a_write_opens_phase_by_phase_and_closes_when_training_goes_on(visit):

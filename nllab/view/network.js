@@ -3,7 +3,7 @@
 import { css, mix, taskColour, weightColour } from "./colours.js";
 
 export const PULSE_MS = 450;
-const ANSWERS = 0.115; // of the height
+const ANSWERS = 0.13; // of the height
 
 // The rectangle of cells, as square as can be, that holds this many numbers: [wide, high].
 export function grid(count) {
@@ -38,7 +38,7 @@ export function along(x, y, halfWidth, halfHeight, count) {
 // Places and sizes of everything on a canvas: {centre, frames: one a level, fastest innermost, answers}. Frames go inwards from the
 // edge, tiles as large as leaves a middle for the image.
 export function arrangement(width, height, levels, scale = 1) {
-  const foot = Math.max(30 * scale, height * ANSWERS);
+  const foot = Math.max(38 * scale, height * ANSWERS);
   const [x, y] = [width / 2, (height - foot) / 2];
   const rings = levels.slice(0, -1);
   const least = (height - foot) * 0.17;
@@ -72,6 +72,13 @@ export function hueOf({ written, retained, earlier, current, theme }) {
 // A share with its middle drawn apart, so that more than half looks like all and less like none.
 function decided(share) {
   return share * share * (3 - 2 * share);
+}
+
+// What stands in the middle before the first step: a sample of the wall, and what the network takes it for.
+function firstSample({ samples, answers }) {
+  const [task, shown] = Object.entries(samples?.tasks ?? {})[0] ?? [];
+  const answer = answers?.[task]?.[0];
+  return shown?.images && answer !== undefined ? { image: shown.images[0], label: shown.labels[0], answer } : null;
 }
 
 const sheets = new Map(); // canvas of a size, used again and again
@@ -213,7 +220,7 @@ export class NetworkView {
 
   paintSeen(brush, centre, state) {
     const { theme, portrait } = state;
-    const { seen } = portrait;
+    const seen = portrait.seen ?? firstSample(state);
     const square = Math.sqrt(seen?.image?.length ?? 0);
     const shape = state.shape ?? (Number.isInteger(square) ? [square, square] : null); // of a crowd of tasks no samples are shown
     brush.textAlign = "center";
@@ -227,7 +234,7 @@ export class NetworkView {
       brush.globalAlpha = 1;
       return;
     }
-    const answer = seen.scores.indexOf(Math.max(...seen.scores));
+    const answer = seen.answer ?? seen.scores.indexOf(Math.max(...seen.scores));
     const side = Math.min(centre.h, centre.w * 0.48);
     const left = centre.x - centre.w / 2;
     if (seen.image && shape) paintImage(brush, seen.image, shape, left + side / 2, centre.y, side, theme);
@@ -248,7 +255,7 @@ export class NetworkView {
     const { theme, portrait } = state;
     const scores = portrait.seen?.scores;
     const pitch = place.w / head.units;
-    const size = Math.min(pitch * 0.62, place.h * 0.55);
+    const size = Math.min(pitch * 0.62, place.h - 9 - 12 * (theme.scale ?? 1));
     const most = scores ? Math.max(...scores.map(Math.abs), 1e-9) : 1;
     for (let unit = 0; unit < head.units; unit++) {
       const x = pitch * (unit + 0.5);
