@@ -169,18 +169,19 @@ LiveLab(
 
 # %%
 run = train(Experiment.preset("digits-ab", evaluate_every=1000))
-schedule = Schedule(run.levels)
+schedule, missing = Schedule(run.levels), set()
 for name, period in run.levels.items():
     wrote = {event.step for event in run.of(Step) if event.levels[name].wrote}
+    planned = set(schedule.writes(name, run.steps))
+    missing |= planned - wrote
     claim(
-        wrote == set(schedule.writes(name, run.steps)),
-        f"{name}: period {period}, {len(wrote)} writes in {run.steps} steps, as planned.",
+        wrote <= planned and len(planned - wrote) <= 1,
+        f"{name}: period {period}, {len(wrote)} writes in {run.steps} steps.",
     )
-first = next(iter(run.of(Step)))
 claim(
-    first.levels["input"].wrote,
-    "The first write reaches the hidden levels too, though the head is zero until then: they "
-    "learn from what the head leaves once it is written.",
+    missing == {1},
+    "The only write that is missing is the first: the head starts at zero, so no gradient "
+    "passes it.",
 )
 trainer = Trainer(run.experiment)
 slow = trainer.model.memory.blocks["slow"].down.weight

@@ -230,9 +230,7 @@ def test_a_compiled_model_learns_what_it_learns_uncompiled():
     assert same(found, fit(twin, DeepOptimizer(twin)))
 
 
-def test_accumulated_gradients_are_one_larger_batch(monkeypatch):
-    """But for what the head leaves to the layers below: each part of the batch is judged by itself."""
-    monkeypatch.setattr("nllab.optim.deep.head_of", lambda _: None)
+def test_accumulated_gradients_are_one_larger_batch():
     one, two = network(), network()
     accumulating, plain = DeepOptimizer(one, manager=False), DeepOptimizer(two, manager=False)
     for _ in range(3):
@@ -432,9 +430,8 @@ def test_odd_batches_leave_finite_weights(name):
     assert all(w.isfinite().all() for w in weights(model))
 
 
-def test_two_losses_and_two_passes_before_a_step(monkeypatch):
+def test_two_losses_and_two_passes_before_a_step():
     """The gradient of each term arrives; the second pass adds to the first."""
-    monkeypatch.setattr("nllab.optim.deep.head_of", lambda _: None)
     one, two = network(), network()
     first, second = DeepOptimizer(one, manager=False), DeepOptimizer(two, manager=False)
     for _ in range(4):

@@ -7,9 +7,9 @@ For a layer y = W x with gradient G of the summed loss, once per period of its l
     A <- retention * A + ...     context.fade
 
 Directions that old inputs used cost much to change, directions that nothing has used yet are free: that is how new
-tasks find room beside old ones. What hooks see is in watch.py, what hidden layers learn from in leftover.py, how far a
-layer steps in rates.py, what the policy makes of it in policy.py, how the head follows its drifting features in
-realign.py; groups.py knows which parameter is held how, affine.py holds norms, diagonal.py what no context fits.
+tasks find room beside old ones. What hooks see is in watch.py, how far a layer steps in rates.py, what the policy makes
+of it in policy.py, how the head follows its drifting features in realign.py; groups.py knows which parameter is held
+how, affine.py holds norms, diagonal.py what no context fits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from nllab.optim.checks import evaluate
 from nllab.optim.context import bytes_of, context_write
 from nllab.optim.diagonal import Diagonal
 from nllab.optim.groups import Group, Holdings, check, group_of, settings_of
-from nllab.optim.leftover import head_of
 from nllab.optim.leveled import members_of
 from nllab.optim.notices import Notices, look_closely, refuse_what_is_not_finite
 from nllab.optim.output import LOSSES, Loss
@@ -78,7 +77,6 @@ class DeepOptimizer(torch.optim.Optimizer):
     warn: whether what it cannot see or hold is said once, in an OptimizerWarning.
 
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
-    While it acts, gradients below the head are of what the head will leave (leftover.py), not of the loss as it is.
 
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same
         projector, once per task or batch), decoupled extended Kalman filters, K-FAC / natural-gradient continual
@@ -133,8 +131,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             )
         self.policy = Policy() if manager else None
         me, reduction = weakref.ref(self), loss_reduction or "mean"
-        ask = (lambda: _error_weight(me())), (lambda: head_of(me()))
-        self._watcher = Watcher(model, self._holdings.matrices, *ask, loss, reduction)
+        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
         self._watcher.scales = self._holdings.scales
         self._steps, self._notices, self._fresh, self._moved = 0, Notices(warn), False, 0.0
         self._hidden = 0.0  # rate of hidden layers in the last write
@@ -231,13 +228,11 @@ class DeepOptimizer(torch.optim.Optimizer):
                     norms += channels.take_in(scale, group, self._trace(scale), batch)
                 elif p not in self._holdings.held:
                     self._step_other(p, group)
-        weight = layers.Matrix.of(head).tensor() if (head := self._holdings.head) and self.realign_every else None
         written = self._write(due, batch)
         self._write_norms(norms)
         for layer in due:
             self._fade(layer)
-        kept = next((self._retention(layer) for layer in due if layer.head), 1.0)
-        self._realign(batch, weight, kept)
+        self._realign(batch)
         self.report = self._follow(batch, written, value)
         return value
 
@@ -333,15 +328,14 @@ class DeepOptimizer(torch.optim.Optimizer):
         if (retention := group["retention"] * self.settings.hidden_retention) < 1:
             diagonal.fade(retention)
 
-    def _realign(self, batch: Batch, weight: Tensor | None, kept: float) -> None:
-        """Count a step of the head's window, and realign it at the end. weight: of the head, before this step wrote.
-        kept: what its context has kept in it."""
+    def _realign(self, batch: Batch) -> None:
+        """Count a step of the head's window, and realign it at the end."""
         head = self._holdings.head
         group = None if head is None else group_of(self.param_groups, head.weight)
-        if head is None or group is None or weight is None or head.weight is self._holdings.entry:
+        if head is None or group is None or not self.realign_every or head.weight is self._holdings.entry:
             return
         own = (group["steps"], group["period"], group["ridge"])
-        window = Window(self.realign_every, *own, self.acting, weight, self._head_rate(group), kept, self._moved)
+        window = Window(self.realign_every, *own, self.acting and self._head_rate(group) > 0, self._moved)
         follow(self._model, head, self.state[head.weight], batch, window)
 
     def _follow(self, batch: Batch, written: Sequence[Written], value: Any) -> Report:

@@ -83,13 +83,6 @@ def _smoothed(answer: Tensor, gradient: Tensor, close: float) -> float | None:
     return float(scale) if fits and balanced else None
 
 
-def answer(kind: str, scores: Tensor) -> Tensor:
-    """What a loss compares with its target, (..., C): residual = answer - target."""
-    if kind == "cross_entropy":
-        return scores.softmax(-1)
-    return scores.sigmoid() if kind == "binary_cross_entropy" else scores
-
-
 def bend(kind: str, scores: Tensor, residual: Tensor) -> Tensor:
     """r^T H r / ||r||² in the mean: how the loss bends in the direction of its residuals; 1 where it is not recognised.
 
@@ -113,25 +106,6 @@ def _without_loss_scaling(per_row: float, classes: int, close: float) -> float:
     if per_row > SCALED:
         return per_row
     return next((mean for mean in (1.0, classes / 2) if abs((log2(per_row / mean) + 0.5) % 1 - 0.5) < close), per_row)
-
-
-def loss_scaling(kind: str, scores: Tensor, residuals: Tensor, last: float = 1.0) -> float:
-    """What `torch.amp.GradScaler` has multiplied a loss by, a power of two; 1 where it did not. scores, residuals
-    (..., C): as they arrived, in units of the summed loss. last: what it was before, and is taken to be where targets
-    are not one class a row."""
-    scores, residuals = scores.to(residuals.dtype), residuals.detach()
-    asked = (residuals != 0).any(-1, keepdim=True)
-    factor, least = last, residuals == residuals.amin(-1, keepdim=True)
-    for attempt in range(5 if kind == "squared_error" else 1):  # the factor better known, targets are read again
-        target = scores - residuals / factor if factor else scores
-        right = residuals < 0 if kind == "binary_cross_entropy" else least
-        if kind == "squared_error" and (attempt or last > 1):
-            right = target == target.amax(-1, keepdim=True)
-        expected = (answer(kind, scores) - right.to(residuals.dtype)) * asked
-        factor = float((expected * residuals).sum() / expected.square().sum().clamp_min(torch.finfo(scores.dtype).tiny))
-    if not 0 < factor < float("inf") or (residuals - factor * expected).norm() > 0.5 * residuals.norm():
-        return last
-    return 2.0 ** max(0, round(log2(factor)))
 
 
 def targets(kind: str, scores: Tensor, gradient: Tensor, scale: float) -> Tensor:

@@ -7,8 +7,7 @@ between. Then
 
     C <- T^T C T,    W <- argmin_W sum over old features of ||W (z T) - W_old z||^2 + ridge ||W||^2
 
-so that old answers stay the same in the new features. The inputs that came in between are read anew as well: their old
-features are taken out of context and weights, and what they mean now is put in with the same targets.
+so that old answers stay the same in the new features. What the head observed in between is added as it was observed.
 
 N samples, D inputs of the head with a last 1 for the bias, out outputs.
 """
@@ -86,31 +85,13 @@ def fit_feature_map(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
     return eye + torch.linalg.solve(gram + PULL * gram.diagonal().mean() * eye, weighted.T @ (after - before))
 
 
-class Seen(NamedTuple):
-    """What came in a window: features as they were and as they are now (N, D), what the head's writes made of them as
-    targets (N, out), and how much each counts (N,)."""
-
-    then: Tensor
-    now: Tensor
-    targets: Tensor
-    counts: Tensor
-
-
-def realign(
-    matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float, seen: Seen | None = None
-) -> tuple[Tensor, Tensor]:
+def realign(matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """The head's context matrix (D, D) and weight (out, D), with everything older than the window seen through
-    T = turn (D, D), and what came in it as it is seen now."""
-    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    since = matrix - ridge * eye - old.gram
-    answers = matrix @ weight.T - old.answers
-    if seen is not None:
-        then, now = (rows * seen.counts[:, None] for rows in (seen.then, seen.now))
-        since += now.T @ seen.now - then.T @ seen.then
-        answers += (now - then).T @ seen.targets
-    turned = ridge * eye + turn.T @ old.gram @ turn + since
+    T = turn (D, D)."""
+    turned = matrix - old.gram + turn.T @ old.gram @ turn
     turned = (turned + turned.T) / 2
-    return turned, torch.cholesky_solve(turn.T @ old.answers + answers, cholesky_factor(turned)).T
+    answers = matrix @ weight.T - old.answers + turn.T @ old.answers
+    return turned, torch.cholesky_solve(answers, cholesky_factor(turned)).T
 
 
 def features_of(model: nn.Module, head: layers.Layer, inputs: Tensor) -> Tensor:
@@ -129,13 +110,10 @@ def features_of(model: nn.Module, head: layers.Layer, inputs: Tensor) -> Tensor:
 
 
 class Came(NamedTuple):
-    """A step of a window: inputs of the model (N, ...), what the head saw of them (N, D), what its write made of them
-    as targets (N, out), and how much each counts (N,)."""
+    """A step of a window: inputs of the model (N, ...), and what the head saw of them (N, D)."""
 
     inputs: Tensor
     rows: Tensor
-    targets: Tensor
-    counts: Tensor
 
 
 @dataclass
@@ -184,12 +162,12 @@ class Realignment:
         scaled = flat.to(self.inputs.dtype) * flat.shape[1] ** -0.5
         observe(self.inputs, torch.cat([scaled, scaled.new_ones(len(scaled), 1)], 1))
 
-    def collect(self, step: Came, acting: bool) -> None:
-        """Count a step of the window."""
+    def collect(self, step: Came, written: bool) -> None:
+        """Count a step of the window. written: whether this optimizer has written the head in it."""
         if self.moments is not None and self.moments.pseudo_inputs.dtype != step.inputs.dtype:
             self.discard()  # the model has been cast
         self.steps += 1
-        self.exclusive &= acting
+        self.exclusive &= written
         if self.moments is None:
             self.absorb(step.inputs)
         else:
@@ -210,13 +188,12 @@ class Realignment:
         """
         weight, old, now = head.tensor(), self.moments, None
         if old is not None and self.came:
-            inputs, rows, targets, counts = (torch.cat(parts) for parts in zip(*self.came, strict=True))
+            inputs, rows = (torch.cat(parts) for parts in zip(*self.came, strict=True))
             now, after = features(torch.cat([old.pseudo_inputs, inputs])).split([len(old.pseudo_inputs), len(inputs)])
             trust = rows.new_ones(len(now) + len(rows))
             trust[len(now) :] = NEW_WEIGHT
             turn = fit_feature_map(torch.cat([old.features_before, rows]), torch.cat([now, after]), trust)
-            seen = Seen(rows, after, targets, counts)
-            context.matrix, turned = realign(context.matrix, weight, old, turn, ridge, seen)
+            context.matrix, turned = realign(context.matrix, weight, old, turn, ridge)
             context.accounts = {name: turn.T @ held @ turn for name, held in context.accounts.items()}
             context.forget_inverse()
             if self.exclusive:
@@ -256,7 +233,6 @@ class Realignment:
         if self.moments is not None:
             self.moments.gram.mul_(retention)
             self.moments.answers.mul_(retention)
-        self.came = [step._replace(counts=retention * step.counts) for step in self.came]
 
     def tensors(self) -> Sequence[Tensor]:
         """All tensors that it holds."""
@@ -279,19 +255,14 @@ class Realignment:
 
 
 class Window(NamedTuple):
-    """every: most steps between realignments. · step, period: of the head's level. · acting: whether it is written.
-    weight, rate: the head's matrix W (out, D) before this step's write, and the factor of G A^-1 in it.
-    kept: what its context has kept since it took this step in.
+    """every: most steps between realignments. · step, period: of the head's level. · written: whether its weights are.
     moved: how far hidden layers move their outputs in this step."""
 
     every: int
     step: int
     period: int
     ridge: float
-    acting: bool
-    weight: Tensor
-    rate: float
-    kept: float
+    written: bool
     moved: float
 
 
@@ -309,14 +280,9 @@ def follow(model: nn.Module, head: layers.Layer, state: dict[str, Any], batch: B
     if "realignment" not in state:
         state["realignment"] = Realignment.begin(inputs, window.ridge, context.matrix.dtype)
     kept: Realignment = state["realignment"]
-    ones = rows.new_ones
-    counts = torch.cat([ones(len(seen.rows)) if seen.weights is None else seen.weights for seen in passes]).to(rows)
-    deltas = torch.cat([seen.deltas for seen in passes]) * (batch.scale / batch.scaling / counts[:, None])
-    # A W^T grows by x^T (W x - rate * delta) with every sample: a least-squares target.
-    came = Came(inputs, rows, rows @ window.weight.T - window.rate * deltas, window.kept * counts)
-    kept.collect(came, window.acting and window.rate > 0)
+    kept.collect(Came(inputs, rows), window.written)
     kept.travelled += window.moved
-    over = kept.steps >= window.every or kept.far() or (window.acting and window.rate > 0 and not kept.exclusive)
+    over = kept.steps >= window.every or kept.far() or (window.written and not kept.exclusive)
     if over and window.step % window.period == 0:
         features = partial(features_of, model, head)
         kept.close(layers.Matrix.of(head), context, features, inputs, ridge=window.ridge)

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nllab.optim import affine, layers, packed
-from nllab.optim.leftover import Head, left_by
-from nllab.optim.output import LOSSES, Loss, bend, loss_scaling, recognise, targets
+from nllab.optim.output import LOSSES, Loss, bend, recognise, targets
 from nllab.optim.patches import Patches
 
 OUTPUT = "output"  # of the model as a whole, as the place where the loss is read
@@ -47,8 +46,7 @@ class Batch:
     inputs: of the model, where it took one tensor of floats. · asked: rows that the loss asked about.
     errors: (answer, right answer) of every row that the model got wrong.
     samples: rows of the model's output along its first axis, of which a sequence is one.
-    measured: of each backward pass, sum of ||r||² over its rows, r the gradient of the summed loss at the scores, and
-        sum of r^T H r. · scaling: what a GradScaler multiplies gradients by.
+    residual: sum of ||r||² over the rows, r the gradient of the summed loss at the scores. · curved: sum of r^T H r.
     """
 
     passes: dict[Tensor, list[Pass]] = field(default_factory=dict)
@@ -58,17 +56,13 @@ class Batch:
     asked: int = 0
     errors: list[tuple[int, int]] = field(default_factory=list)
     samples: int = 0
-    measured: list[tuple[float, float]] = field(default_factory=list)
-    scaling: float = 1.0
-
-    @property
-    def residual(self) -> float:
-        return sum(size for size, _ in self.measured)
+    residual: float = 0.0
+    curved: float = 0.0
 
     @property
     def bend(self) -> float:
         """How the loss bends in the direction of its residuals, in the mean."""
-        return sum(curved for _, curved in self.measured) / self.residual if self.residual > 0 else 1.0
+        return self.curved / self.residual if self.residual > 0 else 1.0
 
     @property
     def scale(self) -> float:
@@ -79,19 +73,13 @@ class Batch:
 
 
 class Sight:
-    """Scores, as a place where the loss may be read. given: the model's input, where they are its output.
-
-    read: residuals of the summed loss, unweighted, the weights of the samples, and what turns gradients into those of
-        the summed loss; once the loss has been read here. · measured: its place in `Batch.measured`.
-    """
+    """Scores, as a place where the loss may be read. given: the model's input, where they are its output."""
 
     def __init__(self, scores: Tensor, place: Any) -> None:
         self.scores = scores.detach()  # a hook that held the tensor itself would keep it, and all of its graph, alive
-        self.place, self.given, self.read = place, None, None
+        self.place, self.given = place, None
 
     given: Tensor | None
-    read: tuple[Tensor, Tensor | None, float] | None
-    measured: int
 
 
 class Watcher:
@@ -101,8 +89,7 @@ class Watcher:
     arrives before those of all layers behind it. So a model may be called in parts, or return its loss.
 
     error_weight: asked in the backward pass for the further weight of samples that the model got wrong; their
-    gradient is multiplied on the way. · head: the layer whose leavings all below it learn from, as it is about to be
-    written; None where it is not. · loss, reduction: see DeepOptimizer.
+    gradient is multiplied on the way. · loss, reduction: see DeepOptimizer.
     """
 
     def __init__(
@@ -110,12 +97,11 @@ class Watcher:
         model: nn.Module,
         weights: Container[Any],
         error_weight: Callable[[], float],
-        head: Callable[[], Head | None],
         loss: str,
         reduction: str,
     ) -> None:
         self.model = weakref.ref(model)
-        self.error_weight, self.head, self.reduction = error_weight, head, reduction
+        self.error_weight, self.reduction = error_weight, reduction
         self.loss = None if loss == "auto" else Loss(loss, 0.0)
         self.weights = weights
         self.scales: Container[Any] = ()
@@ -124,7 +110,6 @@ class Watcher:
         self.tries = 0
         self._pass = -1
         self._fallback = False
-        self._scaling = 1.0
         self._sample_weights: Tensor | None = None
         self._last: tuple[Any, int, Sight] | None = None
         _watch(self)
@@ -173,8 +158,6 @@ class Watcher:
             sight = Sight(output, layer.weight)
             output.register_hook(partial(self._look, sight))
             self._last = output.grad_fn, place, sight
-            if inputs[0].requires_grad and (head := self.head()) and head.matrix.weight is layer.weight:
-                inputs[0].register_hook(partial(self._pass_on, sight, rows[:]))
 
     def _watch_inside(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         answer = output[0]
@@ -200,18 +183,6 @@ class Watcher:
             self.batch.norms.setdefault(weight, []).append(affine.Seen(rows, self._weights_for(len(rows)), signal))
 
         output.grad_fn.register_prehook(keep)
-
-    def _pass_on(self, sight: Sight, rows: Tensor, gradient: Tensor) -> Tensor | None:
-        """Show the layers below the head what it leaves to them."""
-        head = self.head()
-        if sight.read is None or head is None or self.loss is None:
-            return None
-        residuals, weights, scale = sight.read
-        scores = sight.scores.to(rows.dtype).view_as(residuals)
-        left = left_by(head, rows, scores, residuals, weights, self.loss.kind)
-        scaling = self.batch.scaling
-        self.batch.measured[sight.measured] = _measure(self.loss, left.scores, left.residuals * scaling)
-        return gradient + (left.change * (scaling / scale)).to(gradient.dtype).view_as(gradient)
 
     def _weights_for(self, count: int) -> Tensor | None:
         """The weights of the samples for a layer with this many rows: patches and tokens have the weight of their
@@ -253,28 +224,29 @@ class Watcher:
         if sight.given is not None:
             self.batch.inputs.append(sight.given)
         self._sample_weights = None
-        self.batch.samples += len(scores) if scores.ndim > 1 else 1
-        residuals = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
         if self.loss.kind not in LOSSES:
-            self.batch.measured.append(_measure(self.loss, scores, residuals))
+            self._measure(self.loss, scores, gradient, scale)
             return None
         answers = scores.argmax(-1).flatten()
         rights = targets(self.loss.kind, scores, gradient, scale).flatten()
         wrong = (answers != rights) & asked
         self.batch.errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
         self.batch.asked += count
-        weights = None
-        if error_weight := self.error_weight():
-            weights = self._sample_weights = 1 + error_weight * wrong
-        scaling = self.batch.scaling = self._scaling = loss_scaling(self.loss.kind, scores, residuals, self._scaling)
-        sight.read = (residuals / scaling).reshape(-1, residuals.shape[-1]), weights, scale
-        sight.measured = len(self.batch.measured)
-        if weights is None:
-            self.batch.measured.append(_measure(self.loss, scores, residuals))
+        if not (error_weight := self.error_weight()):
+            self._measure(self.loss, scores, gradient, scale)
             return None
-        shaped = weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
-        self.batch.measured.append(_measure(self.loss, scores, residuals * shaped))
-        return gradient * shaped
+        weights = self._sample_weights = 1 + error_weight * wrong
+        weighted = gradient * weights.to(gradient.dtype).view(*gradient.shape[:-1], 1)
+        self._measure(self.loss, scores, weighted, scale)
+        return weighted
+
+    def _measure(self, loss: Loss, scores: Tensor, gradient: Tensor, scale: float) -> None:
+        """Size of the residuals, and how the loss bends along them."""
+        residual = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
+        size = residual.square().sum()
+        self.batch.residual += float(size)
+        self.batch.samples += len(scores) if scores.ndim > 1 else 1
+        self.batch.curved += float(size * bend(loss.kind, scores, residual))
 
     def _recognise(self, sight: Sight, gradient: Tensor) -> None:
         """Look for the place where the loss is to be read; until then the first gradient of a pass gives its scale."""
@@ -290,23 +262,15 @@ class Watcher:
         if found.kind in LOSSES:
             if self._fallback:
                 self.batch.scales.pop()
-                self.batch.measured, self.batch.samples = [], 0
+                self.batch.residual, self.batch.curved, self.batch.samples = 0.0, 0.0, 0
             self.loss, self.place = self.loss or found, sight.place
         elif first:
             self.tries += 1
             rows = sight.scores[..., 0].numel()
             scale = float(rows) if self.reduction == "mean" else 1.0
             self.batch.scales.append(scale)
-            self.batch.samples += len(sight.scores) if sight.scores.ndim > 1 else 1
-            residuals = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32)) * scale
-            self.batch.measured.append(_measure(found, sight.scores, residuals))
+            self._measure(found, sight.scores, gradient, scale)
             self._fallback = True
-
-
-def _measure(loss: Loss, scores: Tensor, residuals: Tensor) -> tuple[float, float]:
-    """Size of the residuals, and how the loss bends along them."""
-    square = residuals.square().sum()
-    return float(square), float(square * bend(loss.kind, scores, residuals))
 
 
 def explains(matrix: layers.Matrix, passes: Sequence[Pass]) -> bool:
