@@ -49,7 +49,7 @@ def check_tensor(
         raise ShapeError(f"{name} is {kind}; expected a tensor {expected}.")
     found = tuple(tensor.shape)
     if len(found) != len(wanted) or not all(
-        size == n or (isinstance(n, str) and size >= n.isupper()) for n, size in zip(wanted, found, strict=True)
+        size == n or (isinstance(n, str) and size >= int(n.isupper())) for n, size in zip(wanted, found, strict=True)
     ):
         raise ShapeError(f"{name} has shape {found}; expected {expected}.")
     sizes |= {n: size for n, size in zip(wanted, found, strict=True) if isinstance(n, str)}

@@ -133,6 +133,11 @@ class LiveRun:
             self.opened: dict[str, Any] | None = None  # the write that somebody asked to see, as plain values
 
     @property
+    def trainer(self) -> Trainer:
+        """What trains, for a script of one's own; its thread moves it on, so a page reads `state` and `run` instead."""
+        return self._trainer
+
+    @property
     def playing(self) -> bool:
         return self._playing
 

@@ -2,8 +2,7 @@
 with -m slow.
 
 A session speaks to the server as a browser does: Streamlit's websocket for the page, one stream of news for the
-    figures. Who has
-finished plays again, so that four always train.
+figures. Who has finished plays again, so that four always train.
 NLLAB_LOAD_SECONDS: how long they watch (60; ten minutes say more about memory).
 """
 
@@ -57,9 +56,11 @@ class Session:
         while True:
             assert time.monotonic() - begun < ANSWER_SECONDS
             heard = self.socket.recv(timeout=ANSWER_SECONDS)
-            self.answered += heard
             told = ForwardMsg.FromString(heard)
             kind = told.WhichOneof("type")
+            if kind == "new_session":
+                told.new_session.main_script_path = ""  # Streamlit names every visitor the place of its script
+            self.answered += told.SerializeToString()
             if kind == "delta" and told.delta.WhichOneof("type") == "new_element":
                 element = told.delta.new_element
                 if element.HasField("button"):

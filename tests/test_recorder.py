@@ -149,11 +149,11 @@ def child(folder, seeds):
 
 
 @pytest.mark.slow  # how long it takes depends on when the kills fall
-@pytest.mark.parametrize(("kills", "seeds"), [(3, 1), (100, 2)])
-def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tmp_path, kills, seeds):
+@pytest.mark.parametrize(("chance", "kills", "seeds"), [(0, 3, 1), *((chance, 25, 2) for chance in range(1, 5))])
+def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tmp_path, chance, kills, seeds):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nllab.recorder", "test_recorder"])
-    draw, done, round_ = random.Random(0), 0, 0
+    draw, done, round_ = random.Random(chance), 0, 0
     Plan(SMALL, seeds=seeds).train(tmp_path / "whole")
     whole = {seed: load_run(tmp_path / "whole" / f"seed-{seed}").log for seed in range(seeds)}
     start = time.monotonic()

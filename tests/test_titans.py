@@ -1,6 +1,8 @@
 """Self-modifying Titans: against the literal recurrences, streamed, causal, meta-learned through the writes, and what
 it refuses."""
 
+import io
+
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
@@ -529,3 +531,25 @@ def test_compiled_it_is_the_layer_itself(settings):
 
     for found, expected in zip(everything(torch.compile(memory, backend="aot_eager")), everything(memory), strict=True):
         assert relative(joined(found), joined(expected)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_it_reads_any_length():
+    memory = layer(dtype=torch.float32, chunk_size=4)
+    fast = torch.compile(memory, backend="aot_eager")
+    for length in (9, 14, 6):  # from the second one on the length is a symbol
+        x = tokens(2, length, dtype=torch.float32)
+        assert relative(fast(x)[0], memory(x)[0]) < 1e-5
+
+
+def test_a_saved_state_is_opened_by_default():
+    for settings in ({}, {"hidden": 3, "momentum": 0.5}):
+        memory = layer(**{"chunk_size": 4, **settings})
+        _, state = memory(tokens(2, 9))
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        found = torch.load(file, weights_only=True)
+        assert type(found) is type(state) and found.position == state.position
+        assert torch.equal(memory(tokens(2, 5), found)[0], memory(tokens(2, 5), state)[0])

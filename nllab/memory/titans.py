@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_map_only
 from nllab.checks import HALF, check_heads, check_state, check_tensor, readable
 from nllab.errors import SettingError, check_choice, check_number, check_type, check_whole, check_wholes
 from nllab.memory.memories import GATES, TINY, VECTORS, LinearMemories, MLPMemories, limit, normal, per_row, shortened
-from nllab.memory.rules import OBJECTIVES, Objective, Weights, in_full, span
+from nllab.memory.rules import OBJECTIVES, MLPWeights, Objective, Weights, in_full, span
 
 PROJECTIONS = (*GATES, *VECTORS, "query")
 ADAPTIVE = PROJECTIONS[:4]
@@ -55,6 +55,9 @@ class MemoryState(NamedTuple):
     velocity: tuple[Weights, ...]
     recent: Tensor
     position: int
+
+
+torch.serialization.add_safe_globals([MemoryState, MLPWeights])  # torch.load opens a saved state by default
 
 
 # A state (tensors in tuples, lists and dicts) with a function applied to every tensor in it: map_tensors(function,

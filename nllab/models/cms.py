@@ -78,6 +78,9 @@ class CMSState(NamedTuple):
     position: int
 
 
+torch.serialization.add_safe_globals([CMSState])  # torch.load opens a saved state by default
+
+
 class ContinuumMemory(nn.Module):
     """A chain (or weighted sum) of MLP blocks ordered from fast to slow, each with its own period.
 

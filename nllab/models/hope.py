@@ -129,6 +129,9 @@ class ModelState(NamedTuple):
     pending: Tensor
 
 
+torch.serialization.add_safe_globals([ModelState])  # torch.load opens a saved state by default
+
+
 class BlockModel(nn.Module):
     """An input, blocks, a norm and a linear head: what every model of blocks is made of."""
 
