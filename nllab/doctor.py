@@ -164,7 +164,11 @@ def _runs(path: Path, asked_for: bool, problems: list[str]) -> list[dict[str, An
             problems.append(f"{path} cannot be looked at ({error.strerror}).")
         return []
     if not found and asked_for:
-        problems.append(f"{path} holds no saved run; a run is a folder that nllab run --out wrote.")
+        problems.append(
+            f"{path} holds no saved run; a run is a folder that nllab run --out wrote."
+            if path.exists()
+            else f"{path} does not exist."
+        )
     return [_run(folder) for folder in found[:MOST_RUNS]]
 
 

@@ -71,11 +71,16 @@ def test_dates_are_read_alike_in_both_tables_and_asked_about_where_none_tells(pa
     assert np.allclose(loaded.inputs[0][:, 2], wanted.dt.total_seconds())
 
 
-@pytest.mark.parametrize("name", ["patient_id", "ID", "Unnamed: 0.1", "index", "sample nr."])
+@pytest.mark.parametrize("name", ["patient_id", "ID", "PatientID", "Unnamed: 0.1", "index", "sample nr.", "#"])
 def test_numbers_of_rows_that_are_in_no_order_are_left_out(pair, name):
     draw = np.random.default_rng(0).permutation(10**6)
     loaded, _ = pair(frame().assign(**{name: draw[:ROWS]}), frame(1).assign(**{name: draw[ROWS : 2 * ROWS]}))
     assert loaded.inputs[0].shape[1] == 2 and loaded.report.left_out
+
+
+def test_a_count_that_begins_anew_is_no_measurement(pair):
+    loaded, _ = pair(frame().assign(frame_in_clip=[*range(25), *range(15)]))
+    assert loaded.inputs[0].shape[1] == 2 and "beginning anew" in loaded.report.left_out[0].why
 
 
 def test_the_header_of_joined_files_is_no_row(tmp_path):
@@ -191,11 +196,11 @@ def test_texts_that_are_no_tables_say_what_they_are(tmp_path, text, what):
         load([tmp_path / "t.csv"] * 2)
 
 
-def pictures(place, make, count=4):
+def pictures(place, make, count=4, ending="png"):
     for label in ("cat", "dog"):
         (place / label).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            Image.fromarray(make(i)).save(place / label / f"{i}.png")
+            Image.fromarray(make(i)).save(place / label / f"{i}.{ending}")
     return place
 
 
@@ -208,6 +213,10 @@ def test_images_of_other_ranges_and_files_that_are_not_read_are_asked_about(tmp_
     white = pictures(tmp_path / "w", lambda i: (255 - np.roll(strokes, i) * 200).astype(np.uint8))
     for one, other, wanted in ((eight, twelve, True), (black, white, True), (eight, eight, False)):
         assert ("bring them to one range" in " ".join(load([one, other]).report.warnings)) == wanted
+    dark = pictures(
+        tmp_path / "f", lambda i: draw.random((9, 9)).astype(np.float32) * (200 if i else 0.9), ending="tiff"
+    )
+    assert load([dark, dark]).inputs[0][0].max() < 0.01  # one white for all, not one for every image
     (eight / "cat" / "photo.heic").write_bytes(b"ftypheic")
     (eight / "owl").mkdir()
     (eight / "linked").symlink_to(black / "cat")

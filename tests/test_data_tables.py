@@ -205,6 +205,10 @@ def test_different_labels_stay_different(one, other):
 def test_spellings_that_may_be_one_class_are_named(tmp_path, frame):
     assert spelling_variants(["cat", "Cat", "dog"]) == [["cat", "Cat"]]
     assert spelling_variants(["07", "7", "-1", "1", "1.5", "15"]) == [["07", "7"]]
+    assert spelling_variants(["0.5", "0.50", ".5", "1.5", "15", "'cat'", "cat"]) == [
+        ["0.5", "0.50", ".5"],
+        ["'cat'", "cat"],
+    ]
     assert not spelling_variants(["C", "C++", "C#", "0", "1"])
     a, b = tmp_path / "a.csv", tmp_path / "b.csv"
     frame.to_csv(a, index=False)

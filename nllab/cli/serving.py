@@ -20,6 +20,7 @@ from nllab.cli.console import (
     errors,
     wide,
 )
+from nllab.data.report import counted
 from nllab.doctor import examine, free
 from nllab.errors import NllabError, SettingError
 
@@ -210,6 +211,8 @@ def doctor(
         for problem in report["problems"]:
             print(f"Problem: {problem}")
         print(
-            f"{len(report['problems'])} problems." if report["problems"] else "Everything that the lab needs is here."
+            counted(len(report["problems"]), "problem") + "."
+            if report["problems"]
+            else "Everything that the lab needs is here."
         )
     raise typer.Exit(PROBLEM if report["problems"] else 0)

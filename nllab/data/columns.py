@@ -27,8 +27,12 @@ GAP = 2.0  # times the range of all others, at which a number of nines is outsid
 MOST_VALUES = 12  # of a text that becomes one column a value
 COUNTING_ROWS = 10  # so many rows in equal steps are a count
 ROWS_TO_JUDGE = 20  # so many rows that grow, or that one column divides into classes, are no accident (2 / 20! at most)
+IN_STEP = 0.9  # share of rows that are one more than the row before, at which a column counts them
 NEARLY = 0.99  # share of samples whose class one column tells, from which it is named
-IDENTIFIER = re.compile(r"(^|[\s_.-])(id|uid|uuid|guid|ids|idx|index|key|nr|no|num|number|record|row|rownum)\.?$", re.I)
+IDENTIFIER = re.compile(
+    r"(^|[\s_.-])(id|uid|uuid|guid|idx|index|key|nr|no|num|number|record|row)[.:]?$|^(#|№|rowid|rownum|rn|n°)$", re.I
+)
+CAMEL = re.compile(r"[a-z](ID|Id|Nr|No|Index)$")
 EXAMINED = 5_000  # rows in which a single column is looked for that predicts everything
 
 
@@ -165,10 +169,12 @@ def _no_measurement(name: str, columns: Sequence[NDArray[np.float64]]) -> str:
         return reason
     if all(len(column) >= ROWS_TO_JUDGE and _is_count(column) for column in columns):
         return "counts the rows: whole numbers, each of a range once"
+    if all(len(column) >= ROWS_TO_JUDGE and _counts_in_blocks(column) for column in columns):
+        return "counts the rows, beginning anew now and then"
     steps = [np.diff(column) for column in columns]
     if all(len(step) >= ROWS_TO_JUDGE and ((step > 0).all() or (step < 0).all()) for step in steps):
         return "grows or falls from row to row like a clock, so it tells the order of the rows"
-    if IDENTIFIER.search(name) and all(_each_once(column) for column in columns):
+    if (IDENTIFIER.search(name) or CAMEL.search(name)) and all(_each_once(column) for column in columns):
         return "an identifier: whole numbers, each once, under a name for such"
     return ""
 
@@ -180,6 +186,10 @@ def _counts_in_place(columns: Sequence[NDArray[np.float64]]) -> str:
         if not equal:
             return ""
     return "counts the rows in equal steps"
+
+
+def _counts_in_blocks(column: NDArray[np.float64]) -> bool:
+    return bool((column == np.round(column)).all()) and float((np.diff(column) == 1).mean()) >= IN_STEP
 
 
 def _is_count(column: NDArray[np.float64]) -> bool:

@@ -50,6 +50,7 @@ FOREIGN_TEXT = {
     b"<?xml": "a file of XML. Save the table in it as .csv.",
     b"@relation": "an ARFF file. Save it as .csv, with a first line that names the columns.",
 }
+HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")  # how such names begin
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 
@@ -195,10 +196,7 @@ def member_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int, n
 def is_hidden(name: str) -> bool:
     """Whether a program put this file or folder there for itself: .ipynb_checkpoints, ._photo.png, Thumbs.db."""
     parts = name.replace("\\", "/").split("/")
-    return any(part.startswith((".", "__MACOSX", "@eaDir")) for part in parts) or parts[-1].lower() in (
-        "thumbs.db",
-        "desktop.ini",
-    )
+    return any(part.startswith(HIDDEN) for part in parts) or parts[-1].lower() in ("thumbs.db", "desktop.ini")
 
 
 def _without_waiting(path: str, flags: int) -> int:

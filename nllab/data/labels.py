@@ -94,15 +94,13 @@ def check_few(names: list[str], name: str) -> None:
 
 
 def spelling_variants(labels: Iterable[str]) -> list[list[str]]:
-    """Groups of labels that differ in letters' case, spaces, hyphens, accents or leading zeros alone."""
+    """Groups of labels that differ in letters' case, spaces, hyphens, quotes, accents or zeros alone."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in labels:
         plain = "".join(c for c in unicodedata.normalize("NFKD", label.casefold()) if not unicodedata.combining(c))
-        plain = re.sub(r"[\s_.-]+", "", plain) or label
+        if re.fullmatch(r"[+-]?([0-9]{1,15}([.,][0-9]{0,15})?|[.,][0-9]{1,15})", plain):
+            groups[repr(float(plain.replace(",", ".")))].append(label)
+            continue
+        plain = re.sub(r"[\s_.'\"-]+", "", plain) or label
         groups[re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain)].append(label)
-    signs = re.compile(r"[+-]?[0-9.,]+")
-    return [
-        group
-        for group in groups.values()
-        if len(group) > 1 and not all(signs.fullmatch(x) and x[0] != "0" for x in group)
-    ]
+    return [group for group in groups.values() if len(group) > 1]

@@ -75,19 +75,27 @@ class FilePictures:
     def decode(self, size: Size, findings: Findings) -> NDArray[np.float32]:
         """(N, H, W, 3) in 0..1, or (N, H, W) where none has a colour."""
         images = np.empty((len(self.names), *size, 3 if self.coloured else 1), dtype=np.float32)
-        deep, broken = 0, []
+        whites, broken = np.ones(len(self.names), dtype=np.float32), []
         for i, (name, reader) in enumerate(zip(self.names, self.readers, strict=True)):
             try:
-                images[i], is_deep = shown_as(reader(), size, self.coloured)
-                deep += is_deep
+                images[i], whites[i] = shown_as(reader(), size, self.coloured)
             except Exception as error:  # a damaged image makes its reader raise nearly anything
                 broken.append((i, name, error))
         _leave_out_broken(broken, len(self.names), self.task, findings)
         if broken:
             kept = np.setdiff1d(np.arange(len(self.names)), [i for i, *_ in broken])
-            images, self.labels = images[kept], self.labels[kept]
-        if deep:
+            images, whites, self.labels = images[kept], whites[kept], self.labels[kept]
+        if unknown := np.flatnonzero(whites == 0).tolist():
+            largest = max(float(images[i].max()) for i in unknown)
+            whites[unknown] = white = next((top for top in (1.0, 255.0, 65535.0) if largest <= top), largest)
+            findings.notes.append(
+                f"{self.task}: {counted(len(unknown), 'image')} of 32 bits reach {largest:.4g}; {white:.4g} was taken"
+                " for white."
+            )
+        if deep := int((whites > 1).sum()):
             findings.convert(self.task, counted(deep, "image"), "16 bits and more a pixel, from 0 to 1")
+        for i in np.flatnonzero(whites != 1):
+            images[i] /= whites[i]
         return images
 
 
@@ -278,8 +286,9 @@ def _header(data: bytes) -> tuple[Size, str, int, bool, bool]:
         return size, image.mode, 2 if moving else 1, orientation not in (0, 1), transparent
 
 
-def shown_as(data: bytes, size: Size, coloured: bool) -> tuple[NDArray[np.float32], bool]:
-    """((H, W, 3 | 1) in 0..1, whether it is deeper than 8 bits): the image as a viewer shows it, of this size."""
+def shown_as(data: bytes, size: Size, coloured: bool) -> tuple[NDArray[np.float32], float]:
+    """((H, W, 3 | 1), the value that is white): the image as a viewer shows it, of this size. White is 0 where the file
+    does not say what it is: numbers of 32 bits."""
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings(), _open(data) as image:
@@ -289,8 +298,10 @@ def shown_as(data: bytes, size: Size, coloured: bool) -> tuple[NDArray[np.float3
         seen = ImageOps.exif_transpose(image)
         if seen.mode in DEEP_MODES:
             values = np.asarray(seen).astype(np.float32)
-            values /= 65535 if values.max() > 255 or seen.mode.startswith("I;16") else 255 if values.max() > 1 else 1
-            return np.repeat(_resized(values[..., None], size), 3 if coloured else 1, axis=2), True
+            if not np.isfinite(values).all():
+                raise DataError("it holds numbers that are not finite")
+            white = 65535.0 if seen.mode.startswith("I;16") else 0.0
+            return np.repeat(_resized(values[..., None], size), 3 if coloured else 1, axis=2), white
         if "transparency" in seen.info or seen.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
             clear = seen.convert("RGBA")
             seen = Image.new("RGBA", clear.size, "white")
@@ -300,7 +311,7 @@ def shown_as(data: bytes, size: Size, coloured: bool) -> tuple[NDArray[np.float3
             smaller = seen.width > size[1] or seen.height > size[0]
             way = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
             seen = seen.resize((size[1], size[0]), way)
-        return np.asarray(seen, dtype=np.float32).reshape(*size, -1) / np.float32(255), False
+        return np.asarray(seen, dtype=np.float32).reshape(*size, -1) / np.float32(255), 1.0
 
 
 def _resized(image: NDArray[Any], size: Size) -> NDArray[np.float32]:

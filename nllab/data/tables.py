@@ -23,7 +23,7 @@ from nllab.errors import DataError
 
 # What people and programs write where a number is missing. In the column of labels these are names like any other.
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "none", "-", "--", "?", ".", "#N/A", "#NV"]
-MISSING += ["#DIV/0!", "#VALUE!", "#WERT!", "<NA>"]
+MISSING += ["#DIV/0!", "#VALUE!", "#WERT!", "#REF!", "#NUM!", "<NA>", "n.a.", "N.A.", "\\N", "NaT"]
 NUMERIC = 0.95  # share of a column's cells that must be numbers; the others are then missing
 FEW = 3  # columns of nothing but None and NA that may be labels
 UNLABELLED = 0.1  # share of rows without a label that may be left out
