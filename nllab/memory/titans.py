@@ -57,7 +57,7 @@ class MemoryState(NamedTuple):
     position: int
 
 
-torch.serialization.add_safe_globals([MemoryState, MLPWeights])  # torch.load opens a saved state by default
+torch.serialization.add_safe_globals([MemoryState, MLPWeights])  # so that a saved state opens in safe mode
 
 
 # A state (tensors in tuples, lists and dicts) with a function applied to every tensor in it: map_tensors(function,

@@ -78,7 +78,7 @@ class CMSState(NamedTuple):
     position: int
 
 
-torch.serialization.add_safe_globals([CMSState])  # torch.load opens a saved state by default
+torch.serialization.add_safe_globals([CMSState])  # so that a saved state opens in safe mode
 
 
 class ContinuumMemory(nn.Module):

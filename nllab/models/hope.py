@@ -129,7 +129,7 @@ class ModelState(NamedTuple):
     pending: Tensor
 
 
-torch.serialization.add_safe_globals([ModelState])  # torch.load opens a saved state by default
+torch.serialization.add_safe_globals([ModelState])  # so that a saved state opens in safe mode
 
 
 class BlockModel(nn.Module):
