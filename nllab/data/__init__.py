@@ -6,6 +6,7 @@ dialect.py   of a text table: encoding, separator, decimal sign, header
 tables.py    text and Excel files -> named columns and labels
 arrays.py    .npz and IDX files
 pictures.py  folders and archives of images, as a viewer shows them
+colours.py   grey, or three colours side by side where they tell classes apart
 labels.py    one identity for every spelling of a label that a program may have changed
 columns.py   columns of A and B matched by name; what is no measurement is left out or converted
 overlap.py   whether A and B can be one stream: units, classes, samples

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nllab.data import columns, overlap, pictures
+from nllab.data import colours, columns, overlap, pictures
 from nllab.data.arrays import idx_folder, read_idx_pair, read_npz
 from nllab.data.files import find, known, read_file
 from nllab.data.labels import check_classes, natural, spelling_variants
@@ -71,9 +71,9 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         decoded = [h.decode(size, findings) for h in images]
         for one in images:
             check_classes(one.labels, shown(one.name))  # some images may have turned out to be damaged
-        inputs, colours = pictures.one_kind(decoded, [h.labels for h in images], findings)
+        inputs, seen = colours.one_kind(decoded, [h.labels for h in images], findings)
         shape = (inputs[0].shape[1], inputs[0].shape[2])
-        told = f"images of {size[0]} x {size[1]} pixels, {colours}"
+        told = f"images of {size[0]} x {size[1]} pixels, {seen}"
         for values, one in zip(inputs, images, strict=True):
             if (values == values[:1]).all():
                 raise DataError(f"{shown(one.name)}: all its images are the same, so there is nothing to learn from.")
