@@ -44,6 +44,16 @@ HINTS = {
         " that learned on every level. What hidden levels are worth shows only against it."
     ),
 }
+BESIDE = HINTS | {  # where another network stands beside it
+    "collapsed": (
+        "Most of it was overwritten: nothing held a write back. To see one, press <b>Play again</b>, pause while B is"
+        " taught, and <b>Open a write</b>."
+    ),
+    "survived": (
+        "Nothing was replayed, and nobody told the network that the task had changed. Now ask what its hidden levels"
+        " contributed: choose <b>Three: and the frozen twin</b> above, then <b>Play</b>."
+    ),
+}
 
 
 def live_view(
@@ -69,7 +79,7 @@ def live_view(
         "runs": [run.id for run in opened] if complete else [],
         "titles": ["" if single else title for title in runs],
         "shown": [{key: run.status()[key] for key in ("playing", "finished", "error", "notice")} for run in opened],
-        "hints": HINTS if name == "live" else {},
+        "hints": {} if name != "live" else HINTS if single else BESIDE,
         "spotlight": spotlight,
         "note": note,
         "opened": [run.opened for run in opened],

@@ -48,8 +48,8 @@ def rename(number: int, name: str) -> None:
 
 st.title("Side by side", anchor=False)
 st.markdown(
-    "The same network, the same samples in the same order. Left, the plain optimizer writes; right, the deep optimizer"
-    " does. Nothing is replayed and nobody says when the task changes."
+    "The same network, the same samples in the same order: first the plain optimizer writes, beside it the deep"
+    " optimizer does. Nothing is replayed and nobody says when the task changes."
 )
 controls.controls(session)
 controls.settings(twin=False)

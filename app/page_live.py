@@ -51,16 +51,20 @@ with st.container(key="opening"):
     drawn = all(run.subject.drawable for run in session.live) and (
         session.live or base is None or base.dim <= MOST_DRAWN
     )
-    about = ABOUT.get(state.stream, "Two networks learn one task after another.")
+    group, line = menus.STREAMS.get(state.stream, ("your own data", "one task, then the other"))
+    about = ABOUT.get(state.stream, f"Two networks learn {group[0].lower()}{group[1:]}: {line}.")
+    if state.networks == TRIO:
+        about = about.replace("Two", "Three")
     lit = "<span class='nl-names nl-names-{}'>{}</span>".format
     tiles = f"Each {lit('tiles', 'tile')} is one unit’s weights, in the colour of the task whose answers it keeps. "
+    where = "in the middle" if state.networks == TRIO else "right"
     walls = f": the {lit('walls', 'walls')} around each level"
     said = (
         about.replace("Two networks learn", "A network learns").replace("Two networks write", "A network writes")
         + " Switch the deep optimizer on and off while it trains."
         if one
         else f"{about} Same seed, same samples. {tiles if drawn else ''}{lit('off', 'Left')}, {escape(writer)} writes"
-        f" whatever the error asks; {lit('on', 'right')}, the deep optimizer holds back what earlier inputs use"
+        f" whatever the error asks; {lit('on', where)}, the deep optimizer holds back what earlier inputs use"
         f"{walls if drawn else ''}."
     )
     bold = re.sub(r"[*][*](.+?)[*][*]", r"<b>\1</b>", said)

@@ -305,10 +305,11 @@ class Panel {
     const back = this.view.hovered;
     const learning = now.playing && !now.finished;
     const accuracy = back === null ? now.accuracy : this.accuracyAt(back);
+    const task = back === null ? now.task : (this.stage.reel.at(back)?.scene.task ?? now.task);
     const entries = [
       ["step", "step", back === null ? now.step : Math.round(back)],
-      ["task", now.finished ? "learned last" : "being taught", now.task ? (now.task === "all" ? "all tasks" : `task ${now.task}`) : "–"],
-      ...this.accuracies(now, accuracy),
+      ["task", now.finished && back === null ? "learned last" : "being taught", task ? (task === "all" ? "all tasks" : `task ${task}`) : "–"],
+      ...this.accuracies({ ...now, task }, accuracy),
       ["optimizer", "who writes", this.view.component.data.writers[now.optimizer] ?? now.optimizer ?? "–"],
     ];
     const key = entries.map((entry) => entry[0]).join();

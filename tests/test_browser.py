@@ -10,7 +10,6 @@ import pytest
 from browsing import (
     DESK,
     FAST,
-    FREE_AFTER,
     NEEDS_CHROMIUM,
     PATIENCE,
     download,
@@ -269,8 +268,8 @@ def test_a_run_belongs_to_its_tab(visit, address):
 
     # closing the tab pauses the training at once and frees the run later; who is watched stays
     page.close()
-    until(lambda: not stat(address)["runs"][id]["playing"], seconds=5)
-    until(lambda: id not in stat(address)["runs"], seconds=FREE_AFTER + 10)
+    until(lambda: not stat(address)["runs"][id]["playing"])
+    until(lambda: id not in stat(address)["runs"])
     assert run_of(other, address)[1] is not None
 
 

@@ -8,6 +8,7 @@ export const PHASES = ["Forward", "Error", "Gradient", "Held back", "What passes
 export const PHASE_MS = 2600; // of slow motion
 const GROW_MS = 700; // in which what is new in a phase comes
 
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const percent = (share) => (share > 0.99 && share < 1 ? "over 99 %" : `${Math.round(100 * share)} %`);
 
 // The share of the arrow that is held back, in the plane that is drawn.
@@ -31,7 +32,7 @@ export function sentences(opened, words, writer) {
     seen ? `Bars are the scores, the outline is what was asked for: 1 for ${word(seen.label)}, 0 for the others.` : "The error is how far the scores are from what was asked for.",
     `What the error asks of the level ${level} over ${collected}. Its main direction, ${percent(plane.share)} of it, is the arrow.`,
     deep
-      ? `The ellipse is what earlier inputs have used of this plane. ${percent(heldShare(plane))} of the arrow lies where they are, and is held back.`
+      ? `The ellipse is what earlier inputs have used of this plane. ${capital(percent(heldShare(plane)))} of the arrow lies where they are, and is held back.`
       : `${writer} knows nothing of earlier inputs: nothing is held back. The ellipse is what the watching memory has seen.`,
     deep ? "What passes points where few inputs have been." : "All of it passes.",
     moves
@@ -203,7 +204,7 @@ export class WriteView {
     const hue = css(this.hue);
     if (this.phase === 4) arrow((deep ? plane.passed : given).map((part) => part * (deep ? 1 : this.grown(4))), hue, 4, "", true);
     if (this.phase === 5 && plane.written) {
-      arrow(plane.written.map((part) => part * this.grown(5)), hue, 4, "written", deep ? false : true);
+      arrow(plane.written.map((part) => part * this.grown(5)), hue, 4, "written", plane.written[1] < 0.2); // the gradient's name stands above its tip
       if (plane.outside > 0.2) this.write(pen, `${percent(plane.outside)} of it points out of this plane`, cx, y + height - size * 0.6, { align: "center" });
     }
   }
