@@ -67,7 +67,7 @@ def test_what_is_transparent_lies_on_white(mode):
     image = Image.fromarray(np.zeros(SHAPE, dtype=np.uint8)).convert("RGBA")
     image.putalpha(Image.fromarray(alpha))
     if mode == "P":
-        flat = Image.fromarray((alpha == 0).astype(np.uint8), "P") if False else Image.new("P", SHAPE[::-1], 1)
+        flat = Image.new("P", SHAPE[::-1], 1)
         flat.putpalette([0, 0, 0, 0, 0, 0])
         flat.paste(0, (0, 0, SHAPE[1], 3))
         data = png(flat, transparency=1)
