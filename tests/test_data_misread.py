@@ -107,6 +107,17 @@ def test_numbers_are_what_the_rest_of_the_table_says(tmp_path, x, n, value):
     assert load([tmp_path / "t.csv"] * 2).inputs[0][0, 1] == value
 
 
+def test_decimal_commas_without_quotes_are_no_names_of_rows(tmp_path):
+    (tmp_path / "t.csv").write_text("x,label\n" + "\n".join(f"{i % 9},{i % 10},{'ab'[i % 2]}" for i in range(ROWS)))
+    with pytest.raises(DataError, match="quote numbers with a decimal comma"):
+        load([tmp_path / "t.csv"] * 2)
+
+
+def test_versions_and_codes_are_no_times(pair):
+    loaded, _ = pair(frame().assign(version=np.resize(["1.2.3", "2.0.1", "1.10.0"], ROWS)))
+    assert "as text; in its place" in loaded.report.left_out[0].why and not loaded.report.converted
+
+
 def test_text_that_holds_measurements_says_so(pair):
     loaded, _ = pair(frame().assign(depth=["<0.1", "<0.1", *range(1, 19)] * 2, sort=["x1", "u2", "v3"] * 13 + ["x1"]))
     assert "if these are measurements, write them as numbers alone" in loaded.report.left_out[0].why

@@ -132,6 +132,11 @@ def detect(data: bytes, encoding: str, name: str, findings: Findings, task: str)
     decimal, thousands = _signs(rows, separator, findings, task)
     one_more = header is not None and width == len(header) + 1
     named = one_more and any(row[-1].strip() for row in rows if len(row) == width)
+    if named and len({row[0] for row in rows}) < len(rows):  # as names of rows, which R writes, never are
+        raise DataError(
+            f"{name}: its rows have {width} cells and its header {width - 1} names. Give every column a name, or quote"
+            " numbers with a decimal comma."
+        )
     return Dialect(separator, decimal, thousands, skip, header, width, encoding, named)
 
 

@@ -255,7 +255,10 @@ def _values(column: Any, decimal: str, task: str, name: str, findings: Findings)
     text = column.astype(str).str.strip()
     some = text[~missing].iloc[:1000].tolist()
     if some and sum(bool(_DATE.fullmatch(cell)) for cell in some) >= NUMERIC * len(some):
-        return _times(text, missing, task, name, findings)
+        times = _times(text, missing, task, name, findings)
+        if np.isfinite(times[~missing]).mean() >= NUMERIC:  # what only looks like times are codes and versions
+            findings.convert(task, f"column {shown(name)}", f"from times such as {shown(some[0])} to seconds")
+            return times
     numbers = _numbers(text, missing, decimal)
     present = int((~missing).sum())
     read = int(np.isfinite(numbers[~missing]).sum())
@@ -308,7 +311,6 @@ def _times(text: Any, missing: NDArray[np.bool_], task: str, name: str, findings
             times = pd.to_datetime(text, errors="coerce", dayfirst=day_first, format="mixed", utc=True)
             since = times - pd.Timestamp("1970-01-01", tz="UTC")
             seconds = since.dt.total_seconds().to_numpy(np.float64)
-    findings.convert(task, f"column {shown(name)}", f"from times such as {shown(first)} to seconds")
     return np.where(missing, np.nan, seconds)
 
 
