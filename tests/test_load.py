@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 SESSIONS, TRAININGS = 30, 4
 SECONDS = float(os.environ.get("NLLAB_LOAD_SECONDS", "60"))
 LONG_SECONDS = float(os.environ.get("NLLAB_LONG_SECONDS", "180"))
-ANSWER_SECONDS = 30.0  # a time-out, not a claim: what was measured is printed
+ANSWER_SECONDS = 300.0  # a time-out, not a claim: what was measured is printed
 
 
 class Session:

@@ -283,12 +283,16 @@ def _numbers(text: Any, missing: NDArray[np.bool_], decimal: str) -> NDArray[np.
     bare = bare.str.replace(r"^\(([0-9.,]+)\)$", r"-\1", regex=True)
     if len(units := set(bare[~missing].str.extract(_UNIT)[0])) == 1 and isinstance(unit := units.pop(), str):
         bare = bare.str.removesuffix(unit)
-    other = "." if decimal == "," else ","
-    grouped = bare.str.fullmatch(rf"[+-]?[0-9]{{1,3}}({re.escape(other)}[0-9]{{3}})+({re.escape(decimal)}[0-9]+)?")
-    english = bare.str.replace(other, "").str.replace(decimal, ".").where(grouped, bare.str.replace(decimal, "."))
-    ways = [english, bare, bare.str.replace(".", "").str.replace(",", "."), bare.str.replace(",", "")]
+    ways = [_as_points(bare, decimal), bare, _as_points(bare, "." if decimal == "," else ",")]
     best = max(map(_as_numbers, ways), key=lambda one: int(np.isfinite(one[~missing]).sum()))
     return np.where(missing, np.nan, best)
+
+
+def _as_points(text: Any, decimal: str) -> Any:
+    """The same numbers with decimal points, and nothing between thousands."""
+    other = "." if decimal == "," else ","
+    grouped = text.str.fullmatch(rf"[+-]?[0-9]{{1,3}}({re.escape(other)}[0-9]{{3}})+({re.escape(decimal)}[0-9]+)?")
+    return text.str.replace(other, "").where(grouped, text).str.replace(decimal, ".")
 
 
 def _as_numbers(text: Any) -> NDArray[np.float64]:
@@ -303,7 +307,7 @@ def _times(text: Any, missing: NDArray[np.bool_], task: str, name: str, findings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if ":" in (first := text[~missing].iloc[0])[:3]:
+        if ":" in text[~missing].iloc[0][:3]:
             clock = text.where(text.str.count(":") > 1, text + ":00")
             seconds = pd.to_timedelta(clock, errors="coerce").dt.total_seconds().to_numpy(np.float64)
         else:
