@@ -2,8 +2,9 @@
 PYTHON ?= .venv/bin/python
 
 # Tests that train whole runs, open pages or start processes: the README's test line has them, `check` has not.
-LONGER = anatomy app bench_sequences browser cli contexts course course_files deep_layers gate hope hostile hosting html_export \
-	jupyter kept live methods notebooks optim_table portrait proxy recorder retention room scenarios sequences share sweep widgets
+LONGER = anatomy app bench_sequences browser cli contexts course course_files deep_conventions deep_layers futures gate hope hostile hosting \
+	html_export jupyter kept live methods notebooks optim_table portrait proxy recorder reproduce retention room run_io scenarios \
+	sequences share sweep titans widgets
 
 .PHONY: check check-all lint types tests docs
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from nllab.errors import RunFormatError, SettingError
-from nllab.streams.stream import Drawn
+from nllab.streams.stream import Drawn, Part
 
 if TYPE_CHECKING:
     from nllab.trainer import Trainer
@@ -60,6 +60,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
             "method_generator": trainer.method.generator.get_state(),
             "seen_classes": trainer.objective.seen,
             "references": portraitist.references if portraitist else {},
+            "seen": (trainer.seen[0].inputs, trainer.seen[0].labels, trainer.seen[1]) if trainer.seen else None,
             "place": {name: getattr(trainer, name) for name in PLACE},
         }
     )
@@ -83,7 +84,8 @@ def restore(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     trainer.objective.seen = saved["seen_classes"]
     if trainer.snapshots.portraitist:
         trainer.snapshots.portraitist.references = saved["references"]
-    trainer.seen = None
+    inputs, labels, scores = saved.get("seen") or (None, None, None)  # checkpoints of before 28 Nov 2026 lack it
+    trainer.seen = None if inputs is None else (Part(inputs, labels), scores)
 
 
 def to_bytes(value: Any, **more: str) -> bytes:

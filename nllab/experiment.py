@@ -68,6 +68,12 @@ class Experiment(BaseModel):
     """Everything that decides what a run does. Two equal experiments give equal runs, bit for bit, on one CPU thread.
 
     Raises SettingError that names the key, the value and what was expected.
+
+    ```pycon
+    >>> Experiment.preset("digits-ab", optimizer="adam").but(seed=3).to_query()
+    'seed=3&optimizer=adam'
+
+    ```
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -253,7 +259,14 @@ def spelled(value: Any) -> str:
 
 def read_setting(key: str, text: str) -> Any:
     """The value that a person means by `key=text`: lists by commas, pairs by colons, nothing for None. The experiment
-    itself checks it."""
+    itself checks it.
+
+    ```pycon
+    >>> read_setting("periods", "1,4,16"), read_setting("method_settings", "strength:100")
+    (('1', '4', '16'), {'strength': '100'})
+
+    ```
+    """
     if FORMER_NAMES.get(key, key) not in Experiment.model_fields:
         raise unknown("setting", key, Experiment.model_fields)
     if key == "periods":

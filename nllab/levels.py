@@ -37,6 +37,12 @@ class Level:
 
     Raises SettingError for an empty name, no patterns, a period below 1, a negative rate, a retention outside [0, 1], a
     ridge not above 0.
+
+    ```pycon
+    >>> Level("slow", "blocks.2.*", period=16).matches("blocks.2.up.weight")
+    True
+
+    ```
     """
 
     name: str
@@ -76,7 +82,14 @@ class Level:
 @dataclass(frozen=True)
 class Schedule:
     """When each level writes: after step i (counted from 1) if i is a multiple of its period. Nothing is written at
-    step 0."""
+    step 0.
+
+    ```pycon
+    >>> Schedule({"fast": 1, "slow": 16}).due(4), Schedule({"fast": 1, "slow": 16}).due(16)
+    (('fast',), ('fast', 'slow'))
+
+    ```
+    """
 
     periods: Mapping[str, int] = field(default_factory=dict)
 
@@ -118,6 +131,12 @@ def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tupl
 
     Raises SettingError if two levels share a name, if a level holds no parameter, or if a parameter belongs to no
     level.
+
+    ```pycon
+    >>> assign([Level("head", "head"), Level("rest", "*")], ["up.weight", "head.weight", "head.bias"])
+    {'head': ('head.weight', 'head.bias'), 'rest': ('up.weight',)}
+
+    ```
     """
     names = [level.name for level in levels]
     if len(set(names)) != len(names):

@@ -113,23 +113,26 @@ class Movement:
         self.writes = 0
         self.initial = self.last = self.marked = self._values()
         self.drift = self.drift_since_mark = 0.0
+        self._scales = self._sizes()
 
     def _values(self) -> Tensor:
         """All weights of the level as one vector of its own."""
         return parameters_to_vector([p.detach() for p in self.parameters]) if self.parameters else torch.zeros(0)
+
+    def _sizes(self) -> tuple[float, float]:
+        """What the two distances are relative to."""
+        return float(self.initial.norm()) or 1.0, float(self.marked.norm()) or 1.0
 
     def observe(self) -> tuple[bool, float]:
         """(whether the level's weights changed since the last call, the norm of the change)."""
         now = self._values()
         if torch.equal(now, self.last):
             return False, 0.0
-        step = float((now - self.last).norm())
+        away = torch.stack([self.last, self.initial, self.marked]).sub_(now)
+        step, *distances = torch.linalg.vector_norm(away, dim=1).tolist()
         self.last, self.writes = now, self.writes + 1
-        self.drift, self.drift_since_mark = self._distance(self.initial), self._distance(self.marked)
+        self.drift, self.drift_since_mark = (d / scale for d, scale in zip(distances, self._scales, strict=True))
         return True, step
-
-    def _distance(self, origin: Tensor) -> float:
-        return float((self.last - origin).norm()) / (float(origin.norm()) or 1.0)
 
     def where(self) -> list[list[list[float]]]:
         """How far the blocks of each matrix of the level have moved, relative to the matrix as it began (or as such, if
@@ -151,6 +154,7 @@ class Movement:
     def mark(self) -> None:
         """Start `drift_since_mark` anew, as at a switch of the task."""
         self.marked, self.drift_since_mark = self.last, 0.0
+        self._scales = self._sizes()
 
     def state(self) -> dict[str, Any]:
         return {
@@ -160,3 +164,4 @@ class Movement:
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+        self._scales = self._sizes()

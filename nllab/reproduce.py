@@ -66,7 +66,14 @@ def spelled_command(command: ScheduledCommand) -> str:
 
 def read_command(text: str) -> ScheduledCommand:
     """What a person means by STEP:NAME=VALUE. Raises SettingError; whether the command can be done is for the trainer
-    to say."""
+    to say.
+
+    ```pycon
+    >>> read_command("69:optimizer=deep")
+    (69, 'optimizer', 'deep')
+
+    ```
+    """
     at, colon, rest = text.partition(":")
     name, sign, value = rest.partition("=")
     at, name, value = at.strip(), name.strip(), value.strip()

@@ -14,7 +14,14 @@ from nllab.runs import SCORES, Run, readable
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean, sample standard deviation and the values; None where a number is undefined (a spread needs two values)."""
+    """Mean, sample standard deviation and the values; None where a number is undefined (a spread needs two values).
+
+    ```pycon
+    >>> spread([0.5, 0.7])["mean"]
+    0.6
+
+    ```
+    """
     known = [float(v) for v in values if v is not None and np.isfinite(v)]
     complete = len(known) == len(values) and known
     return {
@@ -78,6 +85,13 @@ def paired_difference(values: Sequence[float | None], others: Sequence[float | N
     value is missing.
 
     One pair has a difference and no interval.
+
+    ```pycon
+    >>> found = paired_difference([0.9, 0.8, 0.85], [0.7, 0.65, 0.6])
+    >>> f"{found['mean']:.2f} ± {found['half_width']:.2f}"
+    '0.20 ± 0.12'
+
+    ```
     """
     if len(values) != len(others) or not values or any(v is None for v in (*values, *others)):
         return None

@@ -2,6 +2,7 @@
 figures."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from nllab.events import Decision, End, Experience, Step, Switch  # noqa: E402
 from nllab.experiment import PRESETS, Experiment  # noqa: E402
 from nllab.live import LiveRun  # noqa: E402
 from nllab.methods import METHODS  # noqa: E402
+from nllab.scenarios import SCENARIOS  # noqa: E402
 
 CONTROLS = [
     "play",
@@ -432,7 +434,13 @@ def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
 
 
 @pytest.fixture
-def lessons():
+def lessons(monkeypatch):
+    """The page of the lessons, two of them with larger batches, and so with fewer steps."""
+    for key, batch_size, toggle_at in (("overwrite", 20, 0), ("deep", 40, 18)):
+        lesson = SCENARIOS[key]
+        runs = {title: experiment.but(batch_size=batch_size) for title, experiment in lesson.runs.items()}
+        commands = tuple((toggle_at, name, value) for _, name, value in lesson.scheduled_commands)
+        monkeypatch.setitem(SCENARIOS, key, replace(lesson, runs=runs, scheduled_commands=commands))
     opened = AppTest.from_file(str(APP / "page_lessons.py"), default_timeout=PATIENCE)
     yield opened
     for run in runs_of(opened, "lessons"):
@@ -474,7 +482,7 @@ def test_the_agenda_of_a_lesson_is_given_to_its_runs(lessons):
     button(lessons, "play").click().run()
     pair = runs_of(lessons, "lessons")
     until(lambda: ended(pair))
-    assert [run.run.commands for run in pair] == [[(69, "optimizer", "deep")]] * 2
+    assert [run.run.commands for run in pair] == [[(18, "optimizer", "deep")]] * 2
     lessons.run()
     assert any("**It was:** Only the one that watched ✓" in found.value for found in lessons.markdown)
 
@@ -692,9 +700,11 @@ def test_a_nonsense_place_is_survived(live, place):
 
 
 def test_a_message_of_many_steps_stays_small(live):
+    live.reset(settings.START.but(batch_size=20))
+    until(lambda: live.generation == 1)
     feed = Feed(live)
     feed.news()
-    take(live, 136)
+    take(live, 68)
     message = feed.news()
     assert message["hint"] == "collapsed" and message["became"].startswith("A is gone: ")
     assert all(len(trace["x"]) <= 140 for trace in message["add"]["drift"])
@@ -706,7 +716,7 @@ def test_a_message_of_many_steps_stays_small(live):
             if isinstance(row, Step)
             for level in [row.levels["slow"]]
         )
-        == 8
+        == 4
     )
 
 

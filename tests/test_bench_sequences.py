@@ -74,6 +74,7 @@ def test_hope_learns_an_even_number_and_holds_it_for_longer_strings():
     assert (found.train, found.longer) == (1, 1) and found.step <= 300
 
 
+@pytest.mark.slow
 def test_hope_learns_to_count_and_counts_further():
     torch.manual_seed(0)
     language = LANGUAGES["anbn"]

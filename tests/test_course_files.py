@@ -58,25 +58,38 @@ def test_a_folder_that_cannot_be_written_is_named(release, tmp_path):
             copy_notebooks(release(a="1"), folder)
 
 
-def test_what_a_teacher_collects_can_be_run_again(tmp_path):
-    with pytest.raises(SettingError, match="no nllab-progress.json yet"):
-        marks.collected(tmp_path)
+def noted(folder):
+    """What a reader did: one exercise right, one wrong, one that ends its process."""
+    progress = Progress(folder)
     right = "def half_life(beta):\n    return math.log(0.5) / math.log(beta)\n"
-    progress = Progress(tmp_path)
     progress.note("03.1", prediction=70.0, answer=right, solved="2026-01-01", attempts=2)
     progress.note("02.1", answer="def delta_write(memory, key, value, rate):\n    return memory\n", attempts=1)
     progress.note("02.3", answer="raise SystemExit(0)", attempts=1)
-    found = marks.collected(tmp_path, "Ada")
+    return marks.collected(folder, "Ada")
+
+
+def test_what_a_teacher_collects_is_what_was_noted(tmp_path):
+    with pytest.raises(SettingError, match="no nllab-progress.json yet"):
+        marks.collected(tmp_path)
+    found = noted(tmp_path)
     assert found["solved"] == 1 and found["of"] == len(marks.exercises())
     file = tmp_path / "ada.json"
     file.write_text(json.dumps(found))
-    results = marks.grade(marks.read_collected(file))
-    assert {name: good for name, (good, _) in results.items()} == {"02.1": False, "02.3": False, "03.1": True}
-    assert "delta rule" in results["02.1"][1] and "could not be run" in results["02.3"][1]
+    assert marks.read_collected(file) == found
+    assert marks.grade({"exercises": {"03.1": {"answer": " "}}}) == {
+        "03.1": (False, "No answer was kept that could be run.")
+    }
     for text in ("", "[]", '{"format": 9}', '{"format": 1, "exercises": {"a": 3}}'):
         file.write_text(text)
         with pytest.raises(SettingError, match="is not what"):
             marks.read_collected(file)
+
+
+@pytest.mark.slow  # each answer is run in a process that loads torch
+def test_what_a_teacher_collects_can_be_run_again(tmp_path):
+    results = marks.grade(noted(tmp_path))
+    assert {name: good for name, (good, _) in results.items()} == {"02.1": False, "02.3": False, "03.1": True}
+    assert "delta rule" in results["02.1"][1] and "could not be run" in results["02.3"][1]
 
 
 # Pages.

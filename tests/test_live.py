@@ -32,10 +32,10 @@ def live():
 
 
 def test_live_and_headless_give_the_same_rows(live):
-    run = live()
+    run = live(small(batch_size=100))
     run.play()
     until(lambda: run.finished and not run.playing)
-    assert run.run.log == train(small()).log
+    assert run.run.log == train(run.experiment).log
 
 
 def test_steered_live_and_replayed_give_the_same_rows(live):
@@ -85,7 +85,7 @@ def test_pause_freezes_and_step_takes_exactly_as_many(live):
 
 
 def test_watchers_get_each_row_once_and_latecomers_what_is_kept(live):
-    run = live()
+    run = live(small(batch_size=100))
     cursor, seen = 0, []
     run.play()
     while not (run.finished and not run.playing):
@@ -105,12 +105,12 @@ def test_reset_starts_anew_and_a_setting_that_cannot_be_built_leaves_the_run_alo
         run.reset(small().model_copy(update={"stream": "gone"}))  # a copy skips validation
     assert run.state.step == 4
     before = run.generation
-    run.reset(small(seed=5))
+    run.reset(small(seed=5, batch_size=100))
     until(lambda: run.generation == before + 1)
     assert run.experiment.seed == 5 and run.state.step == 0 and run.since(99, before)[1] == []
     run.play()
     until(lambda: run.finished and not run.playing)
-    assert run.run.log == train(small(seed=5)).log
+    assert run.run.log == train(run.experiment).log
 
 
 def test_a_failure_is_told_and_the_run_can_be_reset(live, monkeypatch):
@@ -248,11 +248,11 @@ def test_a_command_can_be_undone(live):
     until(lambda: run.generation == 1)
     run.step()
     until(lambda: run.state.step == 4)
-    assert run.run.commands == [] and run.run.log == train(small()).log[: len(run.run.log)]
+    assert run.run.commands == [] and run.run.log == train(small(), steps=4).log
 
 
 def test_checkpoints_stay_few(live):
-    run = live(small(epochs=4))
+    run = live(small(epochs=4, optimizer="adam", observe=False))
     for _ in range(60):
         run.command("rate", 1.0)
         before = run.state.step
@@ -262,7 +262,7 @@ def test_checkpoints_stay_few(live):
 
 
 def test_a_run_stops_by_itself_where_it_was_asked_to(live):
-    run = live(small(optimizer="adam", evaluate_every=1))
+    run = live(small(optimizer="adam", observe=False, evaluate_every=1))
     run.stop_when(at=5)
     run.play()
     until(lambda: run.notice and not run.playing)
@@ -299,7 +299,7 @@ def test_an_impossible_stop_is_named(live, wrong):
 
 def test_runs_beside_each_other_keep_step_and_change_nothing():
     runs = LiveRuns(pause_after=PATIENCE)  # nobody watches, however slow the machine is
-    pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
+    pair = [runs.open(small(optimizer=name, batch_size=100)) for name in ("adam", "deep")]
     try:
         runs.group(pair)
         for run in pair:
@@ -310,7 +310,7 @@ def test_runs_beside_each_other_keep_step_and_change_nothing():
             apart = max(apart, abs(pair[0].state.step - pair[1].state.step))
             time.sleep(1e-4)  # a loop without a pause would hold back the very threads it waits for
         assert 0 < apart <= 4
-        assert [run.run.log for run in pair] == [train(small(optimizer=name)).log for name in ("adam", "deep")]
+        assert [run.run.log for run in pair] == [train(run.experiment).log for run in pair]
     finally:
         for run in pair:
             run.close()
@@ -339,7 +339,7 @@ def test_only_so_many_train_and_the_rest_wait_in_line():
 
 def test_those_side_by_side_take_one_turn_together():
     runs = LiveRuns(training=1, pause_after=PATIENCE)
-    pair = [runs.open(small(optimizer=name)) for name in ("adam", "deep")]
+    pair = [runs.open(small(optimizer=name, batch_size=100)) for name in ("adam", "deep")]
     try:
         runs.group(pair)
         for run in pair:

@@ -76,7 +76,7 @@ MAIN = ("delta", "mlp_dgd")
 @pytest.mark.parametrize(
     ("rule", "tokens"),
     [
-        pytest.param(rule, n, marks=[] if n in (1, 7, 64) or rule in MAIN else SLOW)
+        pytest.param(rule, n, marks=[] if n in (1, 7) or (rule in MAIN and n != 100) else SLOW)
         for rule in RULES
         for n in (1, 7, 63, 64, 100)
     ],
@@ -97,8 +97,8 @@ def test_chunks_match_token_by_token(rule, tokens, device):
 @pytest.mark.parametrize("rule", RULES)
 def test_float32_is_as_good_as_the_reference(rule, device):
     fast, slow, options = RULES[rule]
-    truth = run(slow, case(rule, 64, device=device), **options)
-    rough = case(rule, 64, torch.float32, device)
+    truth = run(slow, case(rule, 40, device=device), **options)
+    rough = case(rule, 40, torch.float32, device)
     for part in range(2):
         expected = [x.double() for x in run(slow, rough, **options)[part]]
         found = [x.double() for x in run(fast, rough, **options)[part]]

@@ -110,8 +110,18 @@ def test_at_strength_zero_it_is_plain_training_bit_for_bit_and_else_it_is_not(na
     assert not torch.equal(trained(small(name, settings)), naive)
 
 
-@pytest.mark.parametrize("name", [name for name in REGISTRY if name not in BRINGS_ITS_MODEL])
-@pytest.mark.parametrize("model", ["mlp", "hope"])
+WITH_HOPE = ("ewc", "er", "gpm")  # the others run with -m slow
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        pytest.param(model, name, marks=[] if model == "mlp" or name in WITH_HOPE else pytest.mark.slow)
+        for model in ("mlp", "hope")
+        for name in REGISTRY
+        if name not in BRINGS_ITS_MODEL
+    ],
+)
 def test_it_trains_any_classifier_of_the_lab_and_goes_on_from_a_checkpoint(name, model):
     settings = {"samples": 3} if "samples" in REGISTRY[name].settings else {}
     trainer = Trainer(small(name, settings, model=model, dim=8, batch_size=170, observe=False))

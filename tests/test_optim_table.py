@@ -116,6 +116,7 @@ TABLE = [  # optimizer, problem, rate, must reach, measured
     ("m3-literal", "ill-conditioned", 0.05, 0.5, 0.18),
     ("m3-literal", "digits", 0.01, 0.94, 0.966),
 ]
+LONG = ("rosenbrock", "valley")  # 1,500 and 500 steps: with -m slow
 
 
 def digits_model():
@@ -151,7 +152,8 @@ def descend(optimizer, losses, steps=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "problem", "lr", "reach", "measured"), TABLE, ids=[f"{row[0]}-{row[1]}" for row in TABLE]
+    ("name", "problem", "lr", "reach", "measured"),
+    [pytest.param(*row, id=f"{row[0]}-{row[1]}", marks=[pytest.mark.slow] if row[1] in LONG else []) for row in TABLE],
 )
 def test_every_optimizer_reaches_what_its_row_says(name, problem, lr, reach, measured, digits):
     if problem == "digits":
@@ -205,7 +207,7 @@ def test_each_differs_from_plain_gradient_descent_at_any_rate(name, digits):
         path(lambda model: make(name, model, lr=lr)),
         [
             path(lambda model, rate=rate: torch.optim.SGD(model.parameters(), rate))
-            for rate in (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 4.0)
+            for rate in (0.01, 0.1, 0.3, 1.0, 4.0)
         ],
     )
     unexplained = min(1 - F.cosine_similarity(ours, other, dim=0).item() ** 2 for other in plain)

@@ -25,8 +25,8 @@ from nllab.recorder import Interrupted, Plan
 from nllab.run_io import load_run
 from nllab.trainer import train
 
-SMALL = Experiment.preset("digits-ab", dim=12, hidden=12, batch_size=40, evaluate_every=20, front="dense")
-COMMANDS = ((5, "optimizer", "adam"), (12, "optimizer", "deep"), (20, "teach", "A"))
+SMALL = Experiment.preset("digits-ab", dim=12, hidden=12, batch_size=100, evaluate_every=20)
+COMMANDS = ((3, "optimizer", "adam"), (6, "optimizer", "deep"), (9, "teach", "A"))
 
 
 def stopped_after(steps):
@@ -50,7 +50,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, method):
     plan = Plan(SMALL.but(**settings), seeds=2, commands=() if settings else COMMANDS)
     whole, _ = plan.train(tmp_path / "whole")
     again = tmp_path / "again"
-    for number, steps in enumerate((3, 10, 1, 30)):
+    for number, steps in enumerate((3, 8, 1, 12)):
         with pytest.raises(Interrupted, match=r"Stopped after step \d+"):
             plan.train(again, resume=bool(number), **stopped_after(steps))
         with pytest.raises(SettingError, match="--resume"):
@@ -185,7 +185,7 @@ def test_killed_at_random_moments_every_run_loads_and_ends_as_an_unbroken_one(tm
 
 
 def test_from_the_command_line_a_termination_ends_tidily_and_resume_prints_what_an_unbroken_run_prints(tmp_path):
-    settings = ["dim=12", "hidden=12", "batch_size=20", "evaluate_every=5"]
+    settings = ["dim=12", "hidden=12", "batch_size=40", "evaluate_every=5"]
     words = ["run", "digits-ab", "--json", *(word for setting in settings for word in ("--set", setting))]
 
     def call(*arguments):

@@ -14,7 +14,7 @@ from nllab.reproduce import command_line, read_command, snippet, spelled_command
 from nllab.run_io import load_run
 from nllab.trainer import Trainer, replay
 
-SMALL = {"dim": 32, "hidden": 32, "batch_size": 40}
+SMALL = {"dim": 16, "hidden": 16, "batch_size": 100}
 COURSES = {
     "to its end": (SMALL, [], None),
     "stopped on the way": ({**SMALL, "optimizer": "adam", "learning_rate": 0.0021, "seed": 3}, [], 7),
@@ -23,7 +23,7 @@ COURSES = {
         [(5, "optimizer", "deep"), (6, "rate", 0.3), (9, "optimizer", "sgd")],
         None,
     ),
-    "taught once more": (SMALL, [(4, "period", ["slow", 3]), (35, "teach", "A"), (40, "retention", 0.9)], 45),
+    "taught once more": (SMALL, [(4, "period", ["slow", 3]), (15, "teach", "A"), (17, "retention", 0.9)], 19),
     "diverged": (
         {**SMALL, "optimizer": "sgd", "learning_rate": 1e5, "base_optimizer": "sgd"},
         [(2, "learning_rate", 2e5)],
@@ -77,8 +77,8 @@ def test_a_command_is_read_as_it_was_spelled(command):
     ("commands", "words"),
     [
         ([(3, "optimizer", "adma")], "Did you mean 'adam'"),
-        ([(99, "rate", 0.5)], "is for step 99, and the plan is over after step 34"),
-        ([(35, "teach", "A"), (99, "rate", 0.5)], "over after step 51"),
+        ([(99, "rate", 0.5)], "is for step 99, and the plan is over after step 14"),
+        ([(15, "teach", "A"), (99, "rate", 0.5)], "over after step 21"),
         ([(0, "rate", 0.5)], "1 or more"),
     ],
 )

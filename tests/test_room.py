@@ -133,7 +133,7 @@ def test_the_band_and_the_histogram_by_hand():
     assert histogram([0.0, 0.09, 0.1, 0.99, 1.0]) == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
 
 
-def test_on_the_page_a_teacher_opens_a_room_and_a_student_joins_predicts_and_trains(monkeypatch):
+def test_on_the_page_a_teacher_opens_a_room_and_a_student_joins_predicts_and_trains(monkeypatch, pool):
     monkeypatch.syspath_prepend(str(APP))
     from streamlit.testing.v1 import AppTest
 
@@ -149,13 +149,14 @@ def test_on_the_page_a_teacher_opens_a_room_and_a_student_joins_predicts_and_tra
         found = page.query_params.get(name)
         return found[0] if isinstance(found, list) else found
 
+    import shared
+
+    monkeypatch.setattr(shared.rooms(), "pool", pool)  # whose process is there already
     teacher = opened()
     next(button for button in teacher.button if button.label == "Open").click().run()
     code = asked(teacher, "room")
     student = opened(room=code.lower())
     next(button for button in student.button if button.label.startswith("This is my prediction")).click().run()
-    import shared
-
     room = shared.rooms().get(code)
     until(lambda: room.results)
     student.run()
@@ -166,4 +167,3 @@ def test_on_the_page_a_teacher_opens_a_room_and_a_student_joins_predicts_and_tra
     assert [metric.value for metric in teacher.metric] == ["1", "1", "0", "0", "1"] and not teacher.exception
     stranger = opened(room=code, teacher="guessed")
     assert not any(button.label.startswith("Train all") for button in stranger.button)
-    shared.rooms().pool.close()

@@ -43,7 +43,7 @@ def test_a_run_comes_back_equal_from_folder_and_zip(run, tmp_path):
 
 
 def test_names_written_on_come_back():
-    run = Trainer(Experiment.preset("names-ab", evaluate_every=20)).run(steps=20)
+    run = Trainer(Experiment.preset("names-ab", dim=16, hidden=16, evaluate_every=4)).run(steps=4)
     assert run.of(Texts) and run.of(Step)[0].levels["head"].surprise is not None
     assert unpack("run.zip", pack(run)) == run
 

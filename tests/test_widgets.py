@@ -17,7 +17,7 @@ from nllab.widgets import LiveLab
 
 
 def small(**changes):
-    return Experiment.preset("digits-ab", **{"dim": 16, "hidden": 16, "batch_size": 40, **changes})
+    return Experiment.preset("digits-ab", **{"dim": 16, "hidden": 16, "batch_size": 40, "observe": False, **changes})
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(lab):
 def test_long_runs_stay_small_enough_to_send(lab, monkeypatch):
     monkeypatch.setattr(live_figure, "POINTS", 100)
     monkeypatch.setattr(live_figure, "RASTER_STEPS", 7)
-    lab = lab(small(epochs=3, evaluate_every=1))
+    lab = lab(small(epochs=3, optimizer="adam", evaluate_every=1))
     finish(lab)
     assert lab.live.run.steps > 100
     for view in lab.views:

@@ -1,13 +1,14 @@
 """Two time scales beside every single one, on a stream whose names change while what they name stays.
 
-Every row's retention is chosen from one grid on validation data, that of the two time scales for its fast level alone;
-the choices are then run on test data with paired seeds. Every row is asked, at the end of every context, for the names
-that have not changed and for those that have.
+Every row's retention is chosen from one grid on validation data, that of the two time scales for its fast level alone,
+by online accuracy over the first half of the stream; the choices are then run on test data with paired seeds. Every row
+is asked, at the end of every context, for the names that have not changed and for those that have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from nllab.experiment import Experiment
 from nllab.streams import stream_of
 from nllab.summary import paired_difference, spread
 
-RETENTIONS = (0.4, 0.6, 0.8, 0.9, 1.0)
+RETENTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
+TUNED_ON = 0.5  # of the stream
 TWO, SAME, LEARNING, SINGLE, TWIN, ADAM = (
     "two time scales",
     "the same levels, one retention",
@@ -44,17 +46,21 @@ def candidates(experiment: Experiment) -> dict[str, list[Experiment]]:
     }
 
 
-def trained(experiment: Experiment) -> dict[str, float | None]:
-    """Mean online accuracy of a run, and its accuracy at the ends of contexts on classes with and without new names."""
+def trained(experiment: Experiment, share: float = 1.0) -> dict[str, float | None]:
+    """Mean online accuracy of a run on the first `share` of the stream, and its accuracy at the ends of contexts on
+    classes with and without new names."""
+    import torch
+
     from nllab import probes
     from nllab.trainer import Trainer
 
+    torch.set_num_threads(1)
     trainer = Trainer(experiment)
-    stream = trainer.stream
+    stream, last = trainer.stream, math.ceil(share * trainer.planned_steps)
     test = getattr(stream.tasks[0], experiment.evaluate_on)
     ends = {-(-context.start // experiment.batch_size): names for context, names in _until_next(stream.contexts)}
     online, unswapped, swapped = [], [], []
-    while not trainer.done:
+    while trainer.steps < last and not trainer.done:
         online += [event.online_accuracy for event in trainer.step() if isinstance(event, Step)]
         if (names := ends.get(trainer.steps)) is not None or trainer.done:
             names = names or stream.contexts[-1].names
@@ -63,10 +69,19 @@ def trained(experiment: Experiment) -> dict[str, float | None]:
                 found += [probes.accuracy(trainer.model, part)] if len(part) else []
     return {
         "online": float(np.mean(online)),
-        "unswapped": float(np.mean(unswapped)),
-        "worst_unswapped": float(np.min(unswapped[1:] or unswapped)),
+        "unswapped": float(np.mean(unswapped)) if unswapped else None,
+        "worst_unswapped": float(np.min(unswapped[1:] or unswapped)) if unswapped else None,
         "swapped": float(np.mean(swapped)) if swapped else None,
     }
+
+
+def _all_trained(experiments: Sequence[Experiment], share: float, jobs: int) -> Iterator[dict[str, float | None]]:
+    """What `trained` says of each, in their order, as it is known."""
+    from joblib import Parallel, delayed
+
+    seldom = (experiment.but(evaluate_every=100_000) for experiment in experiments)
+    pool = Parallel(n_jobs=jobs, return_as="generator")
+    yield from pool(delayed(trained)(experiment, share) for experiment in seldom)  # type: ignore[misc]
 
 
 def _until_next(contexts: Any) -> list[tuple[Any, tuple[int, ...]]]:
@@ -75,27 +90,29 @@ def _until_next(contexts: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 
 def run_contexts(
-    experiment: Experiment, seeds: int, *, tuning_seeds: int = 1, tell: Callable[[str], None] = lambda name: None
+    experiment: Experiment, seeds: int, *, jobs: int = 1, tell: Callable[[str], None] = lambda name: None
 ) -> dict[str, Any]:
     """rows: name -> settings that differ, scores by name with mean, std and values; differences of the two time scales
-    from every other row, paired. What a stream of a single context cannot show is said in `cannot_show`."""
-    validation = {"evaluate_on": "validation", "evaluate_every": 100_000}
+    from every other row, paired. tried: name -> online accuracy of each setting on validation data. What a stream of a
+    single context cannot show is said in `cannot_show`. jobs: processes that train at once."""
+    grids = candidates(experiment)
+    asked = [one.but(evaluate_on="validation") for grid in grids.values() for one in grid]
+    scores = iter([found["online"] for found in _all_trained(asked, TUNED_ON, jobs)])
     learners, tried = {}, {}
-    for name, grid in candidates(experiment).items():
-        scores = [
-            np.mean([trained(e.but(seed=e.seed + k, **validation))["online"] for k in range(tuning_seeds)])  # type: ignore[arg-type]
-            for e in grid
-        ]
-        learners[name] = grid[int(np.argmax(scores))]
-        tried[name] = {_settings(e, experiment): round(score, 4) for e, score in zip(grid, scores, strict=True)}
-        tell(name)
+    for name, grid in grids.items():
+        reached = [next(scores) for _ in grid]
+        learners[name] = grid[int(np.argmax(reached))]  # type: ignore[arg-type]
+        tried[name] = {_settings(e, experiment): round(score, 4) for e, score in zip(grid, reached, strict=True)}  # type: ignore[arg-type]
+    tell("retentions chosen on validation data")
     learners[TWIN] = learners[TWO].but(frozen=True)
     learners[ADAM] = experiment.but(optimizer="adam", observe=False)
+    paired = [learner.but(seed=learner.seed + k) for learner in learners.values() for k in range(seeds)]
+    results = _all_trained(paired, 1.0, jobs)
     rows: dict[str, Any] = {}
     for name, learner in learners.items():
-        found = [trained(learner.but(seed=learner.seed + k, evaluate_every=100_000)) for k in range(seeds)]
-        scores = {score: spread([f[score] for f in found]) for score in found[0]}
-        rows[name] = {"settings": _settings(learner, experiment), "scores": scores}
+        found = [next(results) for _ in range(seeds)]
+        scores_of = {score: spread([f[score] for f in found]) for score in found[0]}
+        rows[name] = {"settings": _settings(learner, experiment), "scores": scores_of}
         tell(name)
     own = rows[TWO]["scores"]["online"]["values"]
     for name, row in rows.items():

@@ -27,6 +27,7 @@ from nllab.errors import DivergedError, unknown
 from nllab.methods.objective import Objective
 from nllab.methods.setups import GRIDS, SETUPS, Changes
 from nllab.optim.deep import DeepOptimizer
+from nllab.probes import accuracy
 from nllab.streams.digits import digits
 from nllab.streams.stream import Images, Part
 from nllab.summary import spread
@@ -56,11 +57,6 @@ def tasks_of(images: Images, count: int, seed: int) -> Iterator[tuple[Part, Part
     for _ in range(count):
         order = torch.randperm(width, generator=draw)
         yield tuple(Part(part.inputs[:, order], part.labels) for part in (images.train, images.test))  # type: ignore[misc]
-
-
-def share_right(model: nn.Module, part: Part) -> float:
-    with torch.no_grad():
-        return (model(part.inputs).argmax(1) == part.labels).float().mean().item()
 
 
 def live(learner: str, changes: Changes, images: Images, tasks: int, seed: int) -> Life:
@@ -106,8 +102,8 @@ def live(learner: str, changes: Changes, images: Images, tasks: int, seed: int) 
         late = kept()
         early = late if number < min(ENDS, tasks) else early
         if number >= tasks - RECENT:
-            asked.append((test, share_right(model, test)))
-    learned, still = [share for _, share in asked], [share_right(model, test) for test, _ in asked]
+            asked.append((test, accuracy(model, test)))
+    learned, still = [share for _, share in asked], [accuracy(model, test) for test, _ in asked]
     return Life(online, learned, still, (early, late), False)
 
 

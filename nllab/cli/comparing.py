@@ -69,7 +69,7 @@ def compare(
     from nllab.sweep import results
 
     if stream_of(base := experiment_of(preset, settings or [])).contexts:
-        _compare_contexts(base, seeds, as_json)
+        _compare_contexts(base, seeds, jobs or os.cpu_count() or 1, as_json)
         return
     names, wanted = names_in(optimizers), names_in(methods)
     if not names + wanted:
@@ -111,16 +111,13 @@ def compare(
     leave_if_diverged(rows)
 
 
-def _compare_contexts(experiment: Experiment, seeds: int, as_json: bool) -> None:
+def _compare_contexts(experiment: Experiment, seeds: int, jobs: int, as_json: bool) -> None:
     """Two time scales beside every single one; see bench/contexts.py."""
-    import torch
-
     from nllab.bench import contexts
     from nllab.bench.retention import cell, interval
 
-    torch.set_num_threads(1)
     started = time.perf_counter()
-    result = contexts.run_contexts(experiment, seeds, tell=lambda name: errors.print(f"{name} done", highlight=False))
+    result = contexts.run_contexts(experiment, seeds, jobs=jobs, tell=tell)
     result = {"preset": experiment.stream, "seeds": seeds, **result, "seconds": time.perf_counter() - started}
     if as_json:
         print(json.dumps(result, allow_nan=False))

@@ -186,6 +186,13 @@ def hebbian_write(
     Raises: ShapeError where the shapes disagree, SettingError for a chunk_size below 1.
     Source: Eq. 64, and Eq. 92 without the erase (dot-product objective).
     Differs from paper: the sign; as printed, Eq. 92 descends towards -v.
+
+    ```pycon
+    >>> key, value = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[5.0], [7.0]])
+    >>> hebbian_write(torch.zeros(1, 2), key, value)[1]
+    tensor([[12.,  0.]])
+
+    ```
     """
     return _write_exactly(False, state, key, value, inner_lr, retention, query, chunk_size)
 
@@ -206,6 +213,13 @@ def delta_write(
     Keys should have norm 1. Shapes, units, errors as in `hebbian_write`; chunk_size changes the time, not the result.
     Source: Eq. 65, and Eq. 92 (DGD with the dot-product objective, which is the same thing).
     Differs from paper: the sign of the value in Eq. 92; as printed its fixed point is M k = -v.
+
+    ```pycon
+    >>> key, value = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[5.0], [7.0]])
+    >>> delta_write(torch.zeros(1, 2), key, value)[1]  # the second value in place of the first
+    tensor([[7., 0.]])
+
+    ```
     """
     return _write_exactly(True, state, key, value, inner_lr, retention, query, chunk_size)
 

@@ -106,6 +106,14 @@ class SelfModifyingTitans(nn.Module):
         momentum, heads and the convolution are named in the paper, their form is not. v̂ is a constant of the inner
         gradient, not of the outer one. See also `dgd_write`. M_q is only there when it is read.
     Reference: `reference.self_modifying_titans` is the same, token by token and memory by memory.
+
+    ```pycon
+    >>> layer = SelfModifyingTitans(8, heads=2)
+    >>> y, state = layer(torch.zeros(3, 5, 8))
+    >>> y.shape, layer(torch.zeros(3, 1, 8), state)[0].shape
+    (torch.Size([3, 5, 8]), torch.Size([3, 1, 8]))
+
+    ```
     """
 
     def __init__(

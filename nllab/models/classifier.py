@@ -38,6 +38,13 @@ class CMSClassifier(nn.Module):
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).
+
+    ```pycon
+    >>> model = CMSClassifier(64, 10, dim=32, hidden=32, periods=(1, 4, 16))
+    >>> model(torch.zeros(5, 64)).shape, {level.name: level.period for level in model.levels()}
+    (torch.Size([5, 10]), {'input': 1, 'fast': 1, 'medium': 4, 'slow': 16, 'head': 1})
+
+    ```
     """
 
     def __init__(

@@ -108,6 +108,13 @@ class ContinuumMemory(nn.Module):
     Raises: SettingError for no levels, periods that do not grow (nested: that do not divide one another) or an unknown
       variant; ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and
       batch.
+
+    ```pycon
+    >>> memory = ContinuumMemory(8, (1, 8, 64))
+    >>> memory(torch.zeros(2, 5, 8)).shape, [level.name for level in memory.levels()]
+    (torch.Size([2, 5, 8]), ['fast', 'medium', 'slow'])
+
+    ```
     """
 
     def __init__(
@@ -275,6 +282,13 @@ class ContinuumMemory(nn.Module):
 
 
 def level_names(count: int) -> tuple[str, ...]:
-    """Names of `count` levels from fast to slow."""
+    """Names of `count` levels from fast to slow.
+
+    ```pycon
+    >>> level_names(4)
+    ('fast', 'medium-1', 'medium-2', 'slow')
+
+    ```
+    """
     middle = ("medium",) if count == 3 else tuple(f"medium-{i}" for i in range(1, count - 1))
     return ("memory",) if count == 1 else ("fast", *middle, "slow")

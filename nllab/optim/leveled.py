@@ -14,7 +14,15 @@ from nllab.levels import Level, Schedule, assign
 
 def members_of(model: nn.Module, levels: Sequence[Level]) -> dict[str, list[nn.Parameter]]:
     """The trainable parameters of each level. Raises SettingError if a level holds nothing, or a parameter has no
-    level."""
+    level.
+
+    ```pycon
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    >>> {name: len(held) for name, held in members_of(model, [Level("first", "0"), Level("rest", "*")]).items()}
+    {'first': 2, 'rest': 2}
+
+    ```
+    """
     named = dict(model.named_parameters())
     return {
         level: [named[n] for n in names if named[n].requires_grad] for level, names in assign(levels, named).items()

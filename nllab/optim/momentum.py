@@ -77,6 +77,16 @@ class Momentum(Optimizer):
     state_dict.
     Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
         changed).
+
+    ```pycon
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> optimizer = Momentum([weight], lr=0.1)
+    >>> weight.square().sum().backward()
+    >>> optimizer.step()
+    >>> weight.data
+    tensor([0.8000, 0.8000])
+
+    ```
     """
 
     def __init__(

@@ -34,6 +34,12 @@ def hidden_and_other(model: nn.Module, *, head: str | None = None) -> list[dict[
         module.
     A group without parameters is left out.
     Raises: SettingError if the model has no module called `head`.
+
+    ```pycon
+    >>> [len(group["params"]) for group in hidden_and_other(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))]
+    [1, 3]
+
+    ```
     """
     modules = dict(model.named_modules())
     if head is not None and head not in modules:

@@ -26,6 +26,13 @@ def newton_schulz(matrix: Tensor, *, steps: int = 5, coefficients: tuple[float, 
     Newton-Schulz drops after the first step.
     Shapes: (..., rows, columns), batched; the result has the same. Dtype: computed in float32 or wider, returned as it
         came.
+
+    ```pycon
+    >>> newton_schulz(torch.diag(torch.tensor([3.0, 1.0])), steps=30, coefficients=CUBIC).round(decimals=3)
+    tensor([[1., 0.],
+            [0., 1.]])
+
+    ```
     """
     x = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=floor(x.dtype))

@@ -46,6 +46,13 @@ def build(name: str, *, seed: int = 0, split: int = 0, hold_out: bool = False, *
     validation parts. contexts: context_length, pairs and batch_size of a stream of contexts; others take no notice.
 
     Raises SettingError for a name that is not known, DataError for data of one's own that cannot be used.
+
+    ```pycon
+    >>> stream = build("digits-ab")
+    >>> stream.task_names, stream.classes, stream.features
+    (('A', 'B'), 10, 64)
+
+    ```
     """
     if not is_known(name):
         raise unknown("stream", name, REGISTRY)
