@@ -20,6 +20,7 @@ def readable(tensor: Tensor) -> bool:
 
 
 def check_heads(dim: int, heads: int) -> None:
+    """Raise SettingError unless the width can be cut into so many heads."""
     check_wholes(dim=dim, heads=heads)
     if dim % heads:
         raise SettingError(f"dim is {dim} and heads is {heads}; dim must be a multiple of heads.")

@@ -69,6 +69,7 @@ def share_left(before: float, after: float, chance: float) -> float:
 
 
 def beats_guessing(share: float, scale: Scale) -> bool:
+    """Whether a share of right answers is above chance by more than its standard error explains."""
     return share - scale.chance > SURE * error(share, scale.count)
 
 
@@ -96,6 +97,7 @@ def scales_in(events: Sequence[Event]) -> dict[str, Scale]:
 
 
 def scales_of(run: Run) -> dict[str, Scale]:
+    """What accuracies of a run are compared with, by task."""
     return scales_in(run.log)
 
 

@@ -27,6 +27,7 @@ FORMATS = {1: "rows.jsonl", 2: "events.jsonl"}  # format of a run -> the file th
 
 
 def free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on this port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -30,31 +30,31 @@ class NllabError(Exception):
 
 
 class SettingError(NllabError, ValueError):
-    pass
+    """A setting, name or argument that cannot be used."""
 
 
 class ShapeError(SettingError):
-    pass
+    """A tensor whose rank, size, dtype, device or content does not fit."""
 
 
 class DataError(NllabError):
-    pass
+    """Data that is missing, damaged or not what it claims to be."""
 
 
 class RunFormatError(NllabError):
-    pass
+    """A saved run that cannot be read."""
 
 
 class DivergedError(NllabError):
-    pass
+    """A training whose loss or gradient is no longer a finite number."""
 
 
 class OptimizerWarning(UserWarning):
-    pass
+    """What an optimizer cannot see or hold of a model, and what to change."""
 
 
 class DataWarning(UserWarning):
-    pass
+    """What of somebody's data may make results look better or worse than they are."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> SettingError:
@@ -66,11 +66,13 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> SettingError:
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Raise SettingError unless the value is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise SettingError(f"{name} is {value!r}; it must be a whole number, {least} or more.")
 
 
 def check_wholes(**values: object) -> None:
+    """Raise SettingError unless each is a whole number of at least 1."""
     for name, value in values.items():
         check_whole(name, value)
 
@@ -98,10 +100,12 @@ def check_number(name: str, value: object, interval: str) -> None:
 
 
 def check_type(name: str, value: object, kind: type) -> None:
+    """Raise SettingError unless the value is of this type."""
     if not isinstance(value, kind):
         raise SettingError(f"{name} is {value!r:.60}; expected a {kind.__name__}.")
 
 
 def check_choice(kind: str, value: object, known: Collection[str]) -> None:
+    """Raise SettingError unless the value is one of those known."""
     if not isinstance(value, str) or value not in known:
         raise unknown(kind, value, known)

@@ -199,6 +199,7 @@ class Experiment(BaseModel):
 
     @property
     def base_learning_rate(self) -> float:
+        """Of the base optimizer: as set, or its usual one."""
         return LEARNING_RATES[self.base] if self.learning_rate is None else self.learning_rate
 
     def but(self, **changes: Any) -> Experiment:
@@ -214,10 +215,12 @@ class Experiment(BaseModel):
         return cls(**{"stream": name, **PRESETS.get(name, WIDE), **renamed(changes)})
 
     def to_json(self) -> str:
+        """As `from_json` reads it."""
         return json.dumps(self.model_dump(mode="json"), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Experiment:
+        """Raises SettingError for a text that is no experiment."""
         try:
             settings = json.loads(text)
         except (ValueError, RecursionError) as error:  # also for integers of thousands of digits

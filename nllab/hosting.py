@@ -34,6 +34,7 @@ class Serving:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches this host."""
     if host == "localhost":
         return True
     try:

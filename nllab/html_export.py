@@ -193,8 +193,10 @@ new Player(document.getElementById("player"), JSON.parse(document.getElementById
 
 
 def script() -> str:
+    """The player with the view that it draws with, as one script."""
     return view.bundle() + "\n" + (HERE / SCRIPT).read_text(encoding="utf-8")
 
 
 def style() -> str:
+    """The player's style sheet."""
     return view.style() + (HERE / STYLE).read_text(encoding="utf-8")

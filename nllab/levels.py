@@ -17,6 +17,7 @@ from nllab.errors import SettingError, unknown
 
 
 def check_period(name: str, period: object) -> int:
+    """The period, if it is a whole number of at least 1. Raises SettingError."""
     if isinstance(period, bool) or not isinstance(period, int) or period < 1:
         raise SettingError(
             f"Level {name!r} has period {period!r}; a period is a whole number of steps, 1 or more (1 writes at every"
@@ -98,6 +99,7 @@ class Schedule:
 
     @classmethod
     def of(cls, levels: Iterable[Level]) -> Schedule:
+        """The schedule that the levels' own periods make."""
         return cls({level.name: level.period for level in levels})
 
     def due(self, step: int) -> tuple[str, ...]:

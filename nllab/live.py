@@ -45,6 +45,7 @@ class State(NamedTuple):
 
     @classmethod
     def of(cls, trainer: Trainer) -> State:
+        """The state of a trainer between two steps."""
         return cls(
             step=trainer.steps,
             done=trainer.done,
@@ -67,6 +68,7 @@ class Subject(NamedTuple):
 
     @classmethod
     def of(cls, trainer: Trainer) -> Subject:
+        """What a trainer trains on."""
         return cls(
             about=trainer.stream.about,
             classes=trainer.stream.class_names,
@@ -139,6 +141,7 @@ class LiveRun:
 
     @property
     def playing(self) -> bool:
+        """Whether it trains, or will as soon as its turn comes."""
         return self._playing
 
     @property
@@ -147,6 +150,7 @@ class LiveRun:
 
     @property
     def closed(self) -> bool:
+        """Whether it has been ended for good."""
         return self._closed
 
     @property
@@ -155,6 +159,7 @@ class LiveRun:
         return self.state.done and not any(name == "teach" for name, _ in list(self._inbox))
 
     def play(self) -> None:
+        """Train until somebody pauses it, a stop is reached or the plan is over."""
         with self._wake:
             self._playing, self.notice = True, None
             self._wake.notify()
@@ -216,6 +221,7 @@ class LiveRun:
         self.stop_at, self.stop_below, self.stop_above = at, below, above
 
     def set_speed(self, speed: float | None) -> None:
+        """Steps per second at the most; None for unlimited. Raises SettingError for a speed that is none."""
         if speed is not None and not 0 < speed < float("inf"):
             raise SettingError(
                 f"speed is {speed!r}; it must be a number of steps per second above 0, or None for unlimited."
@@ -297,6 +303,7 @@ class LiveRun:
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))  # type: ignore[arg-type]
 
     def close(self, timeout: float = 5.0) -> None:
+        """End it and its thread."""
         with self._wake:
             self._halt()
             self._closed = True
@@ -443,6 +450,7 @@ class LiveRun:
 
     @property
     def bytes_of_checkpoints(self) -> int:
+        """Memory of all its checkpoints."""
         return sum(size for _, _, size in list(self.checkpoints.values()))
 
     def _return_to(self, step: int) -> None:

@@ -105,6 +105,7 @@ class LiveRuns:
             )
 
     def get(self, id: str | None) -> LiveRun | None:
+        """The run of this id; None where it is gone."""
         return self._runs.get(id) if id else None
 
     def seen(self, id: str) -> None:
@@ -151,11 +152,14 @@ class LiveRuns:
             self.reap()
 
     def all(self) -> list[LiveRun]:
+        """All that are kept."""
         return list(self._runs.values())
 
     @property
     def cpu_seconds(self) -> float:
+        """Processor time of all that are kept."""
         return sum(run.cpu_seconds for run in self.all())
 
     def status(self) -> Mapping[str, Mapping[str, Any]]:
+        """Id -> what a run says of itself."""
         return {id: run.status() for id, run in list(self._runs.items())}

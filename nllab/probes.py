@@ -41,6 +41,7 @@ def renamed(part: Part, names: Sequence[int], *, changed: bool) -> Part:
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
+    """Euclidean norm of all gradients of these parameters together, 0 where there is none."""
     return float(get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
@@ -157,11 +158,13 @@ class Movement:
         self._scales = self._sizes()
 
     def state(self) -> dict[str, Any]:
+        """As `restore` takes it."""
         return {
             name: getattr(self, name) for name in ("writes", "initial", "last", "marked", "drift", "drift_since_mark")
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Return to a state."""
         for name, value in state.items():
             setattr(self, name, value)
         self._scales = self._sizes()

@@ -104,6 +104,7 @@ def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None
 
 
 def to_csv(run: Run) -> bytes:
+    """The tidy table of a run (see COLUMNS), as CSV."""
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -112,6 +113,7 @@ def to_csv(run: Run) -> bytes:
 
 
 def to_parquet(run: Run) -> bytes:
+    """The tidy table of a run, as Parquet."""
     import pyarrow
     import pyarrow.parquet
 

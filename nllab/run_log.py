@@ -34,6 +34,7 @@ def chained(before: str, text: bytes) -> str:
 
 
 def hash_of(content: bytes) -> str:
+    """16 bytes of BLAKE2b, in hexadecimal."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -59,10 +60,12 @@ class Log:
 
     @property
     def is_closed(self) -> bool:
+        """Whether the run that wrote it came to its end."""
         return self.closing is not None
 
     @property
     def records(self) -> list[Record]:
+        """Its events as plain values. Raises RunFormatError for a damaged line."""
         return [_object(text, f"{self.name}: line {number}") for number, text in enumerate(self.events, start=2)]
 
 

@@ -101,18 +101,27 @@ def readable(name: str) -> str:
 
 @dataclass
 class Run:
+    """A training from start to end: its experiment and the log of its events, from which every figure and score
+    follows.
+
+    tasks: in the order of the columns of `accuracy_matrix`. · levels: name -> period at the start, in the order of the
+        data flow. · bytes_kept: beyond the weights, when it ended. · interrupted: read from a file that nobody closed.
+    """
+
     experiment: Experiment
     tasks: tuple[str, ...]
-    levels: dict[str, int]  # name -> period at the start, in the order of the data flow
+    levels: dict[str, int]
     log: list[Event] = field(default_factory=list)
     bytes_kept: int | None = None
-    interrupted: bool = field(default=False, compare=False)  # read from a file that nobody closed
+    interrupted: bool = field(default=False, compare=False)
 
     @classmethod
     def begin(cls, experiment: Experiment, tasks: Iterable[str], levels: Mapping[str, int]) -> Run:
+        """A run in which nothing has happened yet."""
         return cls(experiment, tuple(tasks), dict(levels))
 
     def extend(self, events: Iterable[Event]) -> None:
+        """Add what happened."""
         self.log.extend(events)
 
     def upto(self, end: int | None = None) -> Run:
@@ -124,10 +133,12 @@ class Run:
         return [event for event in self.log if isinstance(event, kind)]
 
     def last(self, kind: type[E]) -> E | None:
+        """The last event of a class; None where there is none."""
         return next((event for event in reversed(self.log) if isinstance(event, kind)), None)
 
     @property
     def steps(self) -> int:
+        """Steps taken."""
         last = self.last(Step)
         return last.step if last else 0
 

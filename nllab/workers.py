@@ -49,6 +49,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
+        """Whether it has a summary or an error."""
         return self.summary is not None or self.error is not None
 
 
@@ -92,6 +93,7 @@ class Pool:
         return sorted(self._waiting, key=lambda job: self._turns[job.owner])
 
     def close(self) -> None:
+        """End all workers; jobs that wait are dropped."""
         with self._changed:
             self._closed = True
             self._waiting.clear()

@@ -108,6 +108,7 @@ def run_retention(
 
 
 def check_names(methods: Sequence[str], optimizers: Sequence[str]) -> None:
+    """Raise SettingError for a method or optimizer that is not known."""
     for name in methods:
         if name not in SETUPS:
             raise unknown("method", name, SETUPS)

@@ -128,6 +128,7 @@ def tell(line: str) -> None:
 
 
 def names_in(text: str) -> list[str]:
+    """The names in a list with commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

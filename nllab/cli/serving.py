@@ -36,6 +36,7 @@ def shipped(folder: str) -> Path:
 
 
 def check_port(port: int) -> int:
+    """The port, if it is free. Raises SettingError that names one that is."""
     if not 1 <= port <= 65535:
         raise SettingError(f"--port is {port}; a port is a number from 1 to 65535.")
     if not free(port):

@@ -35,6 +35,7 @@ Generator = torch.Generator | None
 
 
 def normal(*shape: int, std: float, generator: Generator) -> nn.Parameter:
+    """A parameter drawn from a normal distribution."""
     return nn.Parameter(torch.randn(*shape, generator=generator) * std)
 
 
@@ -83,6 +84,7 @@ class LinearMemories(nn.Module):
         self.initial["memory"] = nn.Parameter(torch.eye(width).repeat(heads, 1, 1))
 
     def start(self, batch: int) -> tuple[Weights, ...]:
+        """The fast weights of a fresh sequence, one tuple a group."""
         memory = per_row(self.initial["memory"], batch)
         if not self.adaptive:
             # A copy, since an optimizer changes the parameter in place, and a state is a value.
@@ -104,6 +106,7 @@ class LinearMemories(nn.Module):
         return {name: per_row(weight, batch).mT for name, weight in maps.items()}
 
     def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the memories make of the inputs u (N, 3, S, d): gates, vectors and reads (N, ., S, .)."""
         size, projections, main = u.shape[2], boundary[0][0], boundary[-1][0]
         if not self.adaptive:
             return u[:, :0, :, :1], u[:, :0], u[:, 0] @ main.mT
@@ -116,6 +119,7 @@ class LinearMemories(nn.Module):
         return gates, vectors, read
 
     def query(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> Tensor:
+        """The queries (N, S, d): generated where they are adaptive."""
         return shortened(u[:, 2] @ boundary[0][0].mT @ maps["query"], TINY) if "query" in maps else u[:, 2]
 
     def write(
@@ -128,6 +132,7 @@ class LinearMemories(nn.Module):
         rate: Tensor,
         momentum: float,
     ) -> tuple[Weights, Weights]:
+        """Write a run of tokens; returns the new fast weights and velocities."""
         (state,), key, is_l2 = boundary, tokens.key, self.objective == "l2"
         if self.adaptive and boundary is running and not momentum:
             # v̂ = B v, so B factors out of what is erased and of what is driven.
@@ -166,9 +171,11 @@ class LinearMemories(nn.Module):
         return read, take_away(tokens, state, taken)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
+        """Turn what was read into outputs."""
         return read @ maps["memory"] if maps else read
 
     def fast_weights(self, running: tuple[Weights, ...], batch: int) -> dict[str, Weights]:
+        """Name -> the memory's weights as they stand."""
         if not self.adaptive:
             return {"memory": running[0]}
         return {
@@ -205,6 +212,8 @@ class MLPMemories(nn.Module):
             self.initial[f"{name}_down"] = normal(heads, rows, hidden, std=scale * hidden**-0.5, generator=generator)
 
     def start(self, batch: int) -> tuple[Weights, ...]:
+        """The fast weights of a fresh sequence, one tuple a group."""
+
         def stacked(names: Names, part: str, rows: int) -> Tensor:
             none = self.initial["memory_up"].new_zeros(self.heads, 0, rows, self.hidden)
             return per_row(torch.stack([self.initial[f"{name}_{part}"] for name in names], 1) if names else none, batch)
@@ -216,9 +225,11 @@ class MLPMemories(nn.Module):
         )
 
     def prepare(self, batch: int) -> dict[str, Tensor]:
+        """Nothing stays the same over a sequence here."""
         return {}
 
     def generate(self, boundary: list[Weights], maps: dict[str, Tensor], u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the memories make of the inputs u (N, ., S, d): gates, vectors and reads."""
         count = len(self.vector_names)
         if len(boundary) == 1 and "query" not in self.adaptive:
             gates, made = self._read(boundary[0], u)
@@ -247,6 +258,7 @@ class MLPMemories(nn.Module):
         rate: Tensor,
         momentum: float,
     ) -> tuple[Weights, Weights]:
+        """Write a run of tokens; returns the new fast weights and velocities."""
         up, down, gate_down = boundary
         # The run of tokens is the same for all memories of the group: one axis of size 1 beside S.
         tokens = tokens._replace(
@@ -270,9 +282,11 @@ class MLPMemories(nn.Module):
         return advance(runs, running, velocity, momentum)
 
     def finish(self, read: Tensor, maps: dict[str, Tensor]) -> Tensor:
+        """What was read is the output."""
         return read
 
     def fast_weights(self, running: tuple[Weights, ...], batch: int) -> dict[str, Weights]:
+        """Name -> the memory's weights as they stand."""
         found = {}
         for names, (up, down, gate_down) in zip(self.groups, running, strict=True):
             downs = [*gate_down.unbind(1), *down.unbind(1)]

@@ -18,10 +18,12 @@ from nllab.memory.titans import SelfModifyingTitans
 
 
 def outer(u: Tensor, k: Tensor) -> Tensor:
+    """u kᵀ, (..., Dv, Dk), of u (..., Dv) and k (..., Dk)."""
     return u.unsqueeze(-1) * k.unsqueeze(-2)
 
 
 def apply(state: Tensor, k: Tensor) -> Tensor:
+    """M k, (..., Dv), of M (..., Dv, Dk) and k (..., Dk)."""
     return (state @ k.unsqueeze(-1)).squeeze(-1)
 
 

@@ -60,6 +60,7 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, of those that learn."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

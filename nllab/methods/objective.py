@@ -40,6 +40,7 @@ class Objective:
         self.seen = torch.zeros(classes, dtype=torch.bool)
 
     def see(self, labels: Tensor) -> None:
+        """Count the classes of a batch as seen; labels (N,) or (N, T), IGNORE where nothing is asked."""
         self.seen = self.seen.to(labels.device)
         self.seen[labels[labels != IGNORE]] = True
 

@@ -24,4 +24,5 @@ class MLP(nn.Sequential):
         return cls(features, classes, experiment.dim, (experiment.input_period, experiment.head_period))
 
     def levels(self) -> tuple[Level, ...]:
+        """Both layers, each a level."""
         return Level("input", "0", self.periods[0]), Level("head", "2", self.periods[1])

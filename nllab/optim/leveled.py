@@ -84,6 +84,7 @@ class Leveled:
             p.grad = gradient
 
     def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state and what levels have collected since they wrote last."""
         collected = {i: self.collected[p].clone() for i, p in enumerate(self.parameters) if p in self.collected}
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -93,6 +94,7 @@ class Leveled:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Return to such a state."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.collected = {self.parameters[i]: value.clone() for i, value in state["collected"].items()}
         self.steps, self.schedule = state["steps"], Schedule(state["periods"])

@@ -38,6 +38,7 @@ OWN = ("own", "own-apart")  # own:PATH_A,PATH_B (own.py)
 
 
 def is_known(name: str) -> bool:
+    """Whether a stream of this name can be built: one of the lab's, or somebody's own."""
     return name in REGISTRY or (":" in name and name.partition(":")[0] in OWN)
 
 

@@ -70,6 +70,7 @@ class Language:
         return list(found)
 
     def encode(self, strings: Iterable[str]) -> Strings:
+        """Strings as tokens and targets (N, T), padded with 0 and IGNORE."""
         rows = list(strings)
         longest = max(map(len, rows))
         tokens = torch.tensor([[self.symbols.index(s) for s in row] + [0] * (longest - len(row)) for row in rows])

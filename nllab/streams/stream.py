@@ -55,6 +55,7 @@ class Part:
         return found[:-1]
 
     def to(self, device: torch.device) -> Part:
+        """On another device."""
         return Part(self.inputs.to(device), self.labels.to(device))
 
 
@@ -140,6 +141,7 @@ class Stream:
 
     @property
     def features(self) -> int:
+        """Width of an input; of sequences, their length."""
         return self.tasks[0].test.inputs.shape[1]
 
     @property
@@ -158,6 +160,7 @@ class Stream:
         return self.tasks[0].test.labels.ndim == 2
 
     def to(self, device: torch.device) -> Stream:
+        """On another device."""
         moved = (
             replace(t, train=t.train.to(device), validation=t.validation.to(device), test=t.test.to(device))
             for t in self.tasks
@@ -171,6 +174,7 @@ class Stream:
 
     @property
     def task_names(self) -> tuple[str, ...]:
+        """In the order of the columns of an accuracy matrix."""
         return tuple(task.name for task in self.tasks)
 
 

@@ -33,6 +33,7 @@ class Alphabet:
         return len(self.characters) + 2
 
     def encode(self, text: str) -> list[int]:
+        """The tokens of a text; UNKNOWN for a character that is not in it."""
         return [self._token.get(character, UNKNOWN) for character in text]
 
     def decode(self, tokens: Iterable[int]) -> str:
