@@ -458,14 +458,14 @@ def test_weight_decay_in_the_loss_is_obeyed_and_recognition_stays():
 def test_trainings_in_threads_do_not_disturb_each_other():
     def train(model):
         optimizer = DeepOptimizer(model)
-        return fit(model, optimizer, 100)
+        return fit(model, optimizer, 60)
 
     alone, model = train(network()), network()
     every = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(3) as pool:
-            makers = [pool.submit(lambda: [DeepOptimizer(network()) for _ in range(300)]) for _ in range(2)]
+            makers = [pool.submit(lambda: [DeepOptimizer(network()) for _ in range(120)]) for _ in range(2)]
             beside = pool.submit(train, model).result()
             for maker in makers:
                 maker.result()

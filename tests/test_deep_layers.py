@@ -362,7 +362,7 @@ def test_layers_that_cannot_be_held_are_left_to_adamw():
 @pytest.mark.parametrize(
     "loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"]
 )
-@pytest.mark.parametrize("kind", ["dense", "convolutional"])
+@pytest.mark.parametrize("kind", ["dense", pytest.param("convolutional", marks=pytest.mark.slow)])
 def test_dropped_into_a_plain_loop_it_keeps_the_first_task(kind, loss):
     """Digits 0-4, then 5-9, in a loop of one's own: what Adam loses, the deep optimizer keeps, with either loss."""
     stream, kept = build("digits-ab", seed=0, split=0, hold_out=False), {}
@@ -387,7 +387,7 @@ def test_dropped_into_a_plain_loop_it_keeps_the_first_task(kind, loss):
 @pytest.mark.parametrize(
     "loss", [F.cross_entropy, lambda s, y: F.mse_loss(s, F.one_hot(y, 10).float())], ids=["cross_entropy", "mse_loss"]
 )
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.bfloat16, marks=pytest.mark.slow), torch.float16])
 def test_in_half_precision_with_a_scaled_loss_the_first_task_is_kept(dtype, loss, device):
     """A plain loop with autocast and GradScaler, whose first scale is too large for float16: those steps are
     skipped."""

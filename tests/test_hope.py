@@ -359,7 +359,9 @@ def permuted_cycles(count, length, symbols, generator):
     ("settings", "steps"),
     [
         ({"mixer": "window", "window": 1, "inner_lr": 0.1, "levels": (6,)}, 40),
-        ({"mixer": "self-modifying", "chunk_size": 6, "conv_window": 2, "levels": (1,)}, 120),
+        pytest.param(
+            {"mixer": "self-modifying", "chunk_size": 6, "conv_window": 2, "levels": (1,)}, 120, marks=pytest.mark.slow
+        ),
     ],
     ids=["cms", "self-modifying"],
 )

@@ -16,7 +16,7 @@ from nllab.experiment import Experiment
 from nllab.runs import Run
 from nllab.trainer import Trainer
 
-LONG = 4_000  # steps, of which a recording keeps a fifth
+LONG = 2_000  # steps, more than a recording keeps
 
 
 @functools.cache

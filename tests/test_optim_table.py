@@ -176,7 +176,7 @@ def test_none_diverges_on_its_defaults(name, digits):
     for problem, build in PROBLEMS.items() if name != "dgd" else ():
         toy = build()
         start = toy().item()
-        descend(make(name, toy), (toy() for _ in range(200)))
+        descend(make(name, toy), (toy() for _ in range(100)))
         assert toy().item() < start, problem
     model = digits_model()
     seen = []
