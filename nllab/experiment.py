@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {name: {} for name in STREAMS} | {
         "dim": 128,
         "periods": (1,),
         "context_level": True,
-        "retention_by_level": {"context": 0.6},
+        "retention_by_level": {"context": 0.4},
         "manager": False,
         "realign_every": 0,
     },

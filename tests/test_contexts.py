@@ -45,7 +45,7 @@ def test_renamed_parts_are_the_classes_with_and_without_new_names():
 def test_each_level_keeps_what_its_own_retention_says():
     trainer = Trainer(Experiment.preset("contexts-digits", **SMALL, retention=0.9))
     kept = {group["level"]: group["retention"] for group in trainer.deep.param_groups}
-    assert kept == {"input": 0.9, "memory": 0.9, "head": 0.9, "context": 0.6}
+    assert kept == {"input": 0.9, "memory": 0.9, "head": 0.9, "context": 0.4}
     assert with_retention([Level("a", "*")], {"a": 0.5})[0].retention == 0.5
     with pytest.raises(SettingError, match="level 'contxt'"):
         Trainer(Experiment.preset("contexts-digits", **SMALL, retention_by_level={"contxt": 0.5}))
