@@ -84,8 +84,8 @@ def restore(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     trainer.objective.seen = saved["seen_classes"]
     if trainer.snapshots.portraitist:
         trainer.snapshots.portraitist.references = saved["references"]
-    inputs, labels, scores = saved.get("seen") or (None, None, None)  # checkpoints of before 28 Nov 2026 lack it
-    trainer.seen = None if inputs is None else (Part(inputs, labels), scores)
+    seen = saved.get("seen")  # checkpoints of before 2026-11-28 lack it
+    trainer.seen = (Part(seen[0], seen[1]), seen[2]) if seen else None
 
 
 def to_bytes(value: Any, **more: str) -> bytes:
