@@ -203,6 +203,7 @@ def test_one_click_shows_a_painted_over_without_and_staying_with_the_deep_optimi
     page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 50)
     until(lambda: 30 < int(panels.nth(1).locator(".nl-number-step dd").inner_text()) < 80)
     until(lambda: "at step 136" not in page.locator(".nl-network-canvas").nth(1).get_attribute("aria-label"))
+    assert panels.nth(1).locator(".nl-number-task dd").inner_text() == "task A"  # not the one that was learned last
     page.mouse.move(10, 10)
     panels.first.locator(".nl-accuracy").focus()
     page.keyboard.press("ArrowLeft")

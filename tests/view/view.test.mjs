@@ -170,6 +170,8 @@ test("the sentences of a write hold its own numbers, and say who held back", () 
   assert.match(deep[2], /84 % of it/);
   assert.ok(Math.abs(heldShare(opened("deep").plane) - 0.6) < 1e-9);
   assert.match(deep[3], /60 % of the arrow/); // 0.6 of its length of 1
+  const nearly = opened("deep", { plane: { ...opened("deep").plane, passed: [0.004, 0.003] } });
+  assert.match(sentences(nearly, [], "")[3], /plane[.] Over 99 % of the arrow/);
   assert.match(deep[5], /A move by 0.26; the gradient alone would move them by 0.76/);
   const plain = sentences(opened("adam"), [], "Adam");
   assert.match(plain[3], /^Adam knows nothing of earlier inputs: nothing is held back/);
