@@ -54,7 +54,11 @@ def train(session: Session, paths: Sequence[Path], names: str) -> None:
 
 
 def panel(session: Session) -> None:
-    with st.expander("Your own data", icon=":material/table_view:", key="own-data"):
+    if st.query_params.get("stream", "").startswith("own"):  # an address cannot name files, but here they can be sent
+        state.own_asked = True
+    with st.expander(
+        "Your own data", icon=":material/table_view:", key="own-data", expanded=state.get("own_asked", False)
+    ):
         sent = st.file_uploader(
             "Two tables, .npz files or .zip files of images: what A and then B teach",
             key="own_files",
