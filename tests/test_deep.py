@@ -156,6 +156,7 @@ def test_fast_and_slow_paths_give_the_same_weights(monkeypatch):
 def unit_rates(monkeypatch):
     """Hidden layers write at rate 1, as the plain formula does."""
     monkeypatch.setattr("nllab.optim.deep.hidden_rate", lambda traces: 1.0)
+    monkeypatch.setattr("nllab.optim.deep.trusted", lambda rate, own, size: rate)
 
 
 @pytest.mark.parametrize("clip", [0.05, 1e9])
@@ -205,7 +206,7 @@ def test_mean_and_sum_losses_take_the_same_step():
     assert same(train(total, DeepOptimizer(total, loss_reduction="sum"), batches), found)
 
 
-def test_a_period_sums_its_gradients_and_writes_once():
+def test_a_period_sums_its_gradients_and_writes_once(unit_rates):
     """With one level of period 3, three batches are one batch of three times the size."""
     model, batches = wide(), wide_batches(9)
     at_once = copy.deepcopy(model)

@@ -333,7 +333,7 @@ def test_a_decision_says_what_was_seen_and_what_is_in_force():
 
 
 def test_the_rate_of_hidden_layers_by_hand():
-    """4 / (1 + n / 500) * sum g / (sum sqrt(rho g))^2, at most 2; n = 0.1 * samples * gain / own, of the recent."""
+    """4 / (1 + n / 500) * sum g / (sum sqrt(rho g))^2; n = 0.1 * samples * gain / own, of the recent."""
     traces = [
         Trace(signal=800.0, residual=2.0, gain=4.0, recent_gain=10.0, recent_own=2.0, samples=300.0),
         Trace(signal=900.0, residual=1.0, gain=1.0, recent_gain=2.0, recent_own=1.0, samples=200.0),
@@ -343,7 +343,10 @@ def test_the_rate_of_hidden_layers_by_hand():
     assert rates.best_rate(traces) == pytest.approx(best)
     assert rates.age(traces) == pytest.approx(0.1 * 300 * 12 / 3)
     assert rates.hidden_rate(traces) == pytest.approx(4 / (1 + 120 / 500) * best)
-    assert rates.hidden_rate([Trace(1e-4, 1.0, 1.0)]) == 2.0 and rates.best_rate([Trace()]) == float("inf")
+    assert rates.hidden_rate([Trace()]) == rates.best_rate([Trace()]) == float("inf")
+    assert rates.trusted(9.0, own=4.0, size=25.0) == pytest.approx(0.1 * 2.5)  # outputs move by a tenth of their size
+    assert rates.trusted(0.2, own=4.0, size=25.0) == 0.2
+    assert rates.trusted(9.0, own=4.0, size=0.0) == rates.trusted(9.0, own=0.0, size=0.0) == 1.0
     assert rates.age([]) == rates.age([Trace()]) == 0 and Trace(3.0, 0.0).curvature == 0
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError
 from nllab.levels import Level
 from nllab.optim import layers, packed
 from nllab.optim.affine import Channels, Scale, Scaled
@@ -34,9 +34,9 @@ from nllab.optim.diagonal import Diagonal
 from nllab.optim.groups import Group, Holdings, check, group_of, settings_of
 from nllab.optim.leveled import members_of
 from nllab.optim.notices import Notices, look_closely, refuse_what_is_not_finite
-from nllab.optim.output import LOSSES, Loss
+from nllab.optim.output import Loss, check_loss
 from nllab.optim.policy import FIXED, Policy, Settings
-from nllab.optim.rates import Trace, head_rate, hidden_rate, passes_energy
+from nllab.optim.rates import Trace, head_rate, hidden_rate, passes_energy, trusted
 from nllab.optim.realign import Window, follow
 from nllab.optim.report import Due, Report, Written, measurable
 from nllab.optim.saving import restore, saved
@@ -112,12 +112,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         own = {"rate": rate if lr is None else lr, "retention": retention, "ridge": ridge, "momentum": momentum}
         own |= {"error_weight": error_weight, "realign_every": realign_every, "learning_rate": learning_rate}
         check(own)
-        if loss not in ("auto", *LOSSES):
-            raise unknown("loss", loss, ("auto", *LOSSES))
-        if loss_reduction not in (None, "mean", "sum"):
-            raise SettingError(
-                f"loss_reduction is {loss_reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced."
-            )
+        check_loss(loss, loss_reduction)
         others = {"levels": levels, "manager": manager, "loss": loss, "loss_reduction": loss_reduction, "warn": warn}
         self._made_with = {**own, **others}
         self._levels = tuple(levels) if levels is not None else (Level("all", "*"),)
@@ -277,17 +272,27 @@ class DeepOptimizer(torch.optim.Optimizer):
         return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
 
     def _rates(self, due: Sequence[Due]) -> list[float]:
-        """The rate of each layer's write: the head's own, one for all hidden layers."""
+        """The rate of each layer's write: the head's own, one for all hidden layers as far as each can be trusted."""
+        energies, rates = [], []  # energies: of a layer's change and of its outputs
         for layer in due:
+            own = size = 0.0
             if layer.passes and not layer.head:
                 step = layer.context.solve(layer.gradient)
                 own = float(passes_energy(step, layer.passes, layer.context.moved))
-                self._moved += layer.group["rate"] * sqrt(own / max(layer.samples, 1))
+                size = float(passes_energy(layer.matrix.tensor(), layer.passes, None))
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
-        hidden = self._hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
-        self._moved *= hidden * self.settings.rate
-        return [self._head_rate(x.group) if x.head else x.group["rate"] * self.settings.rate * hidden for x in due]
+            energies.append((own, size))
+        self._hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        for layer, (own, size) in zip(due, energies, strict=True):
+            hidden = self._hidden_rate(layer.group, own, size)
+            rates.append(self._head_rate(layer.group) if layer.head else hidden)
+            self._moved += hidden * sqrt(own / max(layer.samples, 1))
+        return rates
+
+    def _hidden_rate(self, group: dict[str, Any], own: float, size: float) -> float:
+        """The factor of G A^-1 in the write of a hidden layer (see rates.py)."""
+        return group["rate"] * self.settings.rate * trusted(self._hidden, own, size)
 
     def _head_rate(self, group: dict[str, Any]) -> float:
         """The factor of G A^-1 in the head's write."""
@@ -307,10 +312,11 @@ class DeepOptimizer(torch.optim.Optimizer):
                 realignment.fade(retention, layer.group["ridge"])
 
     def _write_norms(self, due: Sequence[Scaled]) -> None:
-        """Scales and shifts step by the rate of all hidden layers."""
+        """Scales and shifts step as hidden layers do; what they multiply has unit size."""
         for scale, group, change in due:
             if self.acting:
-                scale.add_(change, alpha=-group["rate"] * self.settings.rate * self._hidden)
+                own, size = float(change.square().sum()), float(scale.weight.square().sum())
+                scale.add_(change, alpha=-self._hidden_rate(group, own, size))
             if (retention := group["retention"] * self.settings.hidden_retention) < 1:
                 self.state[scale.weight]["channels"].fade(retention, group["ridge"])
 

@@ -60,7 +60,7 @@ class Holdings:
 
     matrices: of each weight that has a context. · packed: those of them that a module uses inside itself.
     scales: of the weight of each norm. · names: of all parameters.
-    head: the last linear layer, or the only layer. · entry: the first weight.
+    head: the last linear layer, where a context holds it, or the only layer. · entry: the first weight.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -92,8 +92,8 @@ class Holdings:
         held = self.scales
         self.scales = {n.weight: held.get(n.weight) or n for n in norms if n and n.weight not in self.released}
         self.held |= {p for scale in self.scales.values() for p in (scale.weight, scale.bias) if p is not None}
-        linear = [m for m in found if isinstance(m, nn.Linear)]
-        self.head = linear[-1] if linear else found[0] if len(found) == 1 else None
+        last = next((m for m in reversed(list(self.model.modules())) if isinstance(m, nn.Linear)), None)
+        self.head = last if last in found else found[0] if last is None and len(found) == 1 else None
         self.entry = found[0].weight if found else None
         return True
 

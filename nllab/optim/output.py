@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nllab.errors import SettingError, unknown
+
 SCALED = 2.0**-12  # a scale this small is taken to be the work of loss scaling: the sum over a batch of 4,096 samples
 CLOSE = 1e-3  # relative; residuals this close to one of the two forms, or as their precision allows, are taken to be it
 LOSSES = ("squared_error", "cross_entropy", "binary_cross_entropy")
@@ -36,6 +38,16 @@ class Loss(NamedTuple):
     def bounded(self) -> bool:
         """Whether residuals lie between -1 and 1, and the curvature below a half."""
         return self.kind in ("cross_entropy", "binary_cross_entropy")
+
+
+def check_loss(loss: str, reduction: str | None) -> None:
+    """Raises SettingError for a loss or a reduction that there is not."""
+    if loss not in ("auto", *LOSSES):
+        raise unknown("loss", loss, ("auto", *LOSSES))
+    if reduction not in (None, "mean", "sum"):
+        raise SettingError(
+            f"loss_reduction is {reduction!r}; it must be 'mean' or 'sum', as the loss itself is reduced."
+        )
 
 
 def recognise(scores: Tensor, gradient: Tensor) -> Loss | None:

@@ -14,10 +14,13 @@ at most -η Σ g_l + η²/2 (Σ √(ρ_l g_l))² (triangle inequality), and fall
 Where the model is wrong, old inputs are not there to tell, and damage adds up while gain dies away with the samples n
 that have used the directions of D. So hidden layers step by
 
-    η = min(CAP, BOLD / (1 + n / SPAN) · η*),      n = samples · <G, D> / sum of ||D x||² over the batch's inputs x:
+    η = BOLD / (1 + n / SPAN) · η*,      n = samples · <G, D> / sum of ||D x||² over the batch's inputs x:
 
 all the change that D means for what is remembered, in units of what it means for the samples at hand. Inputs in new
 directions make n small again, so that a layer learns fast where nothing old is in the way.
+
+No quadratic model reaches far. So no write moves the outputs W x of its layer on its own batch by more than a share
+TRUST of their size: η_l = min(η, TRUST √(sum of ||W x||² / sum of ||D x||²)).
 
 Source: ours. Kin: K-FAC (Martens and Grosse 2015) keeps the curvature behind a layer as a matrix; here it is a number.
 """
@@ -41,8 +44,8 @@ if TYPE_CHECKING:
 # Steps of the head are in units of the exact minimizer of a squared error; the residual of a cross-entropy is bounded
 # by 1 and its curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
 BOUNDED_RATE = 5.0
-# Of η*; samples; of the exact minimizer. Chosen on validation data, one of each for all nets and losses (LOG.md).
-BOLD, SPAN, CAP = 4.0, 500.0, 2.0
+# Of η*; samples; of a layer's outputs. Chosen on validation data, one of each for all nets and losses (LOG.md).
+BOLD, SPAN, TRUST = 4.0, 500.0, 0.1
 RECENT = 0.9  # what the sums over recent writes keep at each
 ROWS = 64  # of a batch that are enough to measure ||D x||²
 
@@ -136,6 +139,17 @@ def age(traces: Iterable[Trace]) -> float:
 
 
 def hidden_rate(traces: Iterable[Trace]) -> float:
-    """η in [0, CAP], the factor of G A^-1 in a hidden layer's write, in units of its level's rate."""
+    """η, the factor of G A^-1 in a hidden layer's write, in units of its level's rate; inf where all is flat."""
     traces = list(traces)
-    return min(CAP, BOLD / (1 + age(traces) / SPAN) * best_rate(traces))
+    return BOLD / (1 + age(traces) / SPAN) * best_rate(traces)
+
+
+def trusted(rate: float, own: float, size: float) -> float:
+    """The rate at which a write stays where its quadratic model holds.
+
+    own, size: sums of ||D x||² and of ||W x||² over the batch. A layer that has answered nothing but zero so far has no
+    size to be compared with, and takes the exact minimizer at most.
+    """
+    if own <= 0:
+        return min(rate, 1.0)
+    return min(rate, TRUST * sqrt(size / own)) if size > 0 else min(rate, 1.0)
