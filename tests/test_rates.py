@@ -147,6 +147,17 @@ def test_no_write_moves_the_outputs_of_its_layer_further_than_it_is_trusted():
             assert (now - seen)[:, part].norm() <= (1 + 1e-6) * TRUST * seen[:, part].norm()
 
 
+def test_layers_from_which_nothing_but_layers_leads_to_the_head_are_known():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.Linear(5, 4), nn.Linear(4, 4)).double()
+    optimizer = DeepOptimizer(model)
+    live(model, optimizer, LOSSES["squared_error"], 2)
+    assert optimizer._watcher.straight_to(model[4]) == {model[3].weight, model[2].weight}
+    model[3] = nn.Sequential(model[3], nn.ReLU())
+    live(model, optimizer, LOSSES["squared_error"], 1)
+    assert optimizer._watcher.straight_to(model[4]) == set()
+
+
 def test_in_an_ordinary_stream_the_rate_falls_as_life_goes_on():
     model = net()
     rates = live(model, DeepOptimizer(model), LOSSES["cross_entropy"], 120)

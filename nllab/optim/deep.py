@@ -49,7 +49,7 @@ class DeepOptimizer(torch.optim.Optimizer):
         optimizer = DeepOptimizer(model)
         optimizer.zero_grad(); loss.backward(); optimizer.step()
 
-    It always watches, and writes while `acting` is true: switched on in mid-run it protects what came before it. What a
+    It always watches, and writes while `acting` is true: switched on in mid-run it protects what came before. What a
     step saw and did is its `report`.
 
     model: its `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` and `nn.Embedding` layers get a context each (see layers.py), and
@@ -79,9 +79,8 @@ class DeepOptimizer(torch.optim.Optimizer):
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
 
     Differs from paper: the metric, which the paper leaves open. Kin: orthogonal weight modification (the same
-        projector, once per task or batch), decoupled extended Kalman filters, K-FAC / natural-gradient continual
-        learning (both Kronecker factors), analytic continual learning (recursive least squares on frozen features).
-        Here: every level, every step, while all levels learn.
+        projector), decoupled extended Kalman filters, K-FAC / natural-gradient continual learning, analytic
+        continual learning (least squares on frozen features). Here: every level, every step, while all levels learn.
     Raises: SettingError for settings out of range, a model without such layers, or a state of another model;
         DivergedError for a gradient that is not finite: then neither weights nor contexts change.
     """
@@ -273,13 +272,14 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def _rates(self, due: Sequence[Due]) -> list[float]:
         """The rate of each layer's write: the head's own, one for all hidden layers as far as each can be trusted."""
-        energies, rates = [], []  # energies: of a layer's change and of its outputs
+        energies, rates, straight = [], [], self._watcher.straight_to(self._holdings.head)
         for layer in due:
             own = size = 0.0
             if layer.passes and not layer.head:
                 step = layer.context.solve(layer.gradient)
                 own = float(passes_energy(step, layer.passes, layer.context.moved))
-                size = float(passes_energy(layer.matrix.tensor(), layer.passes, None))
+                if layer.matrix.weight not in straight:
+                    size = float(passes_energy(layer.matrix.tensor(), layer.passes, None))
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
             energies.append((own, size))

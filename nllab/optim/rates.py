@@ -20,7 +20,9 @@ all the change that D means for what is remembered, in units of what it means fo
 directions make n small again, so that a layer learns fast where nothing old is in the way.
 
 No quadratic model reaches far. So no write moves the outputs W x of its layer on its own batch by more than a share
-TRUST of their size: η_l = min(η, TRUST √(sum of ||W x||² / sum of ||D x||²)).
+TRUST of their size: η_l = min(η, TRUST √(sum of ||W x||² / sum of ||D x||²)). Where nothing but linear layers leads
+from a layer to the scores the model is the truth, and a layer that has answered nothing but zero has no size to be
+compared with; both take CAP times the exact minimizer at most.
 
 Source: ours. Kin: K-FAC (Martens and Grosse 2015) keeps the curvature behind a layer as a matrix; here it is a number.
 """
@@ -44,8 +46,9 @@ if TYPE_CHECKING:
 # Steps of the head are in units of the exact minimizer of a squared error; the residual of a cross-entropy is bounded
 # by 1 and its curvature by a half, so that the same step learns too little. Chosen on validation data (LOG.md).
 BOUNDED_RATE = 5.0
-# Of η*; samples; of a layer's outputs. Chosen on validation data, one of each for all nets and losses (LOG.md).
-BOLD, SPAN, TRUST = 4.0, 500.0, 0.1
+# Of η*; samples; of a layer's outputs; of the exact minimizer. Chosen on validation data, one of each for all nets and
+# losses (LOG.md).
+BOLD, SPAN, TRUST, CAP = 4.0, 500.0, 0.1, 2.0
 RECENT = 0.9  # what the sums over recent writes keep at each
 ROWS = 64  # of a batch that are enough to measure ||D x||²
 
@@ -147,9 +150,6 @@ def hidden_rate(traces: Iterable[Trace]) -> float:
 def trusted(rate: float, own: float, size: float) -> float:
     """The rate at which a write stays where its quadratic model holds.
 
-    own, size: sums of ||D x||² and of ||W x||² over the batch. A layer that has answered nothing but zero so far has no
-    size to be compared with, and takes the exact minimizer at most.
+    own, size: sums of ||D x||² and of ||W x||² over the batch; size 0 where it holds everywhere, or is not known.
     """
-    if own <= 0:
-        return min(rate, 1.0)
-    return min(rate, TRUST * sqrt(size / own)) if size > 0 else min(rate, 1.0)
+    return min(rate, TRUST * sqrt(size / own) if own > 0 and size > 0 else CAP)

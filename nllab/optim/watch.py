@@ -112,6 +112,8 @@ class Watcher:
         self._fallback = False
         self._sample_weights: Tensor | None = None
         self._last: tuple[Any, int, Sight] | None = None
+        self._ran: tuple[Any, int, Tensor] | None = None  # the layer that ran last: where its output is, its weight
+        self.reads: dict[Tensor, Tensor] = {}  # weight of a layer -> that of the layer whose output it read untouched
         _watch(self)
 
     @property
@@ -127,8 +129,17 @@ class Watcher:
 
     def clear(self) -> Batch:
         """Begin a new batch; returns the one that was seen."""
-        seen, self.batch, self._sample_weights, self._last = self.batch, Batch(), None, None
+        seen, self.batch, self._sample_weights, self._last, self._ran = self.batch, Batch(), None, None, None
         return seen
+
+    def straight_to(self, head: layers.Layer | None) -> set[Tensor]:
+        """Weights of the layers from which nothing but layers leads to the head."""
+        found: set[Tensor] = set()
+        weight = None if head is None else self.reads.get(head.weight)
+        while weight is not None and weight not in found:
+            found.add(weight)
+            weight = self.reads.get(weight)
+        return found
 
     def ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """A module has run: if it is one of ours, look at what comes back to it."""
@@ -154,6 +165,11 @@ class Watcher:
         # When the gradient arrives, so that a forward pass that no loss uses leaves no trace; and at the node, not at
         # the tensor, so that `_look`, which may weigh the samples, comes first.
         output.grad_fn.register_prehook(keep)
+        self.reads.pop(layer.weight, None)
+        before, given = self._ran, inputs[0]
+        if before is not None and given.grad_fn is before[0] and given.output_nr == before[1]:
+            self.reads[layer.weight] = before[2]
+        self._ran = output.grad_fn, place, layer.weight
         if isinstance(layer, nn.Linear) and (self.place is None or self.place is layer.weight):
             sight = Sight(output, layer.weight)
             output.register_hook(partial(self._look, sight))
