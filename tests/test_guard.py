@@ -346,7 +346,7 @@ def test_the_rate_of_hidden_layers_by_hand():
     assert rates.hidden_rate([Trace()]) == rates.best_rate([Trace()]) == float("inf")
     assert rates.trusted(9.0, own=4.0, size=25.0) == pytest.approx(0.1 * 2.5)  # outputs move by a tenth of their size
     assert rates.trusted(0.2, own=4.0, size=25.0) == 0.2
-    assert rates.trusted(9.0, own=4.0, size=0.0) == rates.trusted(9.0, own=0.0, size=0.0) == 2.0
+    assert rates.trusted(9.0, own=4.0, size=0.0) == rates.trusted(9.0, own=0.0, size=0.0) == 8.0
     assert rates.age([]) == rates.age([Trace()]) == 0 and Trace(3.0, 0.0).curvature == 0
 
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 BOUNDED_RATE = 5.0
 # Of η*; samples; of a layer's outputs; of the exact minimizer. Chosen on validation data, one of each for all nets and
 # losses (LOG.md).
-BOLD, SPAN, TRUST, CAP = 4.0, 500.0, 0.1, 2.0
+BOLD, SPAN, TRUST, CAP = 4.0, 500.0, 0.1, 8.0
 RECENT = 0.9  # what the sums over recent writes keep at each
 ROWS = 64  # of a batch that are enough to measure ||D x||²
 
