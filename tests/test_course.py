@@ -18,6 +18,7 @@ from nllab import course
 from nllab.course import exercise as tried
 from nllab.course.exercise import NOTEBOOKS, Answer, Draw, Exercise, Number, Wrong, exercises_of, judge
 from nllab.course.progress import FILE, Progress
+from tests.course.right import RIGHT
 from tests.course.wrong import WRONG
 
 EXERCISES = {name: one for notebook in NOTEBOOKS for name, one in exercises_of(notebook).items()}
@@ -46,6 +47,13 @@ def slowly(names):
 def test_the_solution_passes(name):
     answer = solved(EXERCISES[name])
     for seed in range(2 if EXERCISES[name].wants == "function" else 1):
+        verdict = judge(EXERCISES[name], answer, seed)
+        assert verdict.passed, verdict.sentence
+
+
+@pytest.mark.parametrize(("name", "answer"), [pytest.param(*one, id=f"{one[0]}-{one[1].__name__}") for one in RIGHT])
+def test_another_way_to_the_answer_passes(name, answer):
+    for seed in range(2):
         verdict = judge(EXERCISES[name], answer, seed)
         assert verdict.passed, verdict.sentence
 
