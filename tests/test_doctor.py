@@ -106,4 +106,6 @@ def test_runs_say_which_version_wrote_them(tmp_path):
     problems = examine([tmp_path])["problems"]
     assert any("has format 9, written by nllab 9.0, and this version reads 1, 2" in problem for problem in problems)
     assert sum("the first line of events.jsonl is damaged" in problem for problem in problems) == 2
-    assert any("holds no saved run" in problem for problem in examine([tmp_path / "nothing"])["problems"])
+    (tmp_path / "empty").mkdir()
+    assert any("holds no saved run" in problem for problem in examine([tmp_path / "empty"])["problems"])
+    assert any("does not exist" in problem for problem in examine([tmp_path / "nothing"])["problems"])

@@ -29,7 +29,7 @@ def script():
 
 
 def table(offset):
-    rows = [f"{i};{i * 37 % 11 + offset},5;{'up' if i % 3 else 'down'}" for i in range(40)]
+    rows = [f"{i};{i * 37 % 101 + offset},5;{'up' if i % 3 else 'down'}" for i in range(40)]
     return ("nr;x;label\n" + "\n".join(rows)).encode()
 
 

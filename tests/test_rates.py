@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nllab import DeepOptimizer
 from nllab.optim.output import bend, recognise
-from nllab.optim.rates import TRUST, Trace, age, best_rate, hidden_rate, own_energy
+from nllab.optim.rates import AFTER_WATCHING, TRUST, Trace, age, best_rate, hidden_rate, own_energy
 
 
 def one_hot(labels):
@@ -145,6 +145,17 @@ def test_no_write_moves_the_outputs_of_its_layer_further_than_it_is_trusted():
         now = torch.cat([model[0](places), model[2](inner)], 1).detach()
         for part in (slice(8), slice(8, 16)):
             assert (now - seen)[:, part].norm() <= (1 + 1e-6) * TRUST * seen[:, part].norm()
+
+
+def test_after_watching_another_optimizer_rates_are_bound_until_it_has_written_as_often():
+    model, found = net(), []
+    optimizer = DeepOptimizer(model, manager=False)
+    for step in range(9):
+        optimizer.acting = step >= 3
+        live(model, optimizer, LOSSES["squared_error"], 1, seed=step)
+        found.append((optimizer._watched, optimizer._hidden))
+    assert [watched for watched, _ in found] == [1, 2, 3, 2, 1, 0, 0, 0, 0]
+    assert all(rate <= AFTER_WATCHING for watched, rate in found if watched) and found[-1][1] > AFTER_WATCHING
 
 
 def test_layers_from_which_nothing_but_layers_leads_to_the_head_are_known():

@@ -36,7 +36,7 @@ from nllab.optim.leveled import members_of
 from nllab.optim.notices import Notices, look_closely, refuse_what_is_not_finite
 from nllab.optim.output import Loss, check_loss
 from nllab.optim.policy import FIXED, Policy, Settings
-from nllab.optim.rates import Trace, head_rate, hidden_rate, passes_energy, trusted
+from nllab.optim.rates import AFTER_WATCHING, Trace, head_rate, hidden_rate, passes_energy, trusted
 from nllab.optim.realign import Window, follow
 from nllab.optim.report import Due, Report, Written, measurable
 from nllab.optim.saving import restore, saved
@@ -124,11 +124,11 @@ class DeepOptimizer(torch.optim.Optimizer):
                 " there is nothing for a context memory to hold."
             )
         self.policy = Policy() if manager else None
-        me, reduction = weakref.ref(self), loss_reduction or "mean"
-        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
+        me, told = weakref.ref(self), (loss, loss_reduction or "mean")
+        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), *told)
         self._watcher.scales = self._holdings.scales
         self._steps, self._notices, self._fresh, self._moved = 0, Notices(warn), False, 0.0
-        self._hidden = 0.0  # rate of hidden layers in the last write
+        self._hidden, self._watched = 0.0, 0  # rate of hidden layers; steps watched, less those written
         self._found: set[Tensor] = set()  # parameters that came into the model after this was made
         members = members_of(model, self._levels)
         groups = [
@@ -208,7 +208,7 @@ class DeepOptimizer(torch.optim.Optimizer):
             self._refresh()
         self._fresh = False
         look_closely(self, batch)
-        self._steps += 1
+        self._steps, self._watched = self._steps + 1, max(0, self._watched + (-1 if self.acting else 1))
         due: list[Due] = []
         norms: list[Scaled] = []
         for group in self.param_groups:
@@ -258,16 +258,15 @@ class DeepOptimizer(torch.optim.Optimizer):
 
     def _write(self, due: Sequence[Due], batch: Batch) -> list[Written]:
         """W <- W - rate * G A^-1 for all layers that are due; what is needed to measure each write, or would be."""
-        steps: list[Tensor | None] = [None] * len(due)
         self._moved = 0.0
         if not self.acting:
             for layer in due:
                 layer.context.forget_inverse()
-            return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
+            return measurable(due, [None] * len(due), batch.scale, self._holdings.entry, self._retention)
         for layer in due:
             layer.context.solve(layer.gradient)
-        for i, rate in enumerate(self._rates(due)):
-            steps[i] = context_write(due[i].matrix, due[i].gradient, due[i].context, rate)
+        rates = zip(due, self._rates(due), strict=True)
+        steps = [context_write(x.matrix, x.gradient, x.context, rate) for x, rate in rates]
         return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
 
     def _rates(self, due: Sequence[Due]) -> list[float]:
@@ -278,12 +277,13 @@ class DeepOptimizer(torch.optim.Optimizer):
             if layer.passes and not layer.head:
                 step = layer.context.solve(layer.gradient)
                 own = float(passes_energy(step, layer.passes, layer.context.moved))
-                if layer.matrix.weight not in straight:
-                    size = float(passes_energy(layer.matrix.tensor(), layer.passes, None))
+                known = layer.matrix.weight not in straight
+                size = float(passes_energy(layer.matrix.tensor(), layer.passes, None)) if known else 0.0
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
             energies.append((own, size))
-        self._hidden = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        rate = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        self._hidden = min(rate, AFTER_WATCHING) if self._watched else rate
         for layer, (own, size) in zip(due, energies, strict=True):
             hidden = self._hidden_rate(layer.group, own, size)
             rates.append(self._head_rate(layer.group) if layer.head else hidden)

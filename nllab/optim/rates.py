@@ -49,6 +49,9 @@ BOUNDED_RATE = 5.0
 # Of η*; samples; of a layer's outputs; of the exact minimizer. Chosen on validation data, one of each for all nets and
 # losses (LOG.md).
 BOLD, SPAN, TRUST, CAP = 4.0, 500.0, 0.1, 8.0
+# Times the exact minimizer, until an optimizer that has watched another one has written as often: no trace knows what
+# the other's writes met.
+AFTER_WATCHING = 4.0
 RECENT = 0.9  # what the sums over recent writes keep at each
 ROWS = 64  # of a batch that are enough to measure ||D x||²
 

@@ -37,6 +37,7 @@ def saved(optimizer: DeepOptimizer, own: dict[str, Any]) -> dict[str, Any]:
         **own,
         "state": kept,
         "steps": optimizer._steps,
+        "watched": optimizer._watched,
         "acting": optimizer.acting,
         "error_weight": optimizer.error_weight,
         "loss": optimizer.loss and list(optimizer.loss),
@@ -74,6 +75,7 @@ def restore(optimizer: DeepOptimizer, state_dict: dict[str, Any]) -> None:
     optimizer._steps, optimizer.acting, optimizer.error_weight = (
         state_dict[name] for name in ("steps", "acting", "error_weight")
     )
+    optimizer._watched = state_dict.get("watched", 0)  # states of before November 28 lack it
     optimizer._watcher.begin(state_dict["loss"] and Loss(*state_dict["loss"]))
     optimizer.policy = state_dict["policy"] and Policy.of_state(state_dict["policy"])
     optimizer._watcher.clear()
