@@ -115,4 +115,4 @@ def compare_samples(inputs: Sequence[NDArray[Any]], labels: Sequence[NDArray[np.
 
 
 def _key(row: NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest()
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
