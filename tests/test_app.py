@@ -436,7 +436,7 @@ def test_a_checkpoint_is_returned_to_by_all_runs_of_a_page(compared):
 @pytest.fixture
 def lessons(monkeypatch):
     """The page of the lessons, two of them with larger batches, and so with fewer steps."""
-    for key, batch_size, toggle_at in (("overwrite", 20, 0), ("deep", 40, 18)):
+    for key, batch_size, toggle_at in (("overwrite", 20, 0), ("deep", 20, 35)):
         lesson = SCENARIOS[key]
         runs = {title: experiment.but(batch_size=batch_size) for title, experiment in lesson.runs.items()}
         commands = tuple((toggle_at, name, value) for _, name, value in lesson.scheduled_commands)
@@ -482,7 +482,7 @@ def test_the_agenda_of_a_lesson_is_given_to_its_runs(lessons):
     button(lessons, "play").click().run()
     pair = runs_of(lessons, "lessons")
     until(lambda: ended(pair))
-    assert [run.run.commands for run in pair] == [[(18, "optimizer", "deep")]] * 2
+    assert [run.run.commands for run in pair] == [[(35, "optimizer", "deep")]] * 2
     lessons.run()
     assert any("**It was:** Only the one that watched ✓" in found.value for found in lessons.markdown)
 
