@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from nllab.optim.context import fade
+
 if TYPE_CHECKING:
     from nllab.optim.rates import Trace
     from nllab.optim.watch import Batch
@@ -149,7 +151,7 @@ class Channels:
 
     def fade(self, retention: float, ridge: float) -> None:
         """A <- retention * (A - ridge I) + ridge I."""
-        self.matrix.mul_(retention).diagonal(dim1=-2, dim2=-1).add_((1 - retention) * ridge)
+        fade(self.matrix, retention, ridge)
         self.seen *= retention
 
     def tensors(self) -> list[Tensor]:
