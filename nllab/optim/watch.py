@@ -220,7 +220,7 @@ class Watcher:
             sight = Sight(found, OUTPUT)
             sight.given = given
             found.register_hook(partial(self._look, sight))
-        self._last = None
+        self._last = self._ran = None
 
     def _look(self, sight: Sight, gradient: Tensor) -> Tensor | None:
         """Read loss and errors from the gradient at scores; returns it with its samples weighted."""
