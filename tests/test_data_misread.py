@@ -234,3 +234,161 @@ def test_images_of_other_ranges_and_files_that_are_not_read_are_asked_about(tmp_
     report = load([eight, eight]).report
     assert "1 .heic were left out beside 8 images" in report.warnings[0]
     assert "1 linked folder(s)" in report.left_out[0].what and "1 empty folder(s)" in report.left_out[0].what
+
+
+# -- 28 November: files of a second round
+
+
+def test_numbers_with_a_point_here_and_a_comma_there_in_one_column(pair):
+    """0,123 was read as 123 where another cell of its column has a point."""
+    both = [f"{x:.3f}".replace(".", ",") if i % 2 else f"{x:.4f}" for i, x in enumerate(frame(1).a)]
+    loaded, said = pair(frame(), frame(1).assign(a=both))
+    column = loaded.inputs[1][:, 0]
+    assert np.allclose(column, frame(1).a, atol=6e-4) and "column 'a' holds" in said and "decimal signs" in said
+    clean = frame(1).assign(a=[f"{x * 1000:,.1f}" for x in frame(1).a])
+    assert "decimal signs" not in pair(clean)[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("{:.1f} kg", "{:.1f} lb"), ("${:.2f}", "€{:.2f}"), ("{:.1f}%", "{:.3f}"), ("{:.3f}", "{:.1f} %")],
+)
+def test_a_column_in_another_unit_or_currency_in_b_is_named(pair, one, other):
+    a, b = (
+        table.assign(a=[text.format(abs(x)) for x in table.a]) for text, table in ((one, frame()), (other, frame(1)))
+    )
+    assert "B: column 'a' is" in pair(a, b)[1] and "column 'a' is" not in pair(a, a)[1]
+
+
+def test_times_with_a_zone_in_one_table_alone_are_named(pair):
+    def times(seed, zone):
+        return frame(seed).assign(when=[f"2026-03-{i % 28 + 1:02} {i * 7 % 24:02}:00:00{zone(i)}" for i in range(ROWS)])
+
+    local, utc, some = times(1, lambda i: ""), times(0, lambda i: "+02:00"), times(0, lambda i: "Z" if i % 2 else "")
+    assert "without a time zone' and in A 'in times with" in pair(utc, local)[1]
+    assert "A: some times of column 'when' have a time zone" in pair(some, utc)[1]
+    assert "zone" not in pair(utc, utc)[1] and "zone" not in pair(local, local)[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (("cat", "dog"), ("cats", "dogs"), "may be spellings of one"),
+        (("Müller", "Özil"), ("MÃ¼ller", "Ã–zil"), "may be spellings of one"),
+        (("cat", "dog"), ("c\u0430t", "dog"), "may be spellings of one"),
+        (("cat", "dog"), ("cat (1)", "dog"), "may be spellings of one"),
+        (("setosa", "virginica"), ("Iris-setosa", "Iris-virginica"), "none in common"),
+        (("0", "1"), ("1", "2"), "once from 0 and once from 1"),
+        (("MARCH1", "SEPT2"), ("1-Mar", "2-Sep"), "are dates, into which spreadsheets"),
+        (("MARCH1", "SEPT2"), ("2026-03-01 00:00:00", "2026-09-02 00:00:00"), "are dates, into which spreadsheets"),
+        (("01. Mrz", "02. Sep"), ("x", "z"), "are dates, into which spreadsheets"),
+        (("1E5", "2E5"), ("100000", "200000"), "none in common"),
+    ],
+)
+def test_labels_that_may_be_one_class_are_asked_about(pair, one, other, said):
+    def named(table, names):
+        return table.assign(label=table.label.map(dict(zip(("cat", "dog"), names, strict=True))))
+
+    a, b = named(frame(), one), named(frame(1), other)
+    assert said in pair(a, b)[1]
+    assert pair(named(frame(), ("cat", "dog")), named(frame(1), ("horse", "ship")))[1] == ""
+
+
+def test_a_code_with_an_e_is_no_number_and_a_number_of_a_program_is(tmp_path):
+    codes = frame().assign(label=np.where(frame().label == "cat", "3E2", "3e5"))
+    assert load([saved(tmp_path / "a.csv", codes)] * 2).classes == ("3E2", "3e5")
+    written = codes.assign(label=np.where(frame().label == "cat", "3e+02", "3.0E5"))
+    assert load([saved(tmp_path / "b.csv", written)] * 2).classes == ("300", "300000")
+
+
+def test_a_column_of_training_and_test_is_no_input(pair):
+    loaded, _ = pair(frame().assign(split=["Train", "test", "train", "val"] * (ROWS // 4)))
+    assert loaded.inputs[0].shape[1] == 2 and "the lab cuts its own parts" in str(loaded.report.left_out)
+
+
+def test_columns_elsewhere_and_of_tiny_numbers_are_told_and_kept(pair):
+    from nllab.data.scale import Scale
+
+    loaded, said = pair(frame().assign(a=20 + 5 * frame().a), frame(1).assign(a=68 + 9 * frame(1).a))
+    assert said == "" and "1 column lie outside of A's range, such as 'a'" in " ".join(loaded.report.notes)
+    tiny = frame()[["a", "b"]].to_numpy()
+    assert np.allclose(Scale.of_columns(tiny * 1e-250)(tiny * 1e-250), Scale.of_columns(tiny)(tiny))
+
+
+def test_quotation_marks_behind_a_backslash_stay_in_their_cell(tmp_path):
+    lines = [f'{a},"he said \\"hi, {b}\\"",{b},{label}' for a, b, label in frame().itertuples(index=False)]
+    (tmp_path / "a.csv").write_text("a,note,b,label\n" + "\n".join(lines))
+    loaded = load([tmp_path / "a.csv", saved(tmp_path / "b.csv", frame(1))])
+    assert np.array_equal(loaded.inputs[0], frame()[["a", "b"]])
+
+
+def test_formulas_that_were_never_calculated_are_named(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["a", "b", "label"])
+    for i, (a, _, label) in enumerate(frame().itertuples(index=False), start=2):
+        book.active.append([a, f"=A{i}*2", label])
+    book.save(tmp_path / "a.xlsx")
+    said = " ".join(load([tmp_path / "a.xlsx", saved(tmp_path / "b.csv", frame(1))]).report.warnings)
+    assert "('b') of the Excel file hold no values" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a,label\n1,x\n<<<<<<< HEAD\n2,x\n=======\n3,x\n>>>>>>> theirs\n4,y\n", "line 3 begins a merge conflict"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n", "git lfs pull"),
+        ("| a | label |\n|---|:-:|\n| 1 | x |\n| 2 | y |\n", "drawn with lines"),
+        ("+---+-------+\n| a | label |\n+---+-------+\n| 1 | x     |\n", "drawn with lines"),
+    ],
+)
+def test_more_texts_that_are_no_tables(tmp_path, text, what):
+    test_texts_that_are_no_tables_say_what_they_are(tmp_path, text, what)
+
+
+def test_numbers_in_place_of_classes_and_addresses_in_place_of_files_say_so(tmp_path):
+    amounts = saved(tmp_path / "a.csv", frame().assign(label=np.arange(ROWS) // 2 * 7))
+    with pytest.raises(DataError, match="amounts and not classes"):
+        load([amounts, amounts])
+    with pytest.raises(DataError, match="is an address and not a file"):
+        load(["https://example.org/a.csv", amounts])
+
+
+def test_how_images_were_saved_or_marked_is_named_where_it_tells_the_classes(tmp_path):
+    def folder(name, draw):
+        for kind in ("cat", "dog"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            for i in range(12):
+                image = np.random.default_rng(i + 100 * (kind == "dog")).integers(0, 256, (12, 12)).astype("u1")
+                draw(tmp_path / name / kind / str(i), image, kind == "dog")
+        return tmp_path / name
+
+    def marked(place, image, dog):
+        image[0, 0] = 255 * dog
+        Image.fromarray(image).save(f"{place}.png")
+
+    plain = folder("plain", lambda place, image, dog: Image.fromarray(image).save(f"{place}.png"))
+    cases = {
+        "format": lambda place, image, dog: Image.fromarray(image).save(f"{place}.{'jpg' if dog else 'png'}"),
+        "size": lambda place, image, dog: Image.fromarray(image[: 12 - 2 * dog]).save(f"{place}.png"),
+        "number of channels": lambda place, image, dog: (
+            Image.fromarray(image).convert("RGB" if dog else "L").save(f"{place}.png")
+        ),
+    }
+    for what, draw in cases.items():
+        said = " ".join(load([folder(what, draw), plain]).report.warnings)
+        assert f"A: the images' {what} alone tells all classes apart" in said and said.count("alone") == 1
+    said = " ".join(load([plain, folder("marked", marked)]).report.warnings)
+    assert "B: the pixel at row 0, column 0 alone tells all classes apart" in said and said.count("alone") == 1
+    assert load([plain, plain]).report.warnings == ()
+
+
+def test_white_for_black_is_asked_about_and_transparent_arrays_are_told(tmp_path):
+    drawn = np.zeros((40, 12, 12), np.uint8)
+    for i in range(40):
+        drawn[i, 3:9, 3 + i % 2 * 3 : 6 + i % 2 * 3] = 180 + i
+    np.savez(tmp_path / "a.npz", inputs=drawn, labels=np.arange(40) % 2)
+    np.savez(tmp_path / "b.npz", inputs=255 - drawn, labels=np.arange(40) % 2)
+    assert "black and white" in " ".join(load([tmp_path / "a.npz", tmp_path / "b.npz"]).report.warnings)
+    clear = np.random.default_rng(0).random((40, 8, 8, 4))
+    np.savez(tmp_path / "c.npz", inputs=clear, labels=np.arange(40) % 2)
+    assert "transparent lies on white" in str(load([tmp_path / "c.npz"] * 2).report.converted)

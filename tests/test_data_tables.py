@@ -184,7 +184,7 @@ def test_a_header_on_one_side_only_stops(tmp_path, frame):
     [
         ("0", "0.0"),
         ("7", "7.00"),
-        ("1", "1e0"),
+        ("1", "1.0e0"),
         ("cat", "cat "),
         ("cat", "cat\u00a0"),
         ("é", "e\u0301"),

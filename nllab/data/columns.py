@@ -33,6 +33,8 @@ IDENTIFIER = re.compile(
     r"(^|[\s_.-])(id|uid|uuid|guid|idx|index|key|nr|no|num|number|record|row)[.:]?$|^(#|№|rowid|rownum|rn|n°)$", re.I
 )
 CAMEL = re.compile(r"[a-z](ID|Id|Nr|No|Index)$")
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "holdout"}
+GLANCE = 200  # rows, and columns, from which a look at that many rows comes first
 EXAMINED = 5_000  # rows in which a single column is looked for that predicts everything
 
 
@@ -41,6 +43,7 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
     or nothing is left to learn from."""
     names = _matched(tables, findings)
     told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    _compare_units(tables, findings)
     kept: dict[str, list[NDArray[np.float64]]] = {}
     for name, columns in names.items():
         if any(column.dtype == object for column in columns):
@@ -74,6 +77,20 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
             " that vary."
         )
     return [np.stack([columns[i] for columns in kept.values()], axis=1) for i in range(len(tables))], list(kept)
+
+
+def _compare_units(tables: Sequence[Table], findings: Findings) -> None:
+    """Names the columns whose cells have one unit in A and another in B, or a time zone in one of them alone."""
+    first = {key: tables[0].units.get(name, "") for key, name in _keys(tables[0]).items()}
+    for table in tables[1:]:
+        for key, name in _keys(table).items():
+            one, other = first.get(key), table.units.get(name, "")
+            if one is not None and one != other and (one and other or "%" in (one, other)):
+                was, now = (shown(unit) if unit else "without a sign" for unit in (one, other))
+                findings.warnings.append(
+                    f"{table.task}: column {shown(name)} is {now} and in A {was}. Numbers were read as they stand:"
+                    " convert them to one unit."
+                )
 
 
 def _stands_for_missing(columns: Sequence[NDArray[np.float64]]) -> str | None:
@@ -213,6 +230,9 @@ def _categories(
     if not values:
         told["", "is empty in A"].append(name)
         return {}
+    if len(values) > 1 and {value.lower() for value in values} <= PARTS:
+        told["", "says what is for training and what for tests; the lab cuts its own parts"].append(name)
+        return {}
     if len(values) == 1:
         told["", "has the same text everywhere in A"].append(name)
         return {}
@@ -263,6 +283,11 @@ def giveaways(values: NDArray[np.float64], names: Sequence[str], labels: NDArray
     class is one run of rows but for a few."""
     if len(values) < ROWS_TO_JUDGE:
         return {}
+    if len(values) > 2 * GLANCE and len(names) > GLANCE:  # a glance at few rows spares most columns the rest
+        step = len(values) // GLANCE
+        near = giveaways(values[::step], names, labels[::step])
+        kept = [i for i, name in enumerate(names) if name in near]
+        values, names = values[:, kept], [names[i] for i in kept]
     rows = np.linspace(0, len(values) - 1, min(len(values), EXAMINED)).astype(int)
     _, classes = np.unique(labels[rows], return_inverse=True)
     count = int(classes.max()) + 1

@@ -28,10 +28,8 @@ ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a mark", "cp1252": "Wind
 
 LONGEST_NUMBER = 40  # characters; longer cells are no numbers, and the patterns take their time over them
 _LOOSE_NUMBER = re.compile(r"[+-]?[0-9.,' \u00a0\u202f]*[0-9][0-9.,]*([eE][+-]?[0-9]+)?\s*%?")
-_POINT = re.compile(
-    r"[+-]?([0-9]{1,3}(,[0-9]{3})+\.[0-9]+|0?\.[0-9]+|[0-9]+\.([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)"
-)
-_COMMA = re.compile(r"[+-]?([0-9]{1,3}(\.[0-9]{3})+,[0-9]+|0?,[0-9]+|[0-9]+,([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)")
+POINT = re.compile(r"[+-]?([0-9]{1,3}(,[0-9]{3})+\.[0-9]+|0?\.[0-9]+|[0-9]+\.([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)")
+COMMA = re.compile(r"[+-]?([0-9]{1,3}(\.[0-9]{3})+,[0-9]+|0?,[0-9]+|[0-9]+,([0-9]{1,2}|[0-9]{4,})([eE][+-]?[0-9]+)?)")
 _THREES = {sign: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(sign)}[0-9]{{3}})+") for sign in ",."}
 _TWO_THREES = {sign: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(sign)}[0-9]{{3}}){{2,}}") for sign in ",."}
 
@@ -250,8 +248,8 @@ def _signs(rows: Sequence[Sequence[str]], separator: str, findings: Findings, ta
     """Decimal sign and sign between thousands. 1,5 and 0,123 are decimal commas, 1,234.5 and 1,234,567 are not; 1,234
     alone can be either."""
     cells = [cell.strip() for row in rows for cell in row if len(cell) <= LONGEST_NUMBER]
-    points = sum(bool(_POINT.fullmatch(cell)) for cell in cells)
-    commas = sum(bool(_COMMA.fullmatch(cell)) for cell in cells)
+    points = sum(bool(POINT.fullmatch(cell)) for cell in cells)
+    commas = sum(bool(COMMA.fullmatch(cell)) for cell in cells)
     decimal = "," if commas > points else "."
     other = "." if decimal == "," else ","
     if points or commas:

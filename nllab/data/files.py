@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -48,6 +49,7 @@ FOREIGN_TEXT = {
     b"<html": "a web page. Save the table in it as .csv.",
     b"<table": "a web page. Save the table in it as .csv.",
     b"<?xml": "a file of XML. Save the table in it as .csv.",
+    b"version https://git-lfs": "a pointer of Git LFS. Fetch the file itself: git lfs pull.",
     b"@relation": "an ARFF file. Save it as .csv, with a first line that names the columns.",
 }
 HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")  # how such names begin
@@ -72,6 +74,8 @@ def find(path: Path) -> Found:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened ({_said(error)})"
+        if re.match("[a-z]{2,}:/", str(path)):
+            reason = "is an address and not a file. Download it and name its path"
         raise DataError(f"{shown(path, 120)} {reason}. {KINDS}") from None
     if stat.S_ISDIR(status.st_mode):
         return Found(path, "folder")
@@ -119,6 +123,11 @@ def known(path: Path, data: bytes, packed: str = "", layers: int = 0) -> Found:
     for opening, what in FOREIGN_TEXT.items():
         if start.startswith(opening):
             raise DataError(f"{name} is {what}")
+    if re.match(rb"([^\n]*\n)?\s*[|+]?[ :|+=-]*---[ :|+=-]*\r?\n", start):
+        raise DataError(f"{name} is a table drawn with lines, as in Markdown. Save it as .csv.")
+    if (conflict := data.find(b"\n<<<<<<< ")) >= 0 and data.find(b"\n>>>>>>> ", conflict) >= 0:
+        line = data.count(b"\n", 0, conflict + 1) + 1
+        raise DataError(f"{name}: line {line} begins a merge conflict of Git. Settle it first.")
     if data[257:262] == b"ustar":
         raise DataError(f"{name} is a tar archive. Unpack it, or pack it as .zip.")
     return Found(path, "text", data, packed)

@@ -1,12 +1,13 @@
 """One identity for a label, however a program wrote it.
 
-`0`, `0.0` and `0e0` are one class; so are `cat` and `cat␣`, composed and decomposed accents, `True` and `TRUE`.
-"None" and "NA" are names like any other. Spellings that a person may have meant as one class (`Cat` and `cat`, `7` and
-`07`) stay apart, and are named.
+`0`, `0.0` and `0.0e+00` are one class; so are `cat` and `cat␣`, composed and decomposed accents, `True` and `TRUE`.
+"None", "NA" and codes such as `3E2` are names like any other. Spellings that a person may have meant as one class
+(`Cat` and `cat`, `7` and `07`) stay apart, and are named.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import unicodedata
@@ -20,8 +21,9 @@ from nllab.data.limits import FEWEST, LONGEST_LABEL, MOST_CLASSES
 from nllab.data.report import Findings, counted, listed, shown
 from nllab.errors import DataError
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?|[+-]?[0-9](\.[0-9]{0,15})?[eE][+-]?[0-9]{1,2}", re.ASCII)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?|[+-]?[0-9](\.[0-9]{0,15}[eE][+-]?|[eE][+-])[0-9]{1,2}", re.ASCII)
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
+_LOOKALIKES = str.maketrans("АВЕКМНОРСТХаеорсухіјΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTXaeopcyxijABEZHIKMNOPTYXo")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 
 
@@ -72,7 +74,14 @@ def check_classes(labels: NDArray[np.str_], name: str) -> None:
     if len(names) < 2:
         what = "one class only" if len(names) else "no samples"
         raise DataError(f"{name} holds {what}; a task needs at least two classes.")
-    if counts.min() < FEWEST:
+    rare = int((counts < FEWEST).sum())
+    if rare > max(len(names) // 4, 5) and all(_WHOLE.fullmatch(label) for label in names.tolist()):
+        raise DataError(
+            f"{name}: the labels are {len(names):,} different numbers ({listed(names, 3)}), and {rare:,} of them have"
+            f" fewer than {FEWEST} samples, so they are amounts and not classes. Cut them into classes first, such as"
+            " low and high."
+        )
+    if rare:
         raise DataError(
             f"{name}: class {shown(names[counts.argmin()])} has {counted(int(counts.min()), 'sample')}; every class"
             f" needs at least {FEWEST}. Add samples, or leave out the rows of this class: they may be units or a total."
@@ -93,14 +102,25 @@ def check_few(names: list[str], name: str) -> None:
         )
 
 
+def _plain(label: str) -> str:
+    """Lower case without accents, in Latin letters where others look the same; UTF-8 that was read as Windows-1252 is
+    read again."""
+    with contextlib.suppress(UnicodeError):
+        label = label.encode("cp1252").decode()
+    plain = unicodedata.normalize("NFKD", label).translate(_LOOKALIKES).casefold()
+    return "".join(c for c in plain if not unicodedata.combining(c))
+
+
 def spelling_variants(labels: Iterable[str]) -> list[list[str]]:
-    """Groups of labels that differ in letters' case, spaces, hyphens, quotes, accents or zeros alone."""
+    """Groups of labels that differ in letters' case, spaces, hyphens, quotes, accents, zeros, a plural s, the number of
+    a copy, letters of another alphabet that look alike, or by an encoding read wrongly, alone."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in labels:
-        plain = "".join(c for c in unicodedata.normalize("NFKD", label.casefold()) if not unicodedata.combining(c))
+        plain = _plain(label)
         if re.fullmatch(r"[+-]?([0-9]{1,15}([.,][0-9]{0,15})?|[.,][0-9]{1,15})", plain):
             groups[repr(float(plain.replace(",", ".")))].append(label)
             continue
-        plain = re.sub(r"[\s_.'\"-]+", "", plain) or label
+        plain = re.sub(r"[\s_.'\"-]+", "", re.sub(r"\s*\([0-9]+\)$|[\s_-]+copy$", "", plain)) or label
+        plain = re.sub(r"(?<=[a-z]{3})s$", "", plain)
         groups[re.sub(r"(?<![0-9])0+(?=[0-9])", "", plain)].append(label)
     return [group for group in groups.values() if len(group) > 1]

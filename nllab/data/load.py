@@ -20,6 +20,8 @@ from nllab.data.report import Findings, PathReport, Report, counted, listed, sho
 from nllab.data.tables import Table, read_excel, read_text
 from nllab.errors import DataError
 
+ENOUGH_IMAGES = 100
+
 Held = Table | FilePictures | ArrayPictures
 
 
@@ -77,6 +79,19 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         for values, one in zip(inputs, images, strict=True):
             if (values == values[:1]).all():
                 raise DataError(f"{shown(one.name)}: all its images are the same, so there is nothing to learn from.")
+            places = [f"row {i // shape[1]}, column {i % shape[1]}" for i in range(shape[0] * shape[1])]
+            alone = columns.giveaways(values.reshape(len(values), -1), places, one.labels)
+            whole = [place for place, share in alone.items() if share == 1]
+            if (
+                len(values) < ENOUGH_IMAGES
+            ):  # among so few one pixel of many may do so by chance, unless it stands still
+                flat, count = values.reshape(len(values), -1), len(set(one.labels.tolist()))
+                whole = [place for place in whole if len(np.unique(flat[:, places.index(place)])) == count]
+            if whole:
+                findings.warnings.append(
+                    f"{one.task}: the pixel at {whole[0]} alone tells all classes apart. If it belongs to a frame, a"
+                    " mark or a date, cut it off."
+                )
         overlap.compare_pixels(inputs, findings)
     if inputs[0][0].size > COSTLY_INPUTS:
         findings.notes.append(

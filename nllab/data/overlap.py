@@ -4,6 +4,7 @@ look at numbers and labels whatever kind of file they came from."""
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from nllab.data.report import Findings, counted, listed, shown
 UNITS = 20.0  # times as wide or as narrow as in A, from which two tables may not be in one unit
 EXAMINED = 10_000  # rows
 APART = 3.0  # of A's spreads between the middles of A and B
+_MONTH = r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)[a-z]*\.?"
+_DATE = re.compile(
+    rf"[0-9]{{1,2}}[. -]+{_MONTH}|{_MONTH}[ -][0-9]{{2}}|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}( 00:00:00)?", re.I
+)
 
 
 def letter(index: int) -> str:
@@ -24,7 +29,7 @@ def letter(index: int) -> str:
 
 
 def compare_columns(inputs: Sequence[NDArray[np.float64]], names: Sequence[str], findings: Findings) -> None:
-    """Names the columns that do not vary in B, or vary there by another order of magnitude than in A."""
+    """Names the columns that do not vary in B, vary there by another order of magnitude than in A, or lie elsewhere."""
     bounds = [np.quantile(own[:: 1 + len(own) // EXAMINED], (0.1, 0.5, 0.9), axis=0) for own in inputs]
     low, _, high = bounds[0]
     for i in range(1, len(inputs)):
@@ -42,6 +47,15 @@ def compare_columns(inputs: Sequence[NDArray[np.float64]], names: Sequence[str],
                 f" {shown(names[k])}: mostly {other_low[k]:.4g} to {other_high[k]:.4g}, in A {low[k]:.4g} to"
                 f" {high[k]:.4g}. If so, convert them to one unit."
             )
+        gap = np.maximum(other_low - high, low - other_high)
+        elsewhere = ~strange & (high > low) & (gap > high - low)
+        if elsewhere.any():
+            k = int(np.flatnonzero(elsewhere)[0])
+            findings.notes.append(
+                f"{task}: {counted(int(elsewhere.sum()), 'column')} lie outside of A's range, such as"
+                f" {shown(names[k])}: mostly {other_low[k]:.4g} to {other_high[k]:.4g}, in A {low[k]:.4g} to"
+                f" {high[k]:.4g}."
+            )
 
 
 def compare_pixels(images: Sequence[NDArray[np.float32]], findings: Findings) -> None:
@@ -57,6 +71,7 @@ def compare_pixels(images: Sequence[NDArray[np.float32]], findings: Findings) ->
             not 0.2 < times < 5
             or (low[i] < -0.01) != (low[0] < -0.01)
             or abs(middle[i] - middle[0]) > APART * spread[0]
+            or _is_negative((low[0], middle[0], high[0]), (low[i], middle[i], high[i]))
         ):
             findings.warnings.append(
                 f"{letter(i)}: its pixels lie mostly from {low[i]:.2g} to {high[i]:.2g}, those of A from {low[0]:.2g}"
@@ -65,14 +80,41 @@ def compare_pixels(images: Sequence[NDArray[np.float32]], findings: Findings) ->
             )
 
 
+def _is_negative(first: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether images look like A's with black and white exchanged: one mean lies as far from white as the other from
+    black."""
+    low, middle, high = first
+    width = max(high - low, 1e-12)
+    alike = max(abs(other[0] - low), abs(other[2] - high)) < 0.1 * width
+    return alike and abs(low + high - middle - other[1]) < 0.1 * width and abs(middle - other[1]) > 0.3 * width
+
+
 def compare_classes(labels: Sequence[NDArray[np.str_]], findings: Findings) -> None:
-    """Where tasks share no class and one writes numbers where the other writes names."""
+    """Where classes may have been meant as one: numbers for names, names within names, counts from 0 and from 1; and
+    where a spreadsheet may have made dates of them."""
     first = sorted(set(labels[0].tolist()))
+    for i, own in enumerate(labels):
+        names = sorted(set(own.tolist()))
+        if dates := [name for name in names if _DATE.fullmatch(name)]:
+            findings.warnings.append(
+                f"{letter(i)}: the classes {listed(dates, 3)} are dates, into which spreadsheets turn names such as"
+                " MARCH1 or 3-4. If they were names, write them again, as text."
+            )
     for i, own in enumerate(labels[1:], start=1):
         other = sorted(set(own.tolist()))
+        if len(first) == len(other) and {_from_zero(first), _from_zero(other)} == {0, 1}:
+            findings.warnings.append(
+                f"The classes of A are {first[0]} to {len(first) - 1 + int(first[0])} and those of {letter(i)}"
+                f" {other[0]} to {len(other) - 1 + int(other[0])}. If both count the same classes, once from 0 and once"
+                " from 1, let them begin alike."
+            )
         if set(first) & set(other) or len(first) != len(other):
             continue
-        if _are_numbers(first) != _are_numbers(other) or _are_truths(first) != _are_truths(other):
+        if (
+            _are_numbers(first) != _are_numbers(other)
+            or _are_truths(first) != _are_truths(other)
+            or _are_parts(first, other)
+        ):
             findings.warnings.append(
                 f"A has the classes {listed(first, 4)} and {letter(i)} {listed(other, 4)}, none in common. If they mean"
                 " the same, write them alike."
@@ -81,6 +123,22 @@ def compare_classes(labels: Sequence[NDArray[np.str_]], findings: Findings) -> N
 
 def _are_numbers(labels: Sequence[str]) -> bool:
     return all(label.lstrip("+-").isdigit() for label in labels)
+
+
+def _from_zero(labels: Sequence[str]) -> int | None:
+    """0 or 1 where the labels are all whole numbers from there on."""
+    numbers = sorted(map(int, labels)) if all(re.fullmatch("[0-9]{1,9}", label) for label in labels) else []
+    start = numbers[0] if numbers else None
+    return start if start in (0, 1) and numbers == list(range(start, start + len(numbers))) else None
+
+
+def _are_parts(first: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether each label of one side is written within exactly one of the other, as setosa is in Iris-setosa."""
+    for short, long in ((first, other), (other, first)):
+        within = [[b for b in long if a.casefold() in b.casefold()] for a in short if len(a) > 2]
+        if len(within) == len(short) and all(len(found) == 1 for found in within):
+            return len({found[0] for found in within}) == len(long)
+    return False
 
 
 def _are_truths(labels: Sequence[str]) -> bool:

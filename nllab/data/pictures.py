@@ -53,6 +53,8 @@ OTHER_IMAGES = {
     ".dng",
 }
 UNREADABLE = 0.05  # share of images that may be left out
+GREY_MODES = ("L", "1", "LA")
+ENOUGH, FEW_VALUES = 20, 5  # images, and images a value, from which how they were saved is looked at
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _TURNED = (5, 6, 7, 8)  # orientations of EXIF that swap height and width
 
@@ -123,7 +125,10 @@ class ArrayPictures:
         else:
             found = np.stack([_resized(image, size) for image in array])
         found = found / np.float32(scale)
-        return _on_white(found) if found.shape[3] == 4 else found
+        if found.shape[3] != 4:
+            return found
+        findings.convert(self.task, counted(len(found), "image"), "what is transparent lies on white")
+        return _on_white(found)
 
 
 Pictures = FilePictures | ArrayPictures
@@ -225,16 +230,21 @@ def _pictures(
     if deeper := sum(len(parts) > 2 for parts, _ in entries):
         findings.notes.append(f"{task}: {counted(deeper, 'image')} in deeper folders count for the class of the first.")
     sizes, coloured, broken, kept = [], False, [], []
+    saved: dict[str, list[str]] = {"format": [], "size": [], "number of channels": []}
     moving = turned = clear = 0
     for i, (parts, reader) in enumerate(entries):
         try:
-            size, mode, frames, turns, transparent = _header(reader())
+            size, mode, frames, turns, transparent, kind = _header(reader())
         except Exception as error:  # a damaged image makes its reader raise nearly anything
             broken.append((i, "/".join(parts), error))
             continue
         kept.append(i)
         sizes.append(size)
-        coloured |= mode not in ("L", "1", "LA", *DEEP_MODES)
+        coloured |= mode not in (*GREY_MODES, *DEEP_MODES)
+        for name_of, value in zip(
+            saved, (kind, f"{size[0]} x {size[1]}", "1" if mode in GREY_MODES else "3"), strict=True
+        ):
+            saved[name_of].append(value)
         moving, turned, clear = moving + (frames > 1), turned + turns, clear + transparent
     _leave_out_broken(broken, len(entries), task, findings)
     for count, why in (
@@ -245,8 +255,24 @@ def _pictures(
         if count:
             findings.convert(task, counted(count, "image"), why)
     labels = identities([entries[i][0][0] for i in kept], task, path.name, findings)
+    for what, values in saved.items():
+        if tells := _that_tells(values, labels.tolist()):
+            findings.warnings.append(
+                f"{task}: the images' {what} alone tells all classes apart, such as {tells}, which may show in their"
+                " pixels. Save all images in the same way."
+            )
     names, readers = ["/".join(entries[i][0]) for i in kept], [entries[i][1] for i in kept]
     return FilePictures(task, path.name, read_as, labels, names, readers, sizes, coloured)
+
+
+def _that_tells(values: Sequence[str], labels: Sequence[str]) -> str:
+    """Of two classes, the value that only the one has and that only the other has, where so few values tell all."""
+    pairs = sorted(set(zip(labels, values, strict=True)))
+    few = len(values) >= ENOUGH and len(pairs) <= len(values) // FEW_VALUES
+    if not few or len({value for _, value in pairs}) < len(pairs) or len({label for label, _ in pairs}) < 2:
+        return ""
+    (one, value), (other, unlike) = pairs[0], pairs[-1]
+    return f"{value} of {shown(one)} and {unlike} of {shown(other)}"
 
 
 def _leave_out_broken(broken: Sequence[tuple[int, str, Exception]], count: int, task: str, findings: Findings) -> None:
@@ -263,25 +289,28 @@ def _leave_out_broken(broken: Sequence[tuple[int, str, Exception]], count: int, 
 
 
 def _open(data: bytes) -> Any:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise DataError("it is no image of a kind that is read, or was cut off") from None
     if image.width * image.height > MOST_DECODED_PIXELS:
         raise DataError(f"{image.width} x {image.height} pixels are more than {MOST_DECODED_PIXELS:,}; make it smaller")
     return image
 
 
-def _header(data: bytes) -> tuple[Size, str, int, bool, bool]:
-    """(size as it is shown, mode, pictures, turned, transparent) of an image that is not decoded."""
+def _header(data: bytes) -> tuple[Size, str, int, bool, bool, str]:
+    """(size as it is shown, mode, pictures, turned, transparent, format) of an image that is not decoded."""
     with warnings.catch_warnings(), _open(data) as image:
         warnings.simplefilter("ignore")
         orientation = image.getexif().get(274, 1)
         size = (image.height, image.width) if orientation not in _TURNED else (image.width, image.height)
         transparent = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
         moving = image.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(image, "is_animated", False)
-        return size, image.mode, 2 if moving else 1, orientation not in (0, 1), transparent
+        return size, image.mode, 2 if moving else 1, orientation not in (0, 1), transparent, str(image.format)
 
 
 def shown_as(data: bytes, size: Size, coloured: bool) -> tuple[NDArray[np.float32], float]:

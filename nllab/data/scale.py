@@ -33,6 +33,9 @@ class Scale:
         held = np.clip(values, low - reach, high + reach)
         centre, spread = held.mean(0), held.std(0)
         still = (values == values[0]).all(0)
+        if (tiny := (spread == 0) & ~still).any():  # whose squares are too small for a float64
+            size = np.abs(held[:, tiny] - centre[tiny]).max(0)
+            spread[tiny] = ((held[:, tiny] - centre[tiny]) / np.where(size > 0, size, 1)).std(0) * size
         return cls(np.where(still, values[0], centre), np.where(still | (spread == 0), np.inf, spread))
 
     @classmethod

@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,16 @@ FEW = 3  # columns of nothing but None and NA that may be labels
 UNLABELLED = 0.1  # share of rows without a label that may be left out
 _WHOLE_WITH_COMMA = r"^\s*([+-]?[0-9]+),0+\s*$"  # 1,0 for 1, as spreadsheets write it where decimals have a comma
 _UNIT = r"^[+-]?[0-9][0-9.,]*([A-Za-z°µμ/²³]{1,8})$"
+_SIGNED = r"^([$€£]?)[(+-]*[0-9][0-9.,']*\)?([A-Za-z°µμ/²³%$€£]{0,8})$"
+_ZONE = r":[0-9]{2}[0-9.]*\s*(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})$"
 _DATE = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([ T].*)?|[0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?")
 
 
 @dataclass
 class Table:
     """What one path holds. columns: by name, in order, numbers as float64 with NaN where a cell is empty, anything else
-    as text. named: whether the names are the file's own; otherwise columns are matched by place."""
+    as text. named: whether the names are the file's own; otherwise columns are matched by place. units: of columns
+    whose cells all have the same one."""
 
     task: str
     name: str
@@ -44,12 +47,17 @@ class Table:
     columns: dict[str, NDArray[Any]]
     named: bool = True
     keeps_places: bool = False
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def read_text(found: Found, task: str, findings: Findings) -> Table:
     """Raises DataError."""
     name = shown(found.path.name)
     data, encoding = dialect.decoded(found.data, name, findings, task)
+    if re.search(rb'\\"[^,;\t|\r\n"]', data) and not re.search(
+        rb'[^\\,;\t|\r\n]""[^,;\t|\r\n"]', data
+    ):  # as MySQL writes a quotation mark within a cell
+        data = data.replace(b'\\"', b'""')
     told = dialect.detect(data, encoding, name, findings, task)
     frame = _frame(data, told, name)
     if told.header is None:
@@ -120,6 +128,11 @@ def read_excel(found: Found, task: str, findings: Findings) -> Table:
         findings.leave_out(task, f"sheets {listed(others)}", f"only the first table, {shown(chosen)}, is read")
     text = cells.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL).encode(errors="replace")
     table = read_text(Found(found.path, "text", text), task, findings)
+    if empty := [one for one, values in table.columns.items() if values.dtype == float and np.isnan(values).all()]:
+        findings.warnings.append(
+            f"{task}: {counted(len(empty), 'column')} ({listed(empty)}) of the Excel file hold no values. Formulas have"
+            " none before a spreadsheet has calculated and saved them."
+        )
     table.read_as = f"{found.packed}sheet {shown(chosen)} of an Excel file"
     return table
 
@@ -198,6 +211,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
             " may be wrong. If they are, save it as UTF-8."
         )
     columns: dict[str, NDArray[Any]] = {}
+    units: dict[str, str] = {}
     nameless = 0
     for i, column in enumerate(names):
         if i == place:
@@ -208,7 +222,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
         again = 2
         while column in columns:
             column, again = f"{names[i]} ({again})", again + 1
-        columns[column] = _values(frame[i][rows], told.decimal, task, column, findings)
+        columns[column], units[column] = _values(frame[i][rows], told.decimal, task, column, findings)
     if nameless:
         findings.leave_out(
             task,
@@ -217,7 +231,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
         )
     if not columns:
         raise DataError(f"{name} has no column with a name besides the labels. {WANTED}")
-    return Table(task, filename, read_as, labels, columns, header is not None)
+    return Table(task, filename, read_as, labels, columns, header is not None, units=units)
 
 
 def _headers_again(frame: Any, names: Sequence[str], place: int) -> NDArray[np.bool_]:
@@ -246,11 +260,10 @@ def _nameless_labels(frame: Any, name: str) -> int:
     return places[0]
 
 
-def _values(column: Any, decimal: str, task: str, name: str, findings: Findings) -> NDArray[Any]:
-    """A column as float64, or as text where it does not hold numbers or times."""
-
+def _values(column: Any, decimal: str, task: str, name: str, findings: Findings) -> tuple[NDArray[Any], str]:
+    """A column as float64, or as text where it does not hold numbers or times; and the unit of its cells."""
     if column.dtype.kind in "biuf":
-        return column.to_numpy(np.float64)
+        return column.to_numpy(np.float64), ""
     missing = column.isna().to_numpy()
     text = column.astype(str).str.strip()
     some = text[~missing].iloc[:1000].tolist()
@@ -258,8 +271,20 @@ def _values(column: Any, decimal: str, task: str, name: str, findings: Findings)
         times = _times(text, missing, task, name, findings)
         if np.isfinite(times[~missing]).mean() >= NUMERIC:  # what only looks like times are codes and versions
             findings.convert(task, f"column {shown(name)}", f"from times such as {shown(some[0])} to seconds")
-            return times
-    numbers = _numbers(text, missing, decimal)
+            zones = text[~missing].str.contains(_ZONE)
+            if zones.any() and not zones.all():
+                findings.warnings.append(
+                    f"{task}: some times of column {shown(name)} have a time zone and others, such as"
+                    f" {shown(text[~missing][~zones].iloc[0])}, have none and were taken for UTC. Write all alike."
+                )
+            return times, "in times with a time zone" if zones.any() else "in times without a time zone"
+    if mixed := _two_decimal_signs(text[~missing]):
+        findings.warnings.append(
+            f"{task}: column {shown(name)} holds {shown(mixed[0])} and {shown(mixed[1])}; both were read with decimal"
+            " signs. If one stands between thousands, take it out."
+        )
+        text = text.where(text.str.count("[.,]") > 1, text.str.replace(",", "."))
+    numbers, unit = _numbers(text, missing, decimal), _unit_of(text[~missing])
     present = int((~missing).sum())
     read = int(np.isfinite(numbers[~missing]).sum())
     if present and read >= NUMERIC * present and (read == present or read > 1):
@@ -272,8 +297,23 @@ def _values(column: Any, decimal: str, task: str, name: str, findings: Findings)
             )
         elif not np.isfinite(_as_numbers(text[~missing])).all():
             findings.convert(task, f"column {shown(name)}", f"from text such as {shown(some[0])} to numbers")
-        return numbers
-    return text.where(~missing, "").to_numpy(dtype=object)
+        return numbers, unit
+    return text.where(~missing, "").to_numpy(dtype=object), ""
+
+
+def _two_decimal_signs(text: Any) -> tuple[str, str] | None:
+    """A number with a decimal point and one with a decimal comma, where a column has both."""
+    single = text[text.str.count("[.,]") == 1].unique()
+    found = [next(filter(pattern.fullmatch, single), None) for pattern in (dialect.POINT, dialect.COMMA)]
+    return (found[0], found[1]) if found[0] and found[1] else None
+
+
+def _unit_of(text: Any) -> str:
+    """The unit, sign of a currency or % that every cell has."""
+    units = set(
+        text.str.replace(r"[\s\u00a0\u202f\u2009]", "", regex=True).str.extract(_SIGNED).fillna("").agg("".join, axis=1)
+    )
+    return units.pop() if len(units) == 1 else ""
 
 
 def _numbers(text: Any, missing: NDArray[np.bool_], decimal: str) -> NDArray[np.float64]:
@@ -291,7 +331,7 @@ def _numbers(text: Any, missing: NDArray[np.bool_], decimal: str) -> NDArray[np.
 def _as_points(text: Any, decimal: str) -> Any:
     """The same numbers with decimal points, and nothing between thousands."""
     other = "." if decimal == "," else ","
-    grouped = text.str.fullmatch(rf"[+-]?[0-9]{{1,3}}({re.escape(other)}[0-9]{{3}})+({re.escape(decimal)}[0-9]+)?")
+    grouped = text.str.fullmatch(rf"[+-]?[1-9][0-9]{{0,2}}({re.escape(other)}[0-9]{{3}})+({re.escape(decimal)}[0-9]+)?")
     return text.str.replace(other, "").where(grouped, text).str.replace(decimal, ".")
 
 
