@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from random import Random
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
@@ -21,12 +21,14 @@ from torch import Tensor
 
 from nllab.bench.names import bits_per_character
 from nllab.bench.training import cosine, trainer_of
-from nllab.errors import unknown
+from nllab.errors import check_choice
 from nllab.memory.titans import ADAPTIVE
 from nllab.models.hope import HopeLM, LanguageModel, PeerLM
 from nllab.streams.names import languages
 from nllab.streams.stream import Part
 from nllab.streams.text import Alphabet
+from nllab.summary import spread
+from nllab.tables import mean_std, table_of
 
 RATE = 2e-3  # of AdamW
 FULL: dict[str, Any] = {
@@ -72,8 +74,7 @@ def sequences(length: int, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[
 def build(row: str, vocabulary: int, dim: int = 64) -> LanguageModel:
     """HOPE with what this row changes, all rows of (nearly) the same size. Raises SettingError for a row that is not
     known."""
-    if row not in ROWS:
-        raise unknown("row", row, ROWS)
+    check_choice("row", row, ROWS)
     change = ROWS[row][0]
     if "levels" in change:
         size = sum(p.numel() for p in HopeLM(vocabulary, dim, 2, **FULL).parameters())
@@ -123,8 +124,7 @@ def run_ablation(
     """The table as plain numbers: perplexity per character on held-out names. quick: one seed, few steps, three
     rows."""
     for row in rows:
-        if row not in ROWS:
-            raise unknown("row", row, ROWS)
+        check_choice("row", row, ROWS)
     if quick:
         rows, seeds, steps = rows[:3], 1, 60
     learned, tested, letters = sequences(64)
@@ -144,7 +144,7 @@ def run_ablation(
                 "parameters": size,
                 "perplexity": values,
                 "mean": mean(values),
-                "std": stdev(values) if seeds > 1 else None,
+                "std": spread(values)["std"],
                 "paper": ROWS[row][1],
                 "seconds": time.perf_counter() - started,
             }
@@ -162,20 +162,18 @@ def run_ablation(
 
 def ablation_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_ablation` found, for the terminal."""
-    table = Table(
-        title=f"perplexity per character, {result['seeds']} seeds, {result['steps']} steps", title_justify="left"
-    )
-    for column in ("", "parameters", "perplexity", "against HOPE", "paper (perplexity per token)", "seconds"):
-        table.add_column(column, justify="right" if column else "left")
     first = result["rows"][0]["mean"]
-    for row in result["rows"]:
-        spread = "" if row["std"] is None else f" ± {row['std']:.3f}"
-        cells = (
+    rows = [
+        (
+            row["row"],
             f"{row['parameters']:,}",
-            f"{row['mean']:.3f}{spread}",
+            mean_std(row),
             f"{row['mean'] - first:+.3f}",
             f"{row['paper']:g}",
             f"{row['seconds']:.0f}",
         )
-        table.add_row(row["row"], *cells)
-    return [table]
+        for row in result["rows"]
+    ]
+    title = f"perplexity per character, {result['seeds']} seeds, {result['steps']} steps"
+    heads = ("", "parameters", "perplexity", "against HOPE", "paper (perplexity per token)", "seconds")
+    return [table_of(title, heads, rows)]

@@ -30,13 +30,14 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from nllab.bench.training import cosine, trainer_of
-from nllab.errors import unknown
+from nllab.errors import check_choice
 from nllab.memory.titans import SelfModifyingTitans
 from nllab.methods.method import Method
 from nllab.methods.objective import Objective
 from nllab.models.hope import HopeLM, PeerLM
 from nllab.streams.formal import IGNORE, LANGUAGES, Language, sequence_accuracy
 from nllab.streams.stream import Part
+from nllab.tables import table_of
 
 DIM = 32
 SIZE = 14_000  # parameters of every model but HOPE, which has 8.5 thousand
@@ -116,8 +117,7 @@ def build(name: str, language: Language, inner_rate: float = 1.0) -> nn.Module:
         "linear attention": {"mixer": "linear", "layers": 2, "conv_window": 1},
         "DeltaNet": {"mixer": "delta", "layers": 2, "conv_window": 1},
     }
-    if name not in peers:
-        raise unknown("model", name, ("HOPE", *peers))
+    check_choice("model", name, MODELS)
     return PeerLM(symbols, DIM, outputs=classes, parameters=SIZE, **peers[name])
 
 
@@ -261,11 +261,9 @@ def run_formal(
     Raises SettingError for a language or model that is not known.
     """
     for name in languages:
-        if name not in LANGUAGES:
-            raise unknown("language", name, LANGUAGES)
+        check_choice("language", name, LANGUAGES)
     for name in models:
-        if name not in MODELS:
-            raise unknown("model", name, MODELS)
+        check_choice("model", name, MODELS)
     if quick:
         languages, seeds = languages[:1], 1
     rows = []
@@ -321,23 +319,22 @@ def run_formal(
 
 def formal_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_formal` found, for the terminal: mean over the seeds (best seed), beside the paper's figures."""
-    table = Table(
-        title=f"sequence accuracy in percent, training range / longer strings, {result['seeds']} seeds",
-        title_justify="left",
-    )
-    for column in ("language", "model", "mean", "best seed", "paper", "trial", "of", "steps", "seconds"):
-        table.add_column(column, justify="left" if column in ("language", "model") else "right")
+    rows = []
     for row in result["rows"]:
-        best = max(zip(row["longer"], row["train"], strict=True))
-        table.add_row(
-            row["language"],
-            row["model"],
-            f"{100 * mean(row['train']):.1f} / {100 * mean(row['longer']):.1f}",
-            f"{100 * best[1]:.1f} / {100 * best[0]:.1f}",
-            " / ".join(f"{value:g}" for value in row["paper"]),
-            row["trial"],
-            f"{row['trials']}",
-            f"{mean(row['steps']):.0f}",
-            f"{sum(row['seconds']):.0f}",
+        longer, train = max(zip(row["longer"], row["train"], strict=True))
+        rows.append(
+            (
+                row["language"],
+                row["model"],
+                f"{100 * mean(row['train']):.1f} / {100 * mean(row['longer']):.1f}",
+                f"{100 * train:.1f} / {100 * longer:.1f}",
+                " / ".join(f"{value:g}" for value in row["paper"]),
+                row["trial"],
+                f"{row['trials']}",
+                f"{mean(row['steps']):.0f}",
+                f"{sum(row['seconds']):.0f}",
+            )
         )
-    return [table]
+    title = f"sequence accuracy in percent, training range / longer strings, {result['seeds']} seeds"
+    heads = ("language", "model", "mean", "best seed", "paper", "trial", "of", "steps", "seconds")
+    return [table_of(title, heads, rows, 2)]

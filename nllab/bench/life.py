@@ -23,7 +23,7 @@ from nllab import methods, optim
 from nllab.bench.steps import mlp
 from nllab.build import pick_device
 from nllab.checkpoint import bytes_of
-from nllab.errors import DivergedError, unknown
+from nllab.errors import DivergedError, check_choice
 from nllab.methods.objective import Objective
 from nllab.methods.setups import GRIDS, SETUPS, Changes
 from nllab.optim.deep import DeepOptimizer
@@ -31,6 +31,7 @@ from nllab.probes import accuracy
 from nllab.streams.digits import digits
 from nllab.streams.stream import Images, Part
 from nllab.summary import spread
+from nllab.tables import mean_std, table_of
 
 LEARNERS = ("deep", "twin", "adam", "sgd", "l2-init", "shrink-and-perturb", "continual-backprop", "upgd")
 TASKS, BATCH, HIDDEN = 800, 32, (128, 128)
@@ -152,8 +153,7 @@ def run_life(
     Raises: SettingError for an unknown learner.
     """
     for name in learners:
-        if name not in LEARNERS:
-            raise unknown("learner", name, LEARNERS)
+        check_choice("learner", name, LEARNERS)
     place, drawn = pick_device(device), digits(0, False)
     train, test = (Part(part.inputs.to(place), part.labels.to(place)) for part in (drawn.train, drawn.test))
     images = replace(drawn, train=train, test=test)
@@ -183,22 +183,13 @@ def run_life(
 
 def life_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_life` found, for the terminal."""
-    ends = min(ENDS, max(1, result["tasks"] // 4))
-    recent = min(RECENT, result["tasks"])
-    title = f"{result['tasks']} tasks in turn: digits under as many orders of the pixels, {result['seeds']} seeds"
-    table = Table(title=title, title_justify="left")
-    heads = ("", f"online, first {ends}", f"last {ends}", "last / first", f"last {recent} when learned", "at the end")
-    for head in (*heads, "share kept", "bytes kept early", "at the end", "seconds"):
-        table.add_column(head, justify="right" if head else "left")
-
-    def cell(score: dict[str, Any]) -> str:
-        if score["mean"] is None:
-            return "–"
-        return f"{score['mean']:.3f}" + ("" if score["std"] is None else f" ± {score['std']:.3f}")
-
+    ends, recent = min(ENDS, max(1, result["tasks"] // 4)), min(RECENT, result["tasks"])
+    rows = []
     for row in result["rows"]:
-        cells = [cell(row[key]) for key in ("first", "last", "lasting", "learned", "kept", "share_kept")]
+        scores = [mean_std(row[key]) for key in ("first", "last", "lasting", "learned", "kept", "share_kept")]
         early, late = row["bytes_kept"]
         name = row["learner"] + (", diverged" if row["diverged"] else "")
-        table.add_row(name, *cells, f"{early:,}", f"{late:,}", f"{row['seconds']:.0f}")
-    return [table]
+        rows.append((name, *scores, f"{early:,}", f"{late:,}", f"{row['seconds']:.0f}"))
+    title = f"{result['tasks']} tasks in turn: digits under as many orders of the pixels, {result['seeds']} seeds"
+    heads = ("", f"online, first {ends}", f"last {ends}", "last / first", f"last {recent} when learned", "at the end")
+    return [table_of(title, (*heads, "share kept", "bytes kept early", "at the end", "seconds"), rows)]

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from nllab.bench.training import SETTINGS as TRAINED
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_choice
 from nllab.experiment import Experiment
 from nllab.levels import Level
 from nllab.methods.method import Method
@@ -39,6 +39,8 @@ from nllab.streams.names import FIVE, WINDOW, languages
 from nllab.streams.sequences import drawn
 from nllab.streams.stream import Drawn, Part, Stream, side_by_side
 from nllab.streams.text import END, IGNORE, Alphabet, as_rows, contexts, read_text, shared_characters
+from nllab.summary import spread
+from nllab.tables import mean_std, table_of
 from nllab.trainer import Trainer
 
 
@@ -135,8 +137,7 @@ def trainer_of(
 ) -> Trainer:
     """A trainer of a language model: "adamw", "deep", or "deep, both sides", which has the metric of the outputs as
     well. Levels of a language model write at the end of their periods, on the clock of steps."""
-    if optimizer not in SETTINGS:
-        raise unknown("optimizer", optimizer, SETTINGS)
+    check_choice("optimizer", optimizer, SETTINGS)
     # A window has one memory level, and the rates that its levels name are for images.
     levels = model.levels() if isinstance(model, LanguageModel) else (Level("all", "*"),)
     summed = optimizer != "adamw"
@@ -225,8 +226,7 @@ def follow(
 ) -> list[list[Any]]:
     """Learn lesson after lesson (or all at once) and score every lesson after each: row i is what is known after lesson
     i."""
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
+    check_choice("model", model, MODELS)
     torch.manual_seed(seed)
     net = MODELS[model](vocabulary)
     if frozen:
@@ -289,10 +289,6 @@ def gap_closed(sequence: float, joint: float, ours: float) -> float | None:
     return None if sequence <= joint else (sequence - ours) / (sequence - joint)
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    return {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
-
-
 def followed(
     kind: str, seeds: int, lessons: Sequence[Lesson], characters: int, **settings: Any
 ) -> tuple[list[Any], float]:
@@ -319,8 +315,7 @@ def run_names(
     quick: two languages, one seed, one pass. Raises: see `languages` and `read_text`; SettingError for one text alone.
     """
     for name in models:
-        if name not in MODELS:
-            raise unknown("model", name, MODELS)
+        check_choice("model", name, MODELS)
     if len(texts) == 1:
         raise SettingError(f"One text was given, {texts[0]!r}; learning one after another takes two or more.")
     if quick:
@@ -343,7 +338,7 @@ def run_names(
                     "model": model,
                     "optimizer": optimizer,
                     "kind": kind,
-                    "average": summary(last),
+                    "average": spread(last),
                     "bits": [
                         [mean(s[i][j] for s in scores) for j in range(len(lessons))] for i in range(len(scores[0]))
                     ],
@@ -376,25 +371,16 @@ def names_tables(result: dict[str, Any]) -> list[Table]:
         f"bits per character on held-out text, {result['seeds']} seeds, {result['passes']} passes; knowing nothing:"
         f" {result['uniform']:.2f}"
     )
-    table = Table(title=title, title_justify="left")
-    for column in ("model", "optimizer", "", *result["lessons"], "average", "gap closed", "seconds"):
-        table.add_column(column, justify="left" if column in ("model", "optimizer", "") else "right")
+    rows = []
     for row in result["rows"]:
-        last, average = row["bits"][-1], row["average"]
-        spread = "" if average["std"] is None else f" ± {average['std']:.3f}"
+        last = row["bits"][-1]
         learned = [row["bits"][min(i, len(row["bits"]) - 1)][i] for i in range(len(last))]
         cells = [
             f"{now:.2f} (was {then:.2f})" if len(row["bits"]) > 1 else f"{now:.2f}"
             for now, then in zip(last, learned, strict=True)
         ]
         closed = "–" if row["gap_closed"] is None else f"{100 * row['gap_closed']:.0f} %"
-        table.add_row(
-            row["model"],
-            row["optimizer"],
-            row["kind"],
-            *cells,
-            f"{average['mean']:.3f}{spread}",
-            closed,
-            f"{row['seconds']:.0f}",
-        )
-    return [table]
+        names = (row["model"], row["optimizer"], row["kind"])
+        rows.append((*names, *cells, mean_std(row["average"]), closed, f"{row['seconds']:.0f}"))
+    heads = ("model", "optimizer", "", *result["lessons"], "average", "gap closed", "seconds")
+    return [table_of(title, heads, rows, 3)]

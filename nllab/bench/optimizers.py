@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -19,11 +18,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from nllab.bench.training import cosine, trainer_of
-from nllab.errors import unknown
+from nllab.errors import check_choice
 from nllab.optim.m3 import M3
 from nllab.optim.muon import Muon, hidden_and_other
 from nllab.streams.images import fashion
 from nllab.streams.stream import Images, Part
+from nllab.summary import spread
+from nllab.tables import mean_std, table_of
 
 
 class ViT(nn.Module):
@@ -54,6 +55,7 @@ RATES = {"adamw": (3e-4, 1e-3, 3e-3), "muon": (3e-3, 1e-2, 3e-2), "m3": (3e-4, 1
 
 
 def make(name: str, model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    check_choice("optimizer", name, RATES)
     if name == "adamw":
         return torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01)
     groups = hidden_and_other(model)
@@ -65,9 +67,7 @@ def make(name: str, model: nn.Module, rate: float) -> torch.optim.Optimizer:
     next(group for group in groups if not group["hidden"])["params"].extend(places)
     if name == "muon":
         return Muon(groups, lr=rate, weight_decay=0.01)
-    if name == "m3":
-        return M3(groups, lr=rate)
-    raise unknown("optimizer", name, RATES)
+    return M3(groups, lr=rate)
 
 
 @torch.no_grad()
@@ -130,8 +130,7 @@ def run_optimizers(
         machine.
     """
     for name in optimizers:
-        if name not in RATES:
-            raise unknown("optimizer", name, RATES)
+        check_choice("optimizer", name, RATES)
     images = fashion(0, True)
     if quick:
         seeds, steps = 1, 60
@@ -155,8 +154,7 @@ def run_optimizers(
             "trials": {f"{r:g}": loss for r, loss in trials.items()},
         }
         for key in runs[0]:
-            values = [run[key] for run in runs]
-            row[key] = {"mean": mean(values), "std": stdev(values) if seeds > 1 else None, "values": values}
+            row[key] = spread([run[key] for run in runs])
         rows.append(row)
         report(f"{name}: test loss {row['loss']['mean']:.4f}, {row['seconds']['mean']:.0f} s a run")
     parameters = sum(p.numel() for p in ViT().parameters())
@@ -173,14 +171,10 @@ def run_optimizers(
 def optimizers_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_optimizers` found, for the terminal."""
     size = f"{result['parameters']:,} parameters, {result['steps']} steps of {result['batch']}, {result['seeds']} seeds"
-    table = Table(title=f"vision transformer on Fashion-MNIST, {size}", title_justify="left")
-    for column in ("", "rate", "test loss", "train loss", "test accuracy", "seconds a run"):
-        table.add_column(column, justify="right" if column else "left")
-
-    def cell(score: dict[str, Any], digits: int) -> str:
-        return f"{score['mean']:.{digits}f}" + ("" if score["std"] is None else f" ± {score['std']:.{digits}f}")
-
-    for row in result["rows"]:
-        cells = (cell(row["loss"], 4), cell(row["train_loss"], 4), cell(row["accuracy"], 4), cell(row["seconds"], 1))
-        table.add_row(row["optimizer"], f"{row['rate']:g}", *cells)
-    return [table]
+    shown = {"loss": 4, "train_loss": 4, "accuracy": 4, "seconds": 1}  # score: digits
+    rows = [
+        (row["optimizer"], f"{row['rate']:g}", *(mean_std(row[score], digits) for score, digits in shown.items()))
+        for row in result["rows"]
+    ]
+    heads = ("", "rate", "test loss", "train loss", "test accuracy", "seconds a run")
+    return [table_of(f"vision transformer on Fashion-MNIST, {size}", heads, rows)]

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from nllab.bench.training import cosine, trainer_of
-from nllab.errors import unknown
+from nllab.errors import check_choice
 from nllab.models.hope import HopeLM, LanguageModel, PeerLM
 from nllab.streams.recall import (
     Task,
@@ -32,6 +32,7 @@ from nllab.streams.recall import (
     selective_copying,
 )
 from nllab.streams.stream import Part
+from nllab.tables import table_of
 
 DIM, LAYERS = 64, 2
 # The main memory is written at every token, so that a key is known again at once, the projections every 64, which costs
@@ -87,8 +88,7 @@ class Rebuilder(nn.Module):
 
 def build(name: str, task: Task) -> nn.Module:
     """A model for a task; all have as many parameters as HOPE has. Raises SettingError for a name that is not known."""
-    if name != "HOPE" and name not in PEERS:
-        raise unknown("model", name, MODELS)
+    check_choice("model", name, MODELS)
     model = HopeLM(task.vocabulary, DIM, LAYERS, **HOPE)
     if name != "HOPE":
         model = PeerLM(
@@ -157,8 +157,7 @@ def run_recall(
         that is not known.
     """
     for name in tasks:
-        if name not in TASKS:
-            raise unknown("task", name, TASKS)
+        check_choice("task", name, TASKS)
     made = {name: TASKS[name]() for name in tasks}
     rates = RATES
     if quick:
@@ -202,11 +201,8 @@ def run_recall(
 def recall_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_recall` found, for the terminal: mean over the seeds in percent, beside the paper's (a mean over harder
     settings)."""
-    table = Table(title=f"accuracy in percent at the baseline settings, {result['seeds']} seeds", title_justify="left")
-    for column in ("task", "model", "parameters", "mean", "seeds", "paper", "rate", "steps", "seconds"):
-        table.add_column(column, justify="left" if column in ("task", "model") else "right")
-    for row in result["rows"]:
-        table.add_row(
+    rows = [
+        (
             row["task"],
             row["model"],
             f"{row['parameters']:,}",
@@ -217,4 +213,8 @@ def recall_tables(result: dict[str, Any]) -> list[Table]:
             f"{mean(row['steps']):.0f}",
             f"{row['seconds']:.0f}",
         )
-    return [table]
+        for row in result["rows"]
+    ]
+    title = f"accuracy in percent at the baseline settings, {result['seeds']} seeds"
+    heads = ("task", "model", "parameters", "mean", "seeds", "paper", "rate", "steps", "seconds")
+    return [table_of(title, heads, rows, 2)]

@@ -23,13 +23,14 @@ import numpy as np
 from rich.table import Table
 
 from nllab import metrics
-from nllab.errors import DataError, SettingError, unknown
+from nllab.errors import DataError, SettingError, check_choice
 from nllab.experiment import LEARNING_RATES, Experiment
 from nllab.methods import BRINGS_ITS_MODEL, REGISTRY
 from nllab.methods.setups import GRIDS, SETUPS, TRIALS, Changes, optimizer_grid
 from nllab.runs import SCORES
 from nllab.streams import stream_of
 from nllab.summary import paired_difference, rank, spread
+from nllab.tables import interval, mean_std, table_of
 
 Trainee = Callable[[Experiment, int], dict[str, Any]]  # (experiment, seeds) -> what `summarize` says of it
 Told = Callable[[str], None]  # called with the name of a learner whose row is there
@@ -110,11 +111,9 @@ def run_retention(
 def check_names(methods: Sequence[str], optimizers: Sequence[str]) -> None:
     """Raise SettingError for a method or optimizer that is not known."""
     for name in methods:
-        if name not in SETUPS:
-            raise unknown("method", name, SETUPS)
+        check_choice("method", name, SETUPS)
     for name in optimizers:
-        if name != "deep" and name not in LEARNING_RATES:
-            raise unknown("optimizer", name, (*LEARNING_RATES, "deep"))
+        check_choice("optimizer", name, (*LEARNING_RATES, "deep"))
 
 
 def candidates(
@@ -283,15 +282,10 @@ def write(out: Path | None, result: Mapping[str, Any]) -> None:
         out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return
     with out.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        head = [
-            "learner",
-            "twin",
-            "told",
-            "settings",
-            *(f"{score} {what}" for score in SCORES for what in ("mean", "std")),
-        ]
-        table.writerow([*head, "first 20 batches of B mean", "bytes kept", "step time relative to Adam's"])
+        lines = csv.writer(file)
+        head = ["learner", "twin", "told", "settings"]
+        head += [f"{score} {what}" for score in SCORES for what in ("mean", "std")]
+        lines.writerow([*head, "first 20 batches of B mean", "bytes kept", "step time relative to Adam's"])
         for name, row in result["rows"].items():
             for is_twin, found in ((False, row), (True, row["twin"])):
                 if found is not None:
@@ -299,7 +293,7 @@ def write(out: Path | None, result: Mapping[str, Any]) -> None:
                     ratio = result["step_time"].get(name, {}).get("ratio_to_adam")
                     online = found["online_accuracy"][1]["mean"] if len(found["online_accuracy"]) > 1 else None
                     settings = json.dumps(row["settings"])
-                    table.writerow(
+                    lines.writerow(
                         [name, is_twin, " ".join(row["told"]), settings, *scores, online, found["bytes_kept"], ratio]
                     )
 
@@ -315,18 +309,6 @@ COLUMNS = {
     "forgetting": "forgetting",
     "mean_online_accuracy": "online",
 }
-
-
-def cell(score: Mapping[str, Any] | None) -> str:
-    if score is None or score["mean"] is None:
-        return "–"
-    return f"{score['mean']:.3f}" + (f" ± {score['std']:.3f}" if score["std"] is not None else "")
-
-
-def interval(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "–"
-    return f"{found['mean']:+.3f}" + (f" ± {found['half_width']:.3f}" if found["half_width"] is not None else "")
 
 
 def learners_table(
@@ -345,69 +327,47 @@ def learners_table(
     shown = {
         score: head
         for score, head in COLUMNS.items()
-        if any(cell(found["metrics"][score]) != "–" for _, found, _ in lines)
+        if any(found["metrics"][score]["mean"] is not None for _, found, _ in lines)
     }
-    table = Table(title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
-    for heading in (
-        "told",
-        *shown.values(),
-        "first 20 of B",
-        "bytes kept",
-        "average - twin's",
-        *(["step / Adam's"] if step_time else []),
-    ):
-        table.add_column(heading, justify="left" if heading == "told" else "right")
+    heads = ("told", *shown.values(), "first 20 of B", "bytes kept", "average - twin's")
+    made = table_of(title, ("", *heads, *(["step / Adam's"] if step_time else [])), (), 2)
+    made.columns[0].no_wrap = True
     for name, found, row in lines:
         online = found["online_accuracy"]
-        cells = [", ".join(row.get("told", ())), *(cell(found["metrics"][score]) for score in shown)]
+        cells = [", ".join(row.get("told", ())), *(mean_std(found["metrics"][score]) for score in shown)]
         cells += [
-            cell(online[1]) if len(online) > 1 else "–",
+            mean_std(online[1]) if len(online) > 1 else "–",
             f"{found['bytes_kept']:,}",
             interval(row.get("difference_from_twin")) if row else "",
         ]
         if step_time:
             cells.append(f"{step_time[name]['ratio_to_adam']:.2f}" if name in step_time else "")
-        table.add_row(name + (", diverged" if found["diverged"] else ""), *cells)
-    return table
+        made.add_row(name + (", diverged" if found["diverged"] else ""), *cells)
+    return made
 
 
 def retention_tables(result: Mapping[str, Any]) -> list[Any]:
     """What `run_retention` returned, for people: the learners, then what was chosen for each."""
-    experiment, seeds = result["experiment"], result["seeds"]
-    title = (
-        f"{experiment['stream']}, {seeds} paired seeds, {experiment['epochs']} epoch{'s' * (experiment['epochs'] > 1)},"
-        " test part"
-    )
-    chosen = Table(
-        title=f"Chosen on the validation part from at most {result['trials']} trials each", title_justify="left"
-    )
-    for heading in ("", "trials", "validation", "settings"):
-        chosen.add_column(heading)
+    experiment, epochs = result["experiment"], result["experiment"]["epochs"]
+    shared = f"{result['seeds']} paired seeds, {epochs} epoch{'s' * (epochs > 1)}, test part"
+    chosen = []
     for name, row in result["rows"].items():
         known = [score for score in row["validation"] if score is not None]
-        settings = {
-            key: value for key, value in row["settings"].items() if key not in ("observe", "periods", "method", "joint")
-        }
-        chosen.add_row(name, str(row["trials"]), f"{max(known):.3f}" if known else "–", _short(settings))
-    notes = [
-        (
-            "± is a standard deviation over seeds; average - twin's is paired over seeds with its 95 % interval"
-            " (Student's t)."
-        ),
-        (
-            "Forgetting of the joint model itself (a fresh one for each prefix of the tasks):"
-            f" {cell(result['joint_drop'])}."
-        ),
+        chosen.append((name, str(row["trials"]), f"{max(known):.3f}" if known else "–", _short(row["settings"])))
+    tried = f"Chosen on the validation part from at most {result['trials']} trials each"
+    return [
+        learners_table(f"{experiment['stream']}, {shared}", result["rows"], result["step_time"]),
+        table_of(tried, ("", "trials", "validation", "settings"), chosen, 4),
+        "± is a standard deviation over seeds; average - twin's is paired over seeds with its 95 % interval"
+        " (Student's t).",
+        "Forgetting of the joint model itself (a fresh one for each prefix of the tasks):"
+        f" {mean_std(result['joint_drop'])}.",
     ]
-    return [learners_table(title, result["rows"], result["step_time"]), chosen, *notes]
 
 
 def _short(settings: Mapping[str, Any]) -> str:
-    flat = {
-        **{key: value for key, value in settings.items() if key != "method_settings"},
-        **settings.get("method_settings", {}),
-    }
+    hidden = ("observe", "periods", "method", "joint", "method_settings")
+    flat = {key: value for key, value in settings.items() if key not in hidden} | settings.get("method_settings", {})
     return ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in flat.items()

@@ -23,10 +23,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from nllab.bench.steps import step_rows, steps_table
-from nllab.errors import SettingError
+from nllab.build import pick_device
 from nllab.memory.titans import SelfModifyingTitans
 from nllab.models.hope import Hope, HopeAttention, HopeLM, next_token_loss
 from nllab.models.mixers import LinearAttention
+from nllab.tables import table_of
 
 Step = Callable[[], Any]
 Contestant = tuple[str, nn.Module, tuple[int, int, int]]
@@ -46,13 +47,7 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     the time taken.
     Raises: SettingError for a device that is not there.
     """
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingError(
-            f"device is {device!r}, which is not there; expected 'cpu', or 'cuda' with a working GPU."
-        ) from error
+    place = pick_device(device)
     batch, tokens, dim = (2, 64, 32) if quick else (4, 256, 64)
     rounds = 3 if quick else 9
     threads = torch.get_num_threads()
@@ -315,25 +310,12 @@ TITLES = {
 
 def speed_tables(result: Mapping[str, Any]) -> list[Table]:
     """What `run_speed` returned, as one table per group."""
+    heads = ("", "B, T, D", "parameters", "ms", "tokens/s", "ratio", "saved MB", "peak MB", "of matmul", "of copy")
     tables = []
     for group, title in TITLES.items():
         rows = [row for row in result["rows"] if row["group"] == group]
-        table = Table(title=f"{title} ({result['device']}); ratio 1 is {rows[0]['name']}")
-        for heading in (
-            "",
-            "B, T, D",
-            "parameters",
-            "ms",
-            "tokens/s",
-            "ratio",
-            "saved MB",
-            "peak MB",
-            "of matmul",
-            "of copy",
-        ):
-            table.add_column(heading, justify="right" if heading else "left")
-        for row in rows:
-            table.add_row(
+        shown = [
+            (
                 row["name"],
                 f"{row['batch']}, {row['tokens']}, {row['width']}",
                 f"{row['parameters']:,}",
@@ -344,5 +326,7 @@ def speed_tables(result: Mapping[str, Any]) -> list[Table]:
                 f"{row['matmul_share']:.1%}",
                 f"{row['copy_share']:.2%}",
             )
-        tables.append(table)
+            for row in rows
+        ]
+        tables.append(table_of(f"{title} ({result['device']}); ratio 1 is {rows[0]['name']}", heads, shown))
     return [*tables, steps_table(result["steps"], result["device"])]

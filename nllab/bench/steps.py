@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nllab.optim.deep import DeepOptimizer
+from nllab.tables import table_of
 
 BATCH, INPUTS, CLASSES = 64, 784, 10
 WINDOW = 16  # steps that are timed at once: what the deep optimizer does every so many steps belongs to all of them
@@ -88,9 +89,6 @@ def step_rows(rounds: int, device: torch.device) -> list[dict[str, Any]]:
 
 def steps_table(rows: list[dict[str, Any]], device: str) -> Table:
     """The rows of `step_rows`, for people."""
-    table = Table(title=f"A training step, batch {BATCH} ({device}); ratio 1 is Adam", title_justify="left")
-    for heading in ("", "optimizer", "ms", "ratio"):
-        table.add_column(heading, justify="right" if heading in ("ms", "ratio") else "left")
-    for row in rows:
-        table.add_row(row["name"], row["optimizer"], f"{row['milliseconds']:.2f}", f"{row['ratio']:.2f}")
-    return table
+    shown = [(row["name"], row["optimizer"], f"{row['milliseconds']:.2f}", f"{row['ratio']:.2f}") for row in rows]
+    title = f"A training step, batch {BATCH} ({device}); ratio 1 is Adam"
+    return table_of(title, ("", "optimizer", "ms", "ratio"), shown, 2)

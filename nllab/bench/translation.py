@@ -15,10 +15,12 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from nllab.bench.names import KINDS, OPTIMIZERS, SETTINGS, Lesson, Setting, followed, summary
+from nllab.bench.names import KINDS, OPTIMIZERS, SETTINGS, Lesson, Setting, followed
 from nllab.models.hope import LanguageModel
 from nllab.streams.names import languages, pairs
 from nllab.streams.text import END, IGNORE, Alphabet, as_rows
+from nllab.summary import spread
+from nllab.tables import table_of
 
 TRANSLATING = {**SETTINGS, "adamw": Setting(1e-3, 8)}
 
@@ -129,20 +131,12 @@ def run_translation(
                 runs, seconds = followed(
                     kind, seeds, lessons, len(letters), model=model, optimizer=optimizer, passes=passes, **more
                 )
-                row = {
-                    "model": model,
-                    "optimizer": optimizer,
-                    "kind": kind,
-                    "exact": [
-                        [summary([run[i][j][0] for run in runs]) for j in range(len(lessons))]
-                        for i in range(len(runs[0]))
-                    ],
-                    "chrf": [
-                        [summary([run[i][j][1] for run in runs]) for j in range(len(lessons))]
-                        for i in range(len(runs[0]))
-                    ],
-                    "seconds": seconds,
-                }
+                exact, scored = (
+                    [[spread([run[i][j][k] for run in runs]) for j in range(len(lessons))] for i in range(len(runs[0]))]
+                    for k in (0, 1)
+                )
+                row: dict[str, Any] = {"model": model, "optimizer": optimizer, "kind": kind}
+                row |= {"exact": exact, "chrf": scored, "seconds": seconds}
                 rows.append(row)
                 report(
                     f"translation, {model}, {optimizer} {kind}: chrF"
@@ -154,19 +148,16 @@ def run_translation(
 def translation_tables(result: dict[str, Any]) -> list[Table]:
     """What `run_translation` found, for the terminal: chrF and exact match on each language after the last, and when it
     was learned."""
-    table = Table(
-        title=f"English name to name: chrF (exact match, percent), {result['seeds']} seeds", title_justify="left"
-    )
-    for column in ("model", "optimizer", "", *result["lessons"], "seconds"):
-        table.add_column(column, justify="left" if column in ("model", "optimizer", "") else "right")
 
     def cell(row: dict[str, Any], i: int, j: int) -> str:
         return f"{row['chrf'][i][j]['mean']:.1f} ({100 * row['exact'][i][j]['mean']:.1f})"
 
+    rows = []
     for row in result["rows"]:
-        cells = []
-        for j in range(len(result["lessons"])):
-            was = f", was {cell(row, j, j)}" if len(row["chrf"]) > j + 1 else ""
-            cells.append(cell(row, -1, j) + was)
-        table.add_row(row["model"], row["optimizer"], row["kind"], *cells, f"{row['seconds']:.0f}")
-    return [table]
+        cells = [
+            cell(row, -1, j) + (f", was {cell(row, j, j)}" if len(row["chrf"]) > j + 1 else "")
+            for j in range(len(result["lessons"]))
+        ]
+        rows.append((row["model"], row["optimizer"], row["kind"], *cells, f"{row['seconds']:.0f}"))
+    title = f"English name to name: chrF (exact match, percent), {result['seeds']} seeds"
+    return [table_of(title, ("model", "optimizer", "", *result["lessons"], "seconds"), rows, 3)]

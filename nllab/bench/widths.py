@@ -13,6 +13,7 @@ from nllab.errors import SettingError
 from nllab.experiment import Experiment
 from nllab.figures import FAINT, INK, Spec
 from nllab.summary import paired_difference, spread
+from nllab.tables import interval, mean_std, table_of
 
 WIDTHS = (8, 16, 32, 64, 128, 256)
 QUICK = (8, 64)
@@ -110,15 +111,10 @@ def width_curve(result: Mapping[str, Any]) -> Spec:
 
 def widths_tables(result: Mapping[str, Any]) -> list[Table | str]:
     """What `run_widths` found, for the terminal."""
-    table = Table(title=f"{result['preset']}, average accuracy, {result['seeds']} seeds", title_justify="left")
-    for column in ("units", LEARNED, TWIN, "difference"):
-        table.add_column(column, justify="right")
-    for row in result["rows"]:
-        cells = (
-            f"{row[name]['mean']:.3f}" + ("" if row[name]["std"] is None else f" ± {row[name]['std']:.3f}")
-            for name in (LEARNED, TWIN)
-        )
-        gap = row["difference"]
-        width = "" if gap["half_width"] is None else f" ± {gap['half_width']:.3f}"
-        table.add_row(str(row["width"]), *cells, f"{gap['mean']:+.3f}{width}")
-    return [table, *([result["sentence"]] if result["sentence"] else [])]
+    rows = [
+        (str(row["width"]), *(mean_std(row[name]) for name in (LEARNED, TWIN)), interval(row["difference"]))
+        for row in result["rows"]
+    ]
+    title = f"{result['preset']}, average accuracy, {result['seeds']} seeds"
+    shown = table_of(title, ("units", LEARNED, TWIN, "difference"), rows, 0)
+    return [shown, *([result["sentence"]] if result["sentence"] else [])]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from nllab.claims import compared
 from nllab.cli.console import (
@@ -22,7 +21,6 @@ from nllab.cli.console import (
     SeedsOption,
     SetOption,
     TableOption,
-    cell,
     errors,
     experiment_of,
     leave_if_diverged,
@@ -37,6 +35,7 @@ from nllab.methods import REGISTRY
 from nllab.methods.setups import SETUPS
 from nllab.streams import stream_of
 from nllab.summary import rank
+from nllab.tables import interval, mean_std, table_of
 
 TWIN, CEILING = ", frozen twin", ", joint ceiling"  # what a row of a comparison stands beside
 SWEPT = ("average_accuracy", "a_after_b", "b_after_b", "mean_online_accuracy")  # what a sweep shows of each setting
@@ -114,7 +113,6 @@ def compare(
 def _compare_contexts(experiment: Experiment, seeds: int, jobs: int, as_json: bool) -> None:
     """Two time scales beside every single one; see bench/contexts.py."""
     from nllab.bench import contexts
-    from nllab.bench.retention import cell, interval
 
     started = time.perf_counter()
     result = contexts.run_contexts(experiment, seeds, jobs=jobs, tell=tell)
@@ -122,14 +120,17 @@ def _compare_contexts(experiment: Experiment, seeds: int, jobs: int, as_json: bo
     if as_json:
         print(json.dumps(result, allow_nan=False))
         return
-    table = Table(title=f"{experiment.stream}, {seeds} paired seeds", title_justify="left")
-    for heading in ("", "chosen on validation data", "online accuracy", "names unchanged", "the worst", "names swapped",
-                    "two time scales - it"):  # fmt: skip
-        table.add_column(heading)
-    for name, row in result["rows"].items():
-        cells = (cell(row["scores"][score]) for score in ("online", "unswapped", "worst_unswapped", "swapped"))
-        table.add_row(name, row["settings"], *cells, interval(row["behind"]))
-    wide().print(table)
+    heads = ("online accuracy", "names unchanged", "the worst", "names swapped", "two time scales - it")
+    rows = [
+        (
+            *(name, row["settings"]),
+            *(mean_std(row["scores"][score]) for score in ("online", "unswapped", "worst_unswapped", "swapped")),
+            interval(row["behind"]),
+        )
+        for name, row in result["rows"].items()
+    ]
+    title = f"{experiment.stream}, {seeds} paired seeds"
+    wide().print(table_of(title, ("", "chosen on validation data", *heads), rows, 2))
     for text in contexts.sentences(result):
         wide().print(text)
 
@@ -179,15 +180,11 @@ def sweep(
         told = {"preset": presets, "seeds": seeds, "best": best, "rows": rows, "refused": refused}
         print(json.dumps(told, allow_nan=False))
         return
-    table = Table(
-        title=f"{presets}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first", title_justify="left"
-    )
-    for heading in ("settings", *SWEPT):
-        table.add_column(heading.replace("_", " "))
-    for name, row in rows.items():
-        table.add_row(
-            name + (", diverged" if row["diverged"] else ""), *(cell(row["metrics"][score]) for score in SWEPT)
-        )
-    wide().print(table)
+    lines = [
+        (name + (", diverged" if row["diverged"] else ""), *(mean_std(row["metrics"][score]) for score in SWEPT))
+        for name, row in rows.items()
+    ]
+    title = f"{presets}, {seeds} paired seeds, {tried[best].evaluate_on} part, best first"
+    wide().print(table_of(title, ("settings", *(score.replace("_", " ") for score in SWEPT)), lines))
     for name, reason in refused.items():
         errors.print(f"{name}: {reason}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from nllab.errors import SettingError
 from nllab.events import Step
 from nllab.experiment import PRESETS, Experiment, read_setting
 from nllab.runs import SCORES
+from nllab.tables import mean_std, table_of
 
 errors = Console(stderr=True)
 
@@ -76,42 +77,26 @@ def progress_bar(label: str, total: int, shown: bool) -> Iterator[Any]:
         yield lambda events: bar.advance(task, sum(isinstance(event, Step) for event in events))
 
 
-def cell(score: dict[str, Any] | None) -> str:
-    if score is None or score["mean"] is None:
-        return "–"
-    return f"{score['mean']:.3f}" + (f" ± {score['std']:.3f}" if score["std"] is not None else "")
-
-
-def table_of(title: str, results: dict[str, dict[str, Any]]) -> Table:
+def scores_table(title: str, results: dict[str, dict[str, Any]]) -> Table:
     """One column for each result, one row for each score that is defined for any of them."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for label in results:
-        table.add_column(label, justify="right")
-    for name in SCORES:
-        cells = [cell(result["metrics"][name]) for result in results.values()]
-        if set(cells) != {"–"}:
-            table.add_row(name.replace("_", " "), *cells)
-    for i in range(max(len(result["online_accuracy"]) for result in results.values())):
-        cells = [
-            cell(result["online_accuracy"][i]) if i < len(result["online_accuracy"]) else "–"
-            for result in results.values()
-        ]
-        table.add_row(f"first 20 batches of experience {i + 1}", *cells)
-    for level in next(iter(results.values()))["update_counts"]:
-        table.add_row(
-            f"writes of {level}", *(f"{result['update_counts'][level]['mean']:.0f}" for result in results.values())
-        )
-    table.add_row("bytes kept beyond the weights", *(f"{result['bytes_kept']:,}" for result in results.values()))
-    table.add_row("seconds", *(f"{result['seconds']:.1f}" for result in results.values()))
-    return table
+    found = list(results.values())
+    rows = {name.replace("_", " "): [mean_std(one["metrics"][name]) for one in found] for name in SCORES}
+    rows = {name: cells for name, cells in rows.items() if set(cells) != {"–"}}
+    for i in range(max(len(one["online_accuracy"]) for one in found)):
+        cells = [mean_std(one["online_accuracy"][i] if i < len(one["online_accuracy"]) else None) for one in found]
+        rows[f"first 20 batches of experience {i + 1}"] = cells
+    for level in found[0]["update_counts"]:
+        rows[f"writes of {level}"] = [f"{one['update_counts'][level]['mean']:.0f}" for one in found]
+    rows["bytes kept beyond the weights"] = [f"{one['bytes_kept']:,}" for one in found]
+    rows["seconds"] = [f"{one['seconds']:.1f}" for one in found]
+    return table_of(title, ("", *results), [(name, *cells) for name, cells in rows.items()])
 
 
 def print_result(as_json: bool, result: dict[str, Any], title: str, rows: dict[str, dict[str, Any]]) -> None:
     if as_json:
         print(json.dumps(result, allow_nan=False))
     else:
-        wide().print(table_of(title, rows))
+        wide().print(scores_table(title, rows))
         for text in result.get("cannot_show", ()):
             wide().print(text, highlight=False, markup=False)
 

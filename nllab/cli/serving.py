@@ -23,6 +23,7 @@ from nllab.cli.console import (
 from nllab.data.report import counted
 from nllab.doctor import examine, free
 from nllab.errors import NllabError, SettingError
+from nllab.tables import table_of
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -128,14 +129,13 @@ def _show_progress(folder: Path, out: Path | None, reader: str) -> None:
     from nllab.course import marks
 
     found = marks.collected(folder, reader)
-    table = Table(title=f"{found['solved']} of {found['of']} exercises solved", title_justify="left")
-    for heading in ("exercise", "solved", "attempts", "predicted", "came out"):
-        table.add_column(heading)
+    rows = []
     for name in marks.exercises():
         entry = found["exercises"].get(name, {})
         cells = (entry.get("solved", "")[:10], *(entry.get(key, "") for key in ("attempts", "prediction", "truth")))
-        table.add_row(name, *("" if cell is None else str(cell) for cell in cells))
-    wide().print(table)
+        rows.append((name, *("" if cell is None else str(cell) for cell in cells)))
+    title = f"{found['solved']} of {found['of']} exercises solved"
+    wide().print(table_of(title, ("exercise", "solved", "attempts", "predicted", "came out"), rows, 5))
     if out:
         try:
             out.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -147,16 +147,14 @@ def _show_progress(folder: Path, out: Path | None, reader: str) -> None:
 def _grade(files: Sequence[Path]) -> None:
     from nllab.course import marks
 
-    table = Table(title="Answers, run again", title_justify="left")
-    for heading in ("file", "reader", "passed", "what did not"):
-        table.add_column(heading)
+    rows = []
     for path in files:
         found = marks.read_collected(path)
         results = marks.grade(found)
         passed = [name for name, (good, _) in results.items() if good]
         failed = "; ".join(f"{name}: {sentence}" for name, (good, sentence) in results.items() if not good)
-        table.add_row(path.name, str(found.get("reader", "")), f"{len(passed)} of {found.get('of')}", failed)
-    wide().print(table)
+        rows.append((path.name, str(found.get("reader", "")), f"{len(passed)} of {found.get('of')}", failed))
+    wide().print(table_of("Answers, run again", ("file", "reader", "passed", "what did not"), rows, 4))
 
 
 def site(
@@ -199,14 +197,14 @@ def doctor(
     if as_json:
         print(json.dumps(report))
     else:
-        table = Table(show_header=False)
+        shown = Table(show_header=False)
         for key in ("python", "system", "cores", "packages", "cuda"):
             for name, item in report[key].items() if isinstance(report[key], dict) else [(key, report[key])]:
-                table.add_row(name, "none" if item is None else str(item))
+                shown.add_row(name, "none" if item is None else str(item))
         for saved in report["runs"]:
             by = saved["written_by"] or "a version before 2026-11-28"
-            table.add_row(saved["path"], f"run of format {saved['format']}, written by nllab {by}")
-        Console().print(table)
+            shown.add_row(saved["path"], f"run of format {saved['format']}, written by nllab {by}")
+        Console().print(shown)
         for note in report["notes"]:
             print(f"Note: {note}")
         for problem in report["problems"]:
