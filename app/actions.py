@@ -88,6 +88,12 @@ def play(runs: Sequence[LiveRun], wanted: Sequence[Experiment], _: float) -> Non
             run.play()
 
 
+def catch_up(runs: Sequence[LiveRun], *_: Any) -> None:
+    """Start the run that was put beside others, if they have begun; otherwise all wait for Play."""
+    if any(run.playing or run.run.steps for run in runs[:-1]):
+        runs[-1].play()
+
+
 def step(runs: Sequence[LiveRun], *_: Any) -> None:
     for run in runs:
         run.step()

@@ -32,7 +32,7 @@ titles = [OFF, ON, *([TWIN] if state.twin else [])]
 
 def add_twin() -> None:
     state.twin = True
-    session.ask(lambda runs, *_: runs[-1].play())
+    session.ask(actions.catch_up)
 
 
 def take_away(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import actions
 import controls
 import form
 import streamlit as st
@@ -54,7 +55,7 @@ def predict() -> None:
 
 def add_twin() -> None:
     state.lesson_twin = state.lesson
-    session.ask(lambda runs, *_: runs[-1].play())
+    session.ask(actions.catch_up)
 
 
 def learned_beside(twin: Run, whole: Run) -> str | None:

@@ -145,7 +145,7 @@ class Panel {
     }
     if (news.wrote) this.rings.pulse(news.wrote, news.writes);
     for (const scene of news.scenes ?? []) this.stage.add(scene);
-    if (news.writes && !this.stage.reel.last) this.stage.sayLevels(news.writes, this.heldNow(), this.now.optimizer);
+    if (news.writes && !this.stage.reel.last) this.stage.sayLevels(news.writes, {}, this.now.optimizer, this.view.theme);
     for (const row of news.log ?? []) this.note(row);
     if (news.now) this.showNumbers(news.now);
     if (news.add || news.now || news.open) this.manage();
@@ -182,11 +182,6 @@ class Panel {
     this.log.replaceChildren(element("li", "nl-none", "No decision so far."));
     const note = opened.stage.drawn ? "" : `Drawn level by level, not unit by unit: ${opened.stage.weights.toLocaleString("en")} weights.`;
     this.manager.open({ note, shades: opened.stage.shades });
-  }
-
-  // What was held back of each level's last measured write.
-  heldNow() {
-    return Object.fromEntries(this.levels.map((name, i) => [name, this.now.optimizer === "deep" ? this.plots.conflict.data?.[i]?.y.findLast((value) => value !== null) : 0]));
   }
 
   // Shows a write in place of the network; null: the network again.

@@ -80,6 +80,10 @@ class Session:
         if missing:
             self.runs = {title: self.runs[title] for title in wanted}
             shared.runs().group(self.live)
+            if any(run.playing for run in self.live):  # whoever comes to a training trains as well
+                for title in missing:
+                    if run := shared.runs().get(self.runs[title]):
+                        run.play()
         return self.live
 
     def _free(self, titles: Sequence[str] | Mapping[str, str]) -> None:

@@ -38,7 +38,7 @@ FIGURES = ("accuracy", "drift", "raster")
 CURVES = FIGURES + SIGNALS
 TITLES = {
     "accuracy": "Accuracy on each task", "drift": "How far each level has drifted", "raster": "When each level writes",
-    "surprise": "Surprise", "novelty": "Novelty", "conflict": "Conflict",
+    "surprise": "Surprise", "novelty": "Novelty", "conflict": "Held back for earlier tasks",
 }  # fmt: skip
 ABOUT = {  # what each view means, for somebody who sees it for the first time
     "accuracy": (
@@ -68,8 +68,9 @@ ABOUT = {  # what each view means, for somebody who sees it for the first time
         " with high surprise is a new task; high surprise alone is a changed answer, or noise."
     ),
     "conflict": (
-        "The share of the change that a batch asks for which the memory holds back, since earlier inputs use those"
-        " directions (or would, while it only watches): 0 lets all of it pass, 1 none."
+        "The share of the change that a batch asks for which the memory holds back (or would, while it only watches)"
+        " because inputs of tasks taught before use those directions. What inputs of the same task use is not counted:"
+        " with it, the conflict is nearly 1 wherever many inputs have been seen."
     ),
     "matrix": (
         "Each row was measured after an experience (a visit of a task), each column is a task. Read down a column to"
@@ -223,7 +224,7 @@ def points(
         ]
     if name in SIGNALS:
         found = [
-            [(step.step, _rounded(value)) for step in steps if (value := getattr(step.levels[level], name)) is not None]
+            [(step.step, _rounded(value)) for step in steps if (value := _signal(name, step, level)) is not None]
             for level in levels
         ]
         return [{"x": [step for step, _ in pairs], "y": [value for _, value in pairs]} for pairs in found]
@@ -281,7 +282,7 @@ def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) 
         (level, step.step, value)
         for step in steps
         for level in levels
-        if (value := getattr(step.levels[level], name)) is not None
+        if (value := _signal(name, step, level)) is not None
     ]
     last = {level: (step, _rounded(value)) for level, step, value in found}
     values = [last.get(level, (0, None))[1] for level in levels]
@@ -291,6 +292,14 @@ def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) 
     apart = _apart(values, 0.11 * reach)
     over = max(0.0, max(y for y in apart if y is not None) - 1.03 * reach)  # what lies above the axis is not drawn
     return {"x": [step] * len(values), "y": [y if y is None else round(y - over, 4) for y in apart], "text": text}
+
+
+def _signal(name: str, step: Step, level: str) -> float | None:
+    """What is drawn of a level's signal; of a conflict, where the accounts of tasks are known, that with other tasks."""
+    told = step.levels[level]
+    if name == "conflict" and told.held and set(told.held) != {""}:
+        return max(0.0, sum(share for task, share in told.held.items() if task not in ("", step.task)))
+    return getattr(told, name)
 
 
 def _rounded(value: float | None) -> float | None:

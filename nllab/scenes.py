@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nllab import figures
@@ -44,11 +44,12 @@ class Scenes:
 
     def _step(self, event: Step) -> None:
         deep = event.optimizer == "deep"  # any other writes whatever it has computed: nothing is held back
-        held = {name: level.conflict for name, level in event.levels.items() if level.conflict is not None}
+        measured = {name: level for name, level in event.levels.items() if level.conflict is not None}
+        held = {name: _shares(level.held or {"": level.conflict or 0.0}) for name, level in measured.items()}
         before = self.beside["held"] if deep else {}
         self.beside |= {
             "written": {name: level.writes for name, level in event.levels.items()},
-            "held": before | {name: round(max(share, 0.0), 3) for name, share in held.items()} if deep else {},
+            "held": before | held if deep else {},
             "acting": event.optimizer,
         }
 
@@ -57,6 +58,11 @@ class Scenes:
         found = jsonable(portrait)
         del found["kind"]
         return {**self.beside, **found}
+
+
+def _shares(held: Mapping[str, float]) -> dict[str, float]:
+    """Of a write, what is held back for each task's sake ("" where nobody knows for whose), without what pushes on."""
+    return {task: round(share, 3) for task, share in held.items() if share > 0}
 
 
 def changed_levels(scene: dict[str, Any], sent: dict[str, str]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_a_comparison_is_one_page_of_less_than_700_kb_with_both_networks():
         assert 8 <= len(run["scenes"]) <= html_export.SCENES and run["scenes"][-1]["step"] == deep.steps
         assert all("weights" in level for level in run["scenes"][0]["levels"].values())
     held = [run["scenes"][-1]["held"] for run in told]
-    assert held[0] == {} and held[1]["input"] > 0
+    assert held[0] == {} and held[1]["input"]["A"] > 0
 
 
 def test_export_writes_what_is_asked_for_and_says_what_it_cannot(tmp_path):

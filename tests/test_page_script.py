@@ -99,7 +99,7 @@ def test_two_networks_their_levels_and_one_write_opened(tmp_path):
     pair = [Experiment.preset("digits-ab", optimizer=name, evaluate_every=4) for name in ("adam", "deep")]
     found = shown(tmp_path, pair, 80)
     assert all("nothing held back" in level for level in found["levels"][0])
-    assert all("% held back" in level for level in found["levels"][1])
+    assert all("held back for A " in level for level in found["levels"][1])
     assert found["manager"][0].startswith("Adam writes") and found["manager"][1].startswith("Manager, step")
     assert len(found["lines"]) == 6 and "nothing is held back" in found["lines"][3][0]
     moved = [float(line.split("those for A move by ")[1][:4]) for line in found["lines"][5]]

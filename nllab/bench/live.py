@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -40,6 +39,16 @@ COUNT_FRAMES = """() => {
   const count = () => { window.nllabFrames++; requestAnimationFrame(count); };
   requestAnimationFrame(count);
 }"""
+
+
+# Ends a server with whoever started it, however that one ended: the other end of its input is closed then.
+GUARD = """
+import os, signal, subprocess, sys
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+sys.stdin.buffer.read()
+os.killpg(server.pid, signal.SIGTERM) if os.name == "posix" else server.terminate()
+server.wait(60)
+"""
 
 
 def chromium_path() -> str | None:
@@ -89,20 +98,19 @@ def serving(**environment: str) -> Iterator[str]:
         "--no-browser",
     ]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-S", "-c", GUARD, *command],
         env={**os.environ, "PYTHONPATH": path, "NLLAB_TEST": "1", "NLLAB_RUNS": "none", **environment},
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        start_new_session=True,  # out of reach of a Ctrl+C
     )
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        if os.name == "posix":
-            os.killpg(process.pid, signal.SIGTERM)
-        else:
-            process.terminate()
-        process.wait(60)
+        if process.stdin:
+            process.stdin.close()
+        process.wait(90)
 
 
 def stat(address: str) -> dict[str, Any]:

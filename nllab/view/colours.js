@@ -62,3 +62,16 @@ export function onScale(scale, share, reversed = false) {
   const [[low, one], [high, other]] = [stops[next - 1], stops[next]];
   return mix(channels(one), channels(other), high > low ? (at - low) / (high - low) : 1);
 }
+
+// What was held back of a write, task by task in their order: [{task, share, colour, from, to}], in parts of the whole write. shares: task ->
+// share, "" where nobody knows for whose sake.
+export function accounts(shares, tasks, theme) {
+  let at = 0;
+  const named = Object.entries(shares ?? {}).filter(([, share]) => share > 0);
+  named.sort(([one], [other]) => (tasks.indexOf(one) + 1 || Infinity) - (tasks.indexOf(other) + 1 || Infinity));
+  return named.map(([task, share]) => {
+    const from = at;
+    at = Math.min(1, at + share);
+    return { task, share, from, to: at, colour: tasks.includes(task) ? taskColour(tasks.indexOf(task), theme) : theme.untouched };
+  });
+}

@@ -3,7 +3,7 @@
 
 import { css } from "./colours.js";
 
-export const SIGNAL_NAMES = { surprise: "surprise", novelty: "novelty", conflict: "held back" };
+export const SIGNAL_NAMES = { surprise: "surprise", novelty: "novelty", conflict: "held for past" };
 const LONGEST_MEMORY = 1000; // writes; a context that keeps more than this of itself forgets nothing that matters here
 
 // Where the settings in force stand between stability (-1) and plasticity (1); 0 is the balance they start with. A lower rate is more
@@ -165,6 +165,6 @@ export class ManagerView {
       brush.textBaseline = "bottom";
       brush.fillText(SIGNAL_NAMES[name], left, height);
     });
-    this.curves.setAttribute("aria-label", `Surprise, novelty and what was held back, of each level, up to step ${this.last}`);
+    this.curves.setAttribute("aria-label", `Surprise, novelty and what was held back for earlier tasks, of each level, up to step ${this.last}`);
   }
 }

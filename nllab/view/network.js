@@ -1,6 +1,6 @@
 // The network itself: the image of this step in the middle, each level a frame of tiles around what it surrounds, the answers below.
 
-import { css, mix, taskColour, weightColour } from "./colours.js";
+import { accounts, css, mix, taskColour, weightColour } from "./colours.js";
 
 export const PULSE_MS = 450;
 const ANSWERS = 0.13; // of the height
@@ -153,8 +153,8 @@ export class NetworkView {
     return Object.values(this.pulses).some(({ at }) => now - at < PULSE_MS);
   }
 
-  // state: {portrait, shape, levels: names in the order of the flow, written: level -> writes so far, held: level -> share held back or
-  // null, earlier, current: indices of tasks or null, classes: words, theme, still}. Tiles are painted once per portrait, then copied.
+  // state: {portrait, shape, levels: names in the order of the flow, written: level -> writes so far, held: level -> task -> share held
+  // back, earlier, current: indices of tasks or null, classes: words, theme, still}. Tiles are painted once per portrait, then copied.
   draw(canvas, state) {
     const { theme, portrait } = state;
     const ratio = canvas.width / canvas.clientWidth || 1;
@@ -200,22 +200,24 @@ export class NetworkView {
     paintCells(brush, numbers, grid(numbers.length)[0], x, y, size, hue, theme);
   }
 
-  // The frame of a level; as much of its way round as it holds back of a write is a wall.
+  // The frame of a level; as much of its way round as it holds back of a write is a wall, in the colour of the task it is held back for.
   paintFrame(brush, frame, state, name) {
     const { theme } = state;
     const [w, h, margin] = [frame.halfWidth, frame.halfHeight, frame.tile / 2 + 2];
     brush.lineWidth = 1;
     brush.strokeStyle = theme.faint;
     brush.strokeRect(frame.x - w - margin, frame.y - h - margin, 2 * (w + margin), 2 * (h + margin));
-    const held = state.held[name] ?? 0;
-    if (held <= 0) return;
     const [wide, high] = [2 * (w + margin), 2 * (h + margin)];
     const around = 2 * (wide + high);
-    brush.lineWidth = 3;
-    brush.strokeStyle = css(theme.contrast);
-    brush.setLineDash([around * Math.min(1, held), around]);
-    brush.strokeRect(frame.x - w - margin, frame.y - h - margin, wide, high);
+    brush.lineWidth = 3.5 * (theme.scale ?? 1);
+    for (const { colour, from, to } of accounts(state.held[name], state.tasks, theme)) {
+      brush.strokeStyle = css(colour);
+      brush.setLineDash([around * (to - from), around]);
+      brush.lineDashOffset = -around * from;
+      brush.strokeRect(frame.x - w - margin, frame.y - h - margin, wide, high);
+    }
     brush.setLineDash([]);
+    brush.lineDashOffset = 0;
   }
 
   paintSeen(brush, centre, state) {

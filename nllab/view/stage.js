@@ -1,6 +1,6 @@
 // One run to look at: the network in the middle, beside it what it answers and what each level does. It shows any moment of its reel.
 
-import { themeOf } from "./colours.js";
+import { accounts, css, themeOf } from "./colours.js";
 import { changes, Reel } from "./reel.js";
 import { grid, hueOf, NetworkView, paintCells, pictureOf } from "./network.js";
 import { SurfaceView, WallView } from "./wall.js";
@@ -14,6 +14,14 @@ function made(tag, className, text) {
 
 export function often(period) {
   return period === 1 ? "every step" : `every ${period} steps`;
+}
+
+// "held back for A 59 %, B 41 %"; of more than two tasks the two largest shares.
+function inWords(parts) {
+  const least = [...parts].sort((one, other) => other.share - one.share)[1]?.share ?? 0;
+  const largest = parts.filter(({ share }) => share >= Math.max(least, 0.01)).slice(0, 2);
+  const percent = (share) => (share > 0.99 ? "over 99 %" : `${Math.round(100 * share)} %`);
+  return largest[0]?.task ? `held back for ${largest.map(({ task, share }) => `${task} ${percent(share)}`).join(", ")}` : `${percent(parts[0].share)} held back`;
 }
 
 // A canvas as large as its place on the page, in the pixels of the screen; false while it has none.
@@ -131,22 +139,22 @@ export class Stage {
     };
   }
 
-  // The list of levels: writes so far, and the share that was held back of the last one that was measured.
-  sayLevels(written, shares, acting) {
+  // The list of levels: writes so far, and what was held back of the last one that was measured, for which task's sake.
+  sayLevels(written, shares, acting, theme) {
     this.told.levels.forEach((name, i) => {
       const [, , writes, held] = this.list.children[i].children;
       const count = written[name] ?? 0;
-      const share = shares[name];
+      const parts = accounts(shares[name], this.told.tasks, theme);
       writes.textContent = `${count} ${count === 1 ? "write" : "writes"}`;
-      held.style.setProperty("--held", share ?? 0);
-      held.textContent = share > 0 ? `${share > 0.99 ? "over 99" : Math.round(100 * share)} % held back` : acting !== "deep" ? "nothing held back" : count ? "not measured so far" : "no write yet";
-      this.list.children[i].classList.toggle("nl-none", !(share > 0));
+      held.style.backgroundImage = parts.length ? `linear-gradient(90deg, ${parts.map(({ colour, from, to }) => `${css(colour, 0.45)} ${100 * from}% ${100 * to}%`).join(", ")}, transparent 0)` : "";
+      held.textContent = parts.length ? inWords(parts) : acting !== "deep" ? "nothing held back" : count ? "not measured so far" : "no write yet";
+      this.list.children[i].classList.toggle("nl-none", !parts.length);
     });
   }
 
   // The same in words and numbers: the list of levels, and what the pictures show for those who do not see them.
   say(portrait, state) {
-    this.sayLevels(state.written, state.held, portrait.scene.acting);
+    this.sayLevels(state.written, state.held, portrait.scene.acting, state.theme);
     const rights = Object.entries(state.samples?.tasks ?? {}).map(([task, { labels }]) => {
       const given = portrait.answers?.[task];
       return given ? `${labels.filter((label, i) => label === given[i]).length} of ${labels.length} shown samples of ${task} are right` : "";

@@ -8,6 +8,7 @@ import { along, arrangement, grid, hueOf, pictureOf } from "../../nllab/view/net
 import { bytes, changes, MOST_PORTRAITS, Reel } from "../../nllab/view/reel.js";
 import { endOf, nearest, places, sentenceOf } from "../../nllab/view/fan.js";
 import { balance, decisionAt } from "../../nllab/view/manager.js";
+import { accounts, themeOf as themeFor } from "../../nllab/view/colours.js";
 import { heldShare, PHASES, sentences } from "../../nllab/view/write.js";
 import { often } from "../../nllab/view/stage.js";
 
@@ -190,4 +191,12 @@ test("a fan lays moments out by their step, other knobs evenly, and says where a
   assert.equal(nearest([0, 0.5, 1], -3), 0);
   assert.equal(endOf(futures[2], "A"), 0.1);
   assert.equal(sentenceOf(futures[1], "toggle", ["A", "B"]), "Switched on at step 69: A ends at 0.95 and B ends at 0.90.");
+});
+
+test("what is held back is told by task, in their order and colours, and never more than all", () => {
+  const theme = themeFor("rgb(27, 31, 36)");
+  const parts = accounts({ B: 0.7, "": 0.2, A: 0.3, C: 0 }, ["A", "B", "C"], theme);
+  assert.deepEqual(parts.map(({ task, from, to }) => [task, from, to]), [["A", 0, 0.3], ["B", 0.3, 1], ["", 1, 1]]);
+  assert.equal(new Set(parts.map(({ colour }) => colour.join())).size, 3);
+  assert.deepEqual(accounts(undefined, ["A"], theme), []);
 });
