@@ -295,7 +295,7 @@ def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) 
 
 
 def _signal(name: str, step: Step, level: str) -> float | None:
-    """What is drawn of a level's signal; of a conflict, where the accounts of tasks are known, that with other tasks."""
+    """What is drawn of a level's signal; of a conflict whose accounts are known, that with other tasks."""
     told = step.levels[level]
     if name == "conflict" and told.held and set(told.held) != {""}:
         return max(0.0, sum(share for task, share in told.held.items() if task not in ("", step.task)))
