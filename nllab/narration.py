@@ -61,7 +61,8 @@ def contrast(runs: Sequence[Run], asked: str | None = None) -> str:
     from their events alone."""
     accuracies = [{event.step: accuracy for event, accuracy in measured(run.log)} for run in runs]
     if not all(accuracies) or not min(map(max, accuracies)):
-        return "The same samples in the same order, side by side."
+        question = f" Who will still know task {runs[0].tasks[0]} at the end?" if len(runs[0].tasks) > 1 else ""
+        return f"The same samples in the same order, side by side.{question}"
     task = asked if asked in runs[0].tasks else runs[0].tasks[0]
     kinds = [kind_of(run) for run in runs]
     if len(set(kinds)) < len(kinds):

@@ -98,8 +98,8 @@ def shown(tmp_path, experiments, steps, level="input"):
 def test_two_networks_their_levels_and_one_write_opened(tmp_path):
     pair = [Experiment.preset("digits-ab", optimizer=name, evaluate_every=4) for name in ("adam", "deep")]
     found = shown(tmp_path, pair, 80)
-    assert all("nothing held back" in level for level in found["levels"][0])
-    assert all("held back for A " in level for level in found["levels"][1])
+    assert all(level.endswith("| nothing") for level in found["levels"][0][1:])
+    assert all("| A " in level and ", B " in level for level in found["levels"][1][1:])
     assert found["manager"][0].startswith("Adam writes") and found["manager"][1].startswith("Manager, step")
     assert len(found["lines"]) == 6 and "nothing is held back" in found["lines"][3][0]
     moved = [float(line.split("those for A move by ")[1][:4]) for line in found["lines"][5]]
@@ -111,4 +111,4 @@ def test_fifty_tasks_are_a_map_and_a_network_that_is_not_drawn_tells_its_levels(
     fifty = Experiment.preset("permuted-digits-50", optimizer="deep", dim=16, hidden=16, evaluate_every=20)
     found = shown(tmp_path, [fifty], 40)
     assert any("over time" in text for text in found["texts"][0]) and "A" in found["texts"][0]
-    assert "41 writes" in found["levels"][0][-1] and "held back" in found["levels"][0][-1]
+    assert "head | 1 | 41 | A " in found["levels"][0][-1]

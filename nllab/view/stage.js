@@ -16,12 +16,12 @@ export function often(period) {
   return period === 1 ? "every step" : `every ${period} steps`;
 }
 
-// "held back for A 59 %, B 41 %"; of more than two tasks the two largest shares.
+// "A 59 %, B 41 %"; of more than two tasks the two largest shares.
 function inWords(parts) {
+  const percent = (share) => (share > 0.99 ? "over 99 %" : `${Math.round(100 * share)} %`);
   const least = [...parts].sort((one, other) => other.share - one.share)[1]?.share ?? 0;
   const largest = parts.filter(({ share }) => share >= Math.max(least, 0.01)).slice(0, 2);
-  const percent = (share) => (share > 0.99 ? "over 99 %" : `${Math.round(100 * share)} %`);
-  return largest[0]?.task ? `held back for ${largest.map(({ task, share }) => `${task} ${percent(share)}`).join(", ")}` : `${percent(parts[0].share)} held back`;
+  return largest.map(({ task, share }) => `${task || "all"} ${percent(share)}`).join(", ");
 }
 
 // A canvas as large as its place on the page, in the pixels of the screen; false while it has none.
@@ -74,11 +74,19 @@ export class Stage {
 
   arrange(periods) {
     this.periods = periods;
+    const line = (name, period, writes, held) => {
+      const row = made("li");
+      row.append(made("b", "", name), made("span", "nl-often", period), made("span", "nl-writes", writes), made("span", "nl-held", held));
+      return row;
+    };
+    const head = line("level", "period", "writes", "held back for");
+    head.className = "nl-levels-head";
+    head.setAttribute("aria-hidden", "true");
     this.list.replaceChildren(
+      head,
       ...this.told.levels.map((name, i) => {
-        const row = made("li");
+        const row = line(name, String(periods[name] ?? 1), "", "");
         row.style.setProperty("--shade", this.told.shades?.[i] ?? "currentColor");
-        row.append(made("b", "", name), made("span", "nl-often", often(periods[name] ?? 1)), made("span", "nl-writes"), made("span", "nl-held"));
         return row;
       }),
     );
@@ -142,13 +150,16 @@ export class Stage {
   // The list of levels: writes so far, and what was held back of the last one that was measured, for which task's sake.
   sayLevels(written, shares, acting, theme) {
     this.told.levels.forEach((name, i) => {
-      const [, , writes, held] = this.list.children[i].children;
+      const row = this.list.children[i + 1];
+      const [, , writes, held] = row.children;
       const count = written[name] ?? 0;
       const parts = accounts(shares[name], this.told.tasks, theme);
-      writes.textContent = `${count} ${count === 1 ? "write" : "writes"}`;
+      writes.textContent = String(count);
       held.style.backgroundImage = parts.length ? `linear-gradient(90deg, ${parts.map(({ colour, from, to }) => `${css(colour, 0.45)} ${100 * from}% ${100 * to}%`).join(", ")}, transparent 0)` : "";
-      held.textContent = parts.length ? inWords(parts) : acting !== "deep" ? "nothing held back" : count ? "not measured so far" : "no write yet";
-      this.list.children[i].classList.toggle("nl-none", !parts.length);
+      held.textContent = parts.length ? inWords(parts) : acting !== "deep" ? "nothing" : count ? "not measured yet" : "no write yet";
+      const times = `${count} ${count === 1 ? "write" : "writes"}`;
+      row.title = `${name}: ${often(this.periods[name] ?? 1)}, ${times}, held back for ${held.textContent}`;
+      row.classList.toggle("nl-none", !parts.length);
     });
   }
 
