@@ -82,7 +82,7 @@ class Feed:
         )
         self._told_joint = joint
         if eventful:
-            found = [*figures.marks(run.log), *figures.noise_marks(run.experiment, state.planned_steps)]
+            found = [*figures.marks(run.log), *figures.label_marks(run.experiment, state.planned_steps)]
             message["overlay"] = {
                 name: figures.overlay(name, found, chance=chance, joint=joint) for name in figures.CURVES
             }

@@ -336,9 +336,16 @@ def marks(events: Iterable[Event]) -> list[dict[str, Any]]:
     return found
 
 
-def noise_marks(experiment: Experiment, steps: int) -> list[dict[str, Any]]:
-    """Where the labels of a stream are random, in a plan of so many steps: as marks, in order."""
-    if experiment.stream != "noisy-digits" or experiment.joint or experiment.order:
+def label_marks(experiment: Experiment, steps: int) -> list[dict[str, Any]]:
+    """Where the labels of a stream are random or change their meaning, in a plan of so many steps: as marks, in
+    order."""
+    if experiment.joint or experiment.order:
+        return []
+    if experiment.stream == "contexts-digits" and experiment.epochs == 1:
+        starts = range(experiment.context_length, steps, experiment.context_length)
+        words = dict(zip(starts, ("names swap", ""), strict=False))  # said once, there is no room for more
+        return [{"step": start + 1, "kind": "command", "text": words.get(start, "")} for start in starts]
+    if experiment.stream != "noisy-digits":
         return []
     lap = steps // experiment.epochs  # see streams/digits.py: a tenth, from the middle on
     return [

@@ -8,7 +8,7 @@ from typing import Any
 from nllab.claims import Scale, compare, hidden_levels, scales_in
 from nllab.events import Command, End, Event, Step, Switch, measured
 from nllab.optim import REGISTRY as OPTIMIZERS
-from nllab.runs import Run
+from nllab.runs import ONLINE, Run
 
 WRITERS = {name: entry.title for name, entry in OPTIMIZERS.items()} | {"deep": "the deep optimizer"}
 
@@ -67,6 +67,10 @@ def contrast(runs: Sequence[Run], asked: str | None = None) -> str:
     kinds = [kind_of(run) for run in runs]
     if len(set(kinds)) < len(kinds):
         kinds = [f"in the {place}" for place in ("first", "second", "third", "fourth")]
+    if asked == ONLINE:
+        means = [run.summary["mean_online_accuracy"] for run in runs]
+        parts = [f"{mean:.2f} {kind}" for mean, kind in zip(means, kinds, strict=False)]
+        return f"Right before learning each batch, so far: {_listed(parts)}."
     common = max(set.intersection(*map(set, accuracies)), default=0)
     # Runs that train side by side are never more than a measurement apart.
     beside = common > 0 and max(run.steps for run in runs) - common < 2 * runs[0].experiment.evaluate_every

@@ -154,6 +154,22 @@ def _also(values: Sequence[float], count: int) -> str:
     return f", {ALIKE}" if _order(values, count) == "alike" else ""
 
 
+def time_scales(runs: Runs) -> Answer:
+    """Which run (its number) has most right before learning each batch; the number of runs where the first two are
+    alike."""
+    if nothing := _guessing(runs, "A"):
+        return None, nothing
+    means = [run.summary["mean_online_accuracy"] for run in runs.values()]
+    titles, steps = list(runs), min(run.steps for run in runs.values())
+    count = steps * next(iter(runs.values())).experiment.batch_size
+    first, second, *_ = sorted(range(len(means)), key=lambda i: -means[i])
+    order = _order([means[first], means[second]], count)
+    text = f"Right before learning, over all {steps} batches: "
+    text += ", ".join(f"{title} {mean:.2f}" for title, mean in zip(titles, means, strict=True))
+    text += f"; the first two of these {ALIKE.removeprefix('which ')}." if order == "alike" else "."
+    return len(runs) if order == "alike" else first, text
+
+
 def noisy(runs: Runs) -> Answer:
     """Who falls further: Adam (0), the deep optimizer (1), both alike (2), neither falls (3)."""
     scale = claims.scales_of(next(iter(runs.values())))["A"]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 ScheduledCommand = tuple[int, str, Any]  # step from which it is in force, name, value
 LEVEL_METRICS = {metric.name: metric.default is MISSING for metric in fields(LevelStep)}  # whether every step has it
 ONLINE_BATCHES = 20  # how many first batches of an experience its online accuracy is averaged over
+ONLINE = "online"  # asked in place of a task: every batch, before it is learned
 
 SCORES = (
     "average_accuracy",

@@ -13,7 +13,7 @@ from typing import Any
 from nllab import reveals
 from nllab.experiment import Experiment
 from nllab.reveals import Answer, Runs
-from nllab.runs import ScheduledCommand
+from nllab.runs import ONLINE, ScheduledCommand
 
 DONT_KNOW = "I cannot say"
 NOT_TOLD = "these runs do not tell"  # in place of the choice that came true
@@ -27,7 +27,7 @@ class Scenario:
     reveal: the finished runs -> (which choice came true, what happened, in numbers); None in place of a choice that
         they do not tell. look: what to watch. after: the next question.
     scheduled_commands: commands given to every run on the way. speed: steps per second. asks: the task that the
-        question, and so the headline, is about.
+        question, and so the headline, is about; ONLINE for all batches, each before it is learned.
     """
 
     title: str
@@ -119,9 +119,39 @@ SCENARIOS: dict[str, Scenario] = {
         },
         look=("B in both, in the first steps after the change", "that A has to fall here: it asks for the old answers"),
         reveal=reveals.new_answers,
-        after="New answers that stay are news. What about answers that are nonsense?",
+        after="And if the old answers come back, and go again?",
         speed=15.0,
         asks="B",
+    ),
+    "contexts": Scenario(
+        title="Two time scales",
+        goal="Ask how long an optimizer should remember in a world where some things last and others do not.",
+        question=(
+            "Ten digits; every 20 batches some of them swap their names, or take their own again, and nobody says so."
+            " Three networks differ only in how soon their memories fade. Which will be right most often, asked before"
+            " it learns each batch?"
+        ),
+        choices=(
+            "The one that keeps everything",
+            "The one in which every level fades",
+            "The one in which one small level fades",
+            "Two or more of them alike",
+        ),
+        runs={
+            "Every level keeps all": Experiment.preset("contexts-digits", optimizer="deep", retention_by_level={}),
+            "Every level fades": Experiment.preset(
+                "contexts-digits", optimizer="deep", retention=0.6, retention_by_level={}
+            ),
+            "One small level fades": Experiment.preset("contexts-digits", optimizer="deep"),
+        },
+        look=(
+            "the dotted lines, where names change: how deep the curve dips, and how soon it is back",
+            "“Accuracy on each task” is measured on the digits’ own names: it has to fall while names are swapped",
+        ),
+        reveal=reveals.time_scales,
+        after="Answers that change are news. What about answers that are nonsense?",
+        speed=40.0,
+        asks=ONLINE,
     ),
     "noise": Scenario(
         title="Noise",
@@ -176,7 +206,7 @@ SCENARIOS: dict[str, Scenario] = {
         look=(
             "A in both once the second language begins",
             "how far B gets",
-            "the names that each makes up, under More views",
+            "the names that each makes up, beside its network",
         ),
         reveal=reveals.second_language,
         after="Where is it right to hold on, and where to let go?",
@@ -200,7 +230,7 @@ SCENARIOS: dict[str, Scenario] = {
             "“How far each level has drifted”: in the twin only the head does",
         ),
         reveal=reveals.wide_and_narrow,
-        after="Try other widths, streams and settings of your own on the page Live.",
+        after="Try other widths, streams and settings of your own on the page Watch.",
         speed=30.0,
     ),
 }

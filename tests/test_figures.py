@@ -400,7 +400,7 @@ def test_the_ceiling_is_a_line_beside_chance():
 
 def test_random_labels_are_marked_where_the_stream_has_them():
     trainer = Trainer(Experiment.preset("noisy-digits"))
-    begin, end = figures.noise_marks(trainer.experiment, trainer.planned_steps)
+    begin, end = figures.label_marks(trainer.experiment, trainer.planned_steps)
     size, part = trainer.experiment.batch_size, trainer.stream.tasks[0].train
     noisy, lap = part.labels, len(part)
     once = zip(part.inputs[: lap // 4], noisy[: lap // 4], strict=True)
@@ -412,4 +412,12 @@ def test_random_labels_are_marked_where_the_stream_has_them():
         if clean[tuple(part.inputs[place].tolist())] != int(noisy[place])
     ]
     assert begin["step"] <= min(wrong) <= begin["step"] + 1 and end["step"] - 3 <= max(wrong) < end["step"]
-    assert figures.noise_marks(Experiment.preset("digits-ab"), 136) == []
+    assert figures.label_marks(Experiment.preset("digits-ab"), 136) == []
+
+
+def test_changes_of_names_are_marked_where_the_stream_has_them():
+    trainer = Trainer(Experiment.preset("contexts-digits"))
+    found = figures.label_marks(trainer.experiment, trainer.planned_steps)
+    starts = [context.start for context in trainer.stream.contexts[1:]]
+    assert [(mark["step"] - 1) * trainer.experiment.batch_size for mark in found] == starts
+    assert [mark["text"] for mark in found if mark["text"]] == ["names swap"]

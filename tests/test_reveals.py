@@ -2,10 +2,10 @@
 
 import pytest
 
-from nllab import reveals
+from nllab import narration, reveals
 from nllab.events import Command, End, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
-from nllab.runs import Run
+from nllab.runs import ONLINE, Run
 from nllab.scenarios import SCENARIOS
 
 LEVEL = {"update_norm": 0.1, "drift_since_switch": 0.1, "gradient_norm": 1.0}
@@ -173,6 +173,17 @@ def test_the_reveal_of_widths_compares_what_learning_adds(narrow, wide, index):
     found, text = reveals.wide_and_narrow(runs)
     assert found == index and ("between the two widths" in text.lower()) == (index == 2)
     assert reveals.wide_and_narrow(runs | {"0": ab(0.9, b=0.1)})[0] is None
+
+
+@pytest.mark.parametrize(("online", "index"), [((0.3, 0.4, 0.9), 2), ((0.3, 0.9, 0.4), 1), ((0.9, 0.88, 0.4), 3)])
+def test_the_reveal_of_time_scales_follows_what_was_right_before_learning(online, index):
+    runs = {str(i): run_of(("A", 0.9, 0.1), ("A", 0.9, 0.1), online=(share, share)) for i, share in enumerate(online)}
+    found, text = reveals.time_scales(runs)
+    assert found == index and all(f"{i} {share:.2f}" in text for i, share in enumerate(online))
+    assert ("differ by less than they vary" in text) == (index == 3)
+    headline = narration.contrast(list(runs.values()), ONLINE)
+    assert headline.startswith("Right before learning") and f"{online[2]:.2f} in the third" in headline
+    assert reveals.time_scales(runs | {"0": run_of(("A", 0.1, 0.1), online=(0.3,))})[0] is None
 
 
 @pytest.mark.parametrize("key", [key for key, scenario in SCENARIOS.items() if len(scenario.runs) == 2])

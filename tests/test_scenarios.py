@@ -20,6 +20,7 @@ COMES_TRUE: dict[str, str | None] = {
     "slow": "Neither of them",
     "deep": "Only the one that watched",
     "remapped": "The deep optimizer",
+    "contexts": "The one in which one small level fades",
     "noise": "Adam",
     "aba": None,  # more slowly, or about as fast
     "language": "Keep the first better, but learn less of the second",
