@@ -11,9 +11,10 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
 from test_load import Session
+from waiting import until
 
 from nllab import hosting
-from nllab.bench.live import free_port, wait_for
+from nllab.bench.live import free_port
 from nllab.errors import SettingError
 from nllab.hosting import serving
 
@@ -114,7 +115,7 @@ def test_the_containers_own_command_and_health_check_work_and_the_server_asks_fo
         assert server.stderr
         said = "".join(server.stderr.readline() for _ in range(2))
         link = re.findall(rf"http://127\.0\.0\.1:{port}/\?token=\S+", said)[0]
-        wait_for(healthy, "a healthy server")
+        until(healthy)
         with pytest.raises(HTTPError) as refused:
             urlopen(f"http://127.0.0.1:{port}/")
         assert refused.value.code == 403 and "token" in refused.value.read().decode()
@@ -153,17 +154,17 @@ def test_jupyter_opens_the_lab_from_its_launcher_and_passes_pages_streams_and_so
             return None
 
     try:
-        wait_for(lambda: asked("/api/status"), "Jupyter")
-        page = wait_for(lambda: asked("/nllab/"), "the lab behind Jupyter", 120)
+        until(lambda: asked("/api/status"))
+        page = until(lambda: asked("/nllab/"))
         assert "window.__streamlit" in page or "Streamlit" in page
-        wait_for(lambda: asked("/nllab/stat"), "the lab's state")
+        until(lambda: asked("/nllab/stat"))
         assert "BACKEND_BASE_URL" in asked("/nllab/compare") and asked("/nllab/assets/plotly.min.js")
         with ExitStack() as stack:
             session = Session(f"{address}/nllab", stack, let_in)
             session.rerun()
             session.rerun("play")
             session.watch()
-            wait_for(lambda: session.heard and session.heard[-1]["step"] > 3, "news through the proxy")
+            until(lambda: session.heard and session.heard[-1]["step"] > 3)
             session.close()
         with pytest.raises(HTTPError) as refused:  # who has not been let in by Jupyter
             urlopen(f"{address}/nllab/stat")

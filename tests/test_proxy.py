@@ -14,13 +14,13 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
+from waiting import PATIENCE, until
 
-from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, wait_for
+from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(chromium_path() is None, reason="needs Chromium")]
 
-PATIENCE = 150.0
 PAGES = ("compare", "lessons", "tour", "replay", "glossary", "mathematics")
 OF_THE_LINE = {"connection", "keep-alive", "transfer-encoding", "upgrade", "host", "content-length", "content-encoding"}
 PREFIX = "/teaching/lab"
@@ -116,12 +116,12 @@ def running(app):
 def test_every_page_figure_download_upload_and_stream_works_behind_a_prefix(keeps, own_host, tmp_path):
     settings = {"NLLAB_HOSTS": "127.0.0.1"} | ({"NLLAB_BASE_PATH": PREFIX} if keeps else {})
     with serving(**settings) as server, contextlib.ExitStack() as stack:
-        wait_for(lambda: fetch(f"{server}/stat"), "the server", PATIENCE)
+        until(lambda: fetch(f"{server}/stat"))
         outside = stack.enter_context(running(proxy(server.removeprefix("http://"), keeps, own_host)))
         chromium = stack.enter_context(playwright_api.sync_playwright()).chromium
         browser = chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-        page.set_default_timeout(PATIENCE * 1000)
+        page.set_default_timeout(1000 * PATIENCE)
         said = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on(
