@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 00 · First contact: can a network learn B without losing A?
 #
-# **About 30 minutes.** You need: to have trained a network in PyTorch once. No paper, no other notebook.
+# **About 30 minutes.** The exercises take another 25. You need: to have trained a network in PyTorch once. No paper, no
+# other notebook.
 #
 # At the end you can
 # - say what catastrophic forgetting is, having watched it,

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · Forgetting measured: which numbers tell how much was lost?
 #
-# **About 45 minutes.** You need: notebook 00; means and standard deviations.
+# **About 45 minutes.** The exercises take another 35. You need: notebook 00; means and standard deviations.
 #
 # At the end you can
 # - read an accuracy matrix, and compute average accuracy, forgetting and transfer from it,

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 02 · Everything is an associative memory: what do attention, linear attention and a layer have in common?
 #
-# **About 60 minutes.** You need: matrices and dot products, a little PyTorch. No other notebook.
+# **About 60 minutes.** The exercises take another 35. You need: matrices and dot products, a little PyTorch. No other
+# notebook.
 #
 # At the end you can
 # - say what *keys* and *values* are in attention, in linear attention and in a layer that is being trained,
@@ -31,6 +32,7 @@ RULES = {"Hebbian": rules.hebbian_write, "delta": rules.delta_write}
 #
 # $$M^* = \operatorname{argmin}_M \; \tilde L\big(M(K);\, V\big)$$
 #
+# ($\operatorname{argmin}$: the map for which it is least.)
 # A key $k_t$ is a vector of $d_k$ numbers, a value $v_t$ one of $d_v$; $t$ counts what arrives. Let the memory be a
 # matrix $M_t$ of $d_v \times d_k$ numbers, read by multiplication: at the query $q$ it says $M_t q$. Each time that a
 # pair arrives, take one step down the gradient of a measure of disagreement. *Which* measure makes the difference:
@@ -73,6 +75,9 @@ claim(
 # The last line is forgetting in its smallest form. The write at $k_2$ changes the answer at every key that overlaps
 # with it, by $k_2 \cdot k_1$ times the error. Before you move the slider: at which overlap is nothing lost, and at
 # which is all of it?
+#
+# (From here on the rules are those of `nllab`: `write(memory, keys, values)` takes one pair after the other and returns
+# what was read on the way, and the memory at the end.)
 
 
 # %%

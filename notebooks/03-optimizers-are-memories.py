@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 03 · Optimizers are memories: what is left of an old gradient?
 #
-# **About 60 minutes.** You need: gradient descent and momentum as a user knows them; notebook 02 for the delta rule.
+# **About 60 minutes.** The exercises take another 40. You need: gradient descent and momentum as a user knows them;
+# notebook 02 for the delta rule.
 #
 # At the end you can
 # - say how long momentum remembers, and compute it for any setting,

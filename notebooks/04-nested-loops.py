@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 04 · Nested loops: who writes when?
 #
-# **About 45 minutes.** You need: gradient descent and a little PyTorch. No other notebook, though 00 helps.
+# **About 45 minutes.** The exercises take another 35. You need: gradient descent and a little PyTorch. No other
+# notebook, though 00 helps.
 #
 # At the end you can
 # - read a network as loops inside loops, each with a period of its own, and count who writes when,

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Fast and slow: what do time scales buy?
 #
-# **About 60 minutes.** You need: least squares, notebook 04 for levels and periods.
+# **About 60 minutes.** The exercises take another 40. You need: least squares, notebook 04 for levels and periods.
 #
 # At the end you can
 # - tell how fast a level *writes* (its period) from how long it *remembers* (its retention),

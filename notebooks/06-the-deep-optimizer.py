@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 06 · From delta gradient descent to the deep optimizer: how does a step spare what is known?
 #
-# **About 75 minutes.** You need: least squares, notebook 02 for the delta rule. Notebook 00 shows the result first.
+# **About 75 minutes.** The exercises take another 50. You need: least squares, notebook 02 for the delta rule. Notebook
+# 00 shows the result first.
 #
 # At the end you can
 # - read an optimizer's step as a small problem of its own, and change what it keeps near to,

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 07 · Memory that modifies itself: how does a memory write itself?
 #
-# **About 75 minutes.** You need: the delta rule of notebook 02 and the step of notebook 06; matrices.
+# **About 75 minutes.** The exercises take another 60. You need: the delta rule of notebook 02 and the step of notebook
+# 06; matrices.
 #
 # At the end you can
 # - write a memory that makes its own keys, values and targets while it reads,
@@ -29,13 +30,15 @@ begin("07")
 #
 # In notebook 02 keys and values came from outside. Attention makes them with fixed maps, $k = W_k x$. Here the maps are
 # memories themselves: $M_k$ makes the key of token $x_t$, $M_v$ its value, $M_\eta$ and $M_\alpha$ a rate $\eta_t$ and
-# a retention $\alpha_t$; the query $q_t = W_q x_t$ alone is made by a fixed map (Eq. 83–84):
+# a retention $\alpha_t$. The query $q_t = W_q x_t$ alone is made by a fixed map, and with it the main memory $M$ is
+# read (Eq. 83–84):
 #
 # $$k_t = M_k x_t, \quad v_t = M_v x_t, \quad y_t = M q_t$$
 #
 # What should a memory $M_s$ of them be told? Nobody outside knows a good key. So each makes its **own target** from the
 # value, $\hat v_{s,t} = M_s v_t$ (Eq. 85), and is written towards it by a step of delta gradient descent with retention
-# (Eq. 88, 93), with keys of length 1:
+# (Eq. 88, 93), with keys of length 1. The first bracket keeps and erases: it lets all that is held fade by $\alpha_t$,
+# and takes away a part of what is said along the key. The rest is the delta rule, towards the target:
 #
 # $$M_{s,t} = M_{s,t-1}\,\big(\alpha_t I - \eta_t\, k_t k_t^\top\big) - \eta_t\,\big(M_{s,t-1} k_t - \hat v_{s,t}\big)\,
 # k_t^\top$$
@@ -101,7 +104,9 @@ explore(parity, rate=[0.0, 0.25, 0.5, 0.75, 0.9, 1.0], start={"rate": 0.75})
 #
 # `nllab.SelfModifyingTitans` is the layer of the equations, with learned starts and a bound on values (exercise 07.3
 # shows why). `nllab.memory.reference` is the same, token by token and memory by memory. The layer itself never forms
-# the five memories. Why it need not is a small discovery: look at what each has become of its start.
+# the five memories ($M$, $M_k$, $M_v$, $M_\eta$, $M_\alpha$). Why it need not is a small discovery: look at what each
+# has become of its start. (`layer(x, state)` goes on from a state; `start` is the one before the first token, and
+# `fast_weights` spells out the memories of a state.)
 
 # %%
 draws = torch.Generator().manual_seed(0)
@@ -178,8 +183,10 @@ explore(chunk, chunk_size=[1, 2, 4, 8, 16], start={"chunk_size": 4})
 #
 # Now all of it is trained: keys, values, rates and where the memories start. Strings of up to 50 bits, the answer asked
 # at every bit; a string counts only if all its answers are right. Tested on other strings of that length, and on longer
-# ones, up to 100. All have 150 steps. Beside HOPE stand an LSTM, linear attention and DeltaNet (whose step only
-# shrinks), all with as many parameters or more, and HOPE's **twin**: the same model, whose memory may not write.
+# ones, up to 100. All have 150 steps. **HOPE** is this layer with ordinary layers behind it (notebook 08). Beside it
+# stand an LSTM, linear attention (the Hebbian rule of notebook 02 with learned keys and values) and DeltaNet (the delta
+# rule with learned rates below 1: its step only shrinks), all with as many parameters or more, and HOPE's **twin**: the
+# same model, whose memory may not write.
 #
 # **Guess first.** Who has parity right, and who on strings longer than any that were trained?
 

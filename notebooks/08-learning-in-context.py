@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 08 · HOPE, learning in context: what is learned without training?
 #
-# **About 60 minutes.** You need: notebook 07 for the memory that writes itself, notebook 02 for recall.
+# **About 60 minutes.** The exercises take another 45. You need: notebook 07 for the memory that writes itself, notebook
+# 02 for recall.
 #
 # At the end you can
 # - tell the outer loop (training) from the inner one (reading), and see what each has learned,

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 09 · One language after another: what survives of the first?
 #
-# **About 45 minutes.** You need: notebook 00; probabilities and logarithms. Notebook 04 for periods.
+# **About 45 minutes.** The exercises take another 50. You need: notebook 00; probabilities and logarithms. Notebook 04
+# for periods.
 #
 # At the end you can
 # - say how many bits a character costs a model, and why that is not its accuracy,

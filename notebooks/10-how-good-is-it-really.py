@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 10 · How good is it really, beside everything else?
 #
-# **About 60 minutes.** You need: notebooks 00 and 01. Notebook 06 for the memory of inputs.
+# **About 60 minutes.** The exercises take another 55. You need: notebooks 00 and 01. Notebook 06 for the memory of
+# inputs.
 #
 # At the end you can
 # - say of a continual-learning method what it is told, what it keeps and in how many bytes,

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 11 · The paper's tables on a laptop: which of its claims show at this size?
 #
-# **About 45 minutes.** You need: notebooks 02 and 03; 07 and 08 show how HOPE works.
+# **About 45 minutes.** The exercises take another 35. You need: notebooks 02 and 03; 07 and 08 show how HOPE works.
 #
 # At the end you can
 # - take a table apart into claim, size, budget, number of seeds and what it was compared with,

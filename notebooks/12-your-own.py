@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 12 · Your own: what changes when the task, the model or the optimizer is yours?
 #
-# **About 60 minutes.** You need: to have written a training loop in PyTorch; notebooks 00, 01 and 04.
+# **About 60 minutes.** The exercises take another 60. You need: to have written a training loop in PyTorch; notebooks
+# 00, 01 and 04.
 #
 # At the end you can
 # - put the deep optimizer into a loop of your own, and say what it must be told,

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from nllab import html_export
+from nllab import cli, html_export
+from nllab.cli import serving
 from nllab.cli.serving import shipped
 from nllab.course import marks
 from nllab.course.copies import copy_notebooks
@@ -90,6 +92,35 @@ def test_what_a_teacher_collects_can_be_run_again(tmp_path):
     results = marks.grade(noted(tmp_path))
     assert {name: good for name, (good, _) in results.items()} == {"02.1": False, "02.3": False, "03.1": True}
     assert "delta rule" in results["02.1"][1] and "could not be run" in results["02.3"][1]
+
+
+def test_the_commands_of_a_class(tmp_path, monkeypatch):
+    """Open one's own copy, look at one's progress, hand it in, have it graded."""
+
+    def nllab(*arguments):
+        return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
+
+    opened = []
+    monkeypatch.setattr(serving, "_call", lambda command: opened.append(command) or 0)
+    mine, file = tmp_path / "mine", tmp_path / "ada.json"
+    for word in ("wrote", "kept your"):
+        done = nllab("lab", "--folder", mine, "--no-browser")
+        assert done.exit_code == 0 and done.stderr.count(word) == 13
+    assert f"--notebook-dir={mine}" in opened[0] and "--no-browser" in opened[0]
+    noted(mine)
+    done = nllab("lab", "--folder", mine, "--check", "--reader", "Ada", "--out", file)
+    assert done.exit_code == 0 and len(opened) == 2
+    assert re.search(r"1 of \d\d exercises solved", done.stdout) and re.search(
+        r"03\.1 .* 2026-01-01 .* 2 .* 70\.0", done.stdout
+    )
+    verdicts = {"03.1": (True, ""), "02.1": (False, "It adds.")}
+    monkeypatch.setattr(marks, "grade", lambda found: verdicts if found["reader"] == "Ada" else {})
+    graded = nllab("lab", "--grade", file).stdout
+    assert re.search(r"ada\.json .* Ada .* 1 of \d\d .* 02\.1: It adds\.", graded)
+    with pytest.raises(SettingError, match="cannot be written"):
+        nllab("lab", "--folder", mine, "--check", "--out", tmp_path / "nowhere" / "f.json")
+    with pytest.raises(SettingError, match="--out goes with --check"):
+        nllab("lab", "--out", file)
 
 
 # Pages.

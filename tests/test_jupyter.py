@@ -1,5 +1,5 @@
-"""The live lab in a real JupyterLab: run all, play, turn a knob, run the cell again, reload the page, restart the
-kernel."""
+"""The notebooks in a real JupyterLab: run all, play, turn a knob, run the cell again, reload the page, restart the
+kernel; nothing is cut off."""
 
 import contextlib
 import os
@@ -30,17 +30,21 @@ POINTS = (
 )
 
 
+# Code, outputs and text that reach further than what is shown of them. Formulas may be scrolled.
+CUT_OFF = """() => [...document.querySelectorAll(
+    '.jp-Notebook .cm-scroller, .jp-Notebook .jp-OutputArea-output, .jp-Notebook .jp-RenderedHTMLCommon')]
+  .filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth).map((e) => e.textContent.slice(0, 200))"""
+
+
 @pytest.fixture
 def served(tmp_path):
-    import nbformat
-
-    cells = [nbformat.v4.new_code_cell(code) for code in (MADE, ENDED)]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "x.ipynb")
+    """Serve a folder of notebooks: the address of JupyterLab."""
     port, folders = free_port(), ("CONFIG_DIR", "RUNTIME_DIR", "DATA_DIR")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | {f"JUPYTER_{k}": str(tmp_path / k) for k in folders[:2]}
     environment |= {f"JUPYTERLAB_{k}": str(tmp_path / k) for k in ("SETTINGS_DIR", "WORKSPACES_DIR")}
+    tracker = tmp_path / "SETTINGS_DIR" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    tracker.parent.mkdir(parents=True)
+    tracker.write_text('{"windowingMode": "none"}')  # all cells are in the page
     options = [
         "--no-browser",
         f"--port={port}",
@@ -58,7 +62,7 @@ def served(tmp_path):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(0.5)
                 raise AssertionError((tmp_path / "log").read_text()[-2000:])
-        yield f"http://127.0.0.1:{port}/lab/tree/x.ipynb?reset"
+        yield f"http://127.0.0.1:{port}/lab"
     finally:
         server.terminate()
         server.wait(30)
@@ -79,8 +83,14 @@ def drawn(page, points=3):
     page.wait_for_function(f"Math.max(0, ...({POINTS})()) > {points}")
 
 
-def test_a_live_lab_lives_through_a_day(served, page):
-    page.goto(served)
+def test_a_live_lab_lives_through_a_day(served, page, tmp_path):
+    import nbformat
+
+    cells = [nbformat.v4.new_code_cell(code) for code in (MADE, ENDED)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "x.ipynb")
+    page.goto(f"{served}/tree/x.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -110,3 +120,15 @@ def test_a_live_lab_lives_through_a_day(served, page):
     page.locator(".nllab-still img").wait_for()
     assert not page.get_by_role("button", name="Play").is_visible()
     assert not page.get_by_text("model not found").count()
+
+
+def test_nothing_of_a_notebook_is_cut_off_at_1280_pixels(served, page, tmp_path):
+    from nllab.cli.serving import shipped
+
+    page.set_viewport_size({"width": 1280, "height": 900})
+    for source in sorted(shipped("notebooks").glob("*.ipynb")):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+        page.goto(f"{served}/tree/{source.name}?reset")
+        page.get_by_role("heading", name="Sources").wait_for()
+        page.wait_for_function("[...document.querySelectorAll('.jp-Notebook .cm-scroller')].length > 10")
+        assert page.evaluate(CUT_OFF) == [], source.name

@@ -2,12 +2,16 @@
 to bottom with every exercise solved, and a lesson whose claim is no longer true cannot be built."""
 
 import ast
+import base64
+import io
 import re
+import resource
 import runpy
 from functools import cache
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nllab.course.exercise import exercises_of
 
@@ -34,7 +38,7 @@ def tagged(notebook, tag):
 
 
 def words(notebook):
-    return " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def printed(notebook):
@@ -65,6 +69,9 @@ def test_committed_outputs_show_results_and_no_error_or_path_of_a_machine(source
     for output in outputs:
         assert output.output_type != "error" and output.get("name") != "stderr", output
         text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        if "image/png" in output.get("data", {}):  # a white sheet: readable in a dark theme as well
+            picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).convert("RGBA")
+            assert picture.getpixel((0, 0)) == (255, 255, 255, 255)
         assert not re.search(r"(/home/|/root/|/work/|/tmp/|/usr/|[A-Z]:\\)", text), text
     assert source.with_suffix(".ipynb").stat().st_size < 900_000
 
@@ -91,7 +98,9 @@ def test_it_opens_with_what_a_reader_needs_and_ends_with_sources(source):
     notebook = building()["read"](source)
     first, prose = notebook.cells[0].source, words(notebook)
     assert re.match(r"# \d\d · .+\?$", first.splitlines()[0]), "the title asks a question"
-    assert re.search(r"\*\*About \d+ minutes\.\*\*", first) and "You need:" in first and "At the end you can" in first
+    assert "You need:" in first and "At the end you can" in first
+    asked = sum(map(int, re.findall(r"^### .*?(\d+) minutes\)$", prose, re.M)))
+    assert re.search(rf"\*\*About \d+ minutes\.\*\* The exercises take another {asked}\.", first)
     assert f'begin("{source.name[:2]}"' in notebook.cells[1].source
     assert "## Sources" in prose and "2512.24695" in prose and re.search(r"Eq\. \d", prose)
     for word in ("higher level", "lower level", "tier", "meta-params", "hidden state"):
@@ -115,11 +124,54 @@ def rebuilt(source, change=lambda notebook: None):
     return building()["execute"](notebook)
 
 
+def computed():
+    """Seconds of processor time that kernels which have ended took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.slow
 @quiet
 @each
-def test_it_runs_and_says_what_is_committed(source):
+def test_it_runs_in_a_minute_and_says_what_is_committed(source):
+    before = computed()
     assert printed(rebuilt(source)) == printed(committed(source))
+    assert computed() - before < SECONDS
+
+
+def errors_of(notebook):
+    """(what each failed cell showed, without colours) in order."""
+    found = [o for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    return [re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(o.traceback)).strip() for o in found]
+
+
+@pytest.mark.slow  # a kernel that loads torch
+@quiet
+def test_what_goes_wrong_in_a_notebook_is_one_sentence():
+    cells = [
+        'from nllab.course import begin, check\nbegin("02", edition=0)',
+        'check("02.1", delta_write)',  # its cell was deleted, or not yet run
+        "def delta_write(memory, key, value, rate):\n    return memory",
+        'check("02.1", delta_write)',
+        'check("02.9", delta_write)',  # an edited cell
+        "def delta_write(memory, key, value, rate):\n    return helper(memory)",
+        'check("02.1", delta_write)',
+    ]
+    nbformat = building()["nbformat"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
+    notebook.metadata["kernelspec"] = building()["METADATA"]["kernelspec"]
+    for cell in notebook.cells[1:]:
+        cell.metadata["tags"] = ["raises-exception"]
+    done = building()["execute"](notebook)
+    opening = done.cells[0].outputs[0].text
+    assert "0 of 3 exercises solved" in opening and "edition 0 and nllab has edition" in opening
+    deleted, wrong, edited, missing = errors_of(done)
+    assert (
+        deleted == "'delta_write' is not there yet. Run the cells above first (menu Run, Run All Above Selected Cell)."
+    )
+    assert wrong.startswith("Not yet. ") and edited.startswith("Not yet. There is no exercise '02.9'")
+    assert missing.startswith("Not yet. delta_write uses a name that is not there: name 'helper' is not defined.")
+    assert all("\n" not in sentence and "File" not in sentence for sentence in (wrong, edited, missing))
 
 
 @pytest.mark.slow

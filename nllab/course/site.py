@@ -127,7 +127,8 @@ def _output(output: dict[str, Any]) -> str:
         return _sliders(frames["frames"]) if "frames" in frames else _recorded(frames["experiment"])
     if "image/png" in data:
         picture = "".join(data["image/png"]).replace("\n", "")
-        return f'<img alt="Figure drawn by the cell above" src="data:image/png;base64,{picture}">'
+        image = f'<img alt="Figure drawn by the cell above" src="data:image/png;base64,{picture}">'
+        return f'<div class="wide" tabindex="0">{image}</div>'
     if "text/html" in data:
         return "".join(data["text/html"])
     return f'<pre class="said" tabindex="0">{html.escape("".join(data.get("text/plain", "")))}</pre>'
@@ -163,10 +164,11 @@ def _recorded(experiment: dict[str, Any]) -> str:
 def _index(opened: dict[str, list[dict[str, Any]]], titles: dict[str, str]) -> str:
     rows = []
     for stem, cells in opened.items():
-        minutes = re.search(r"About (\d+) minutes", _text(cells[0]))
+        minutes = re.search(r"About (\d+) minutes\.\W+The exercises take another (\d+)", _text(cells[0]))
+        reading, solving = minutes.groups() if minutes else ("", "")
         asked = sum("exercise" in cell["metadata"].get("tags", []) for cell in cells)
-        rows.append(f"| [{titles[stem]}]({stem}.html) | {minutes[1] if minutes else ''} | {asked} |")
-    table = "\n".join(["| notebook | minutes | exercises |", "|---|---|---|", *rows])
+        rows.append(f"| [{titles[stem]}]({stem}.html) | {reading} | {asked} | {solving} |")
+    table = "\n".join(["| notebook | minutes | exercises | minutes |", "|---|---|---|---|", *rows])
     return rendered(f"""# Learning without losing
 
 A course in notebooks on nested and continual learning: why networks forget what they knew, and what an optimizer with a
