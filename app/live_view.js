@@ -64,7 +64,9 @@ class View {
     this.onSize.observe(this.root);
     this.watch = setInterval(() => this.look(), LIVELY);
     this.root.dataset.draws = 0;
-    if (new URLSearchParams(location.search).has("present")) this.present(true);
+    const asked = new URLSearchParams(location.search);
+    if (asked.get("embed") === "true") document.documentElement.dataset.slide = "on";
+    if (asked.has("present")) this.present(true);
   }
 
   about(name) {
@@ -197,7 +199,7 @@ class View {
     this.speak(runs.some((news) => news?.open) || this.panels.every((panel) => panel.root.dataset.playing !== "true"));
     if (this.open && this.panels.some(({ now }, i) => now.step !== this.open[i]?.step || now.playing)) this.closeWrites();
     this.requestDraw();
-    if (document.documentElement.dataset.present) this.goOn();
+    if (this.loops) this.goOn();
     if (runs.some((news) => news?.now)) {
       this.offerCheckpoints();
       this.compare();
@@ -251,7 +253,8 @@ class View {
     const style = getComputedStyle(this.root);
     if (style.color !== this.ink) {
       this.ink = style.color;
-      const scale = document.documentElement.dataset.present ? parseFloat(getComputedStyle(document.documentElement).fontSize) / 12 : 1;
+      const { present, slide } = document.documentElement.dataset;
+      const scale = present || slide ? parseFloat(getComputedStyle(document.documentElement).fontSize) / (present ? 12 : 16) : 1;
       this.colours = { ...themeOf(style.color), font: style.fontFamily, scale };
     }
     return this.colours;
@@ -355,13 +358,20 @@ class View {
     if (on) this.goOn();
   }
 
+  // Whether a training that is over begins again by itself: on a screen that nobody sits at.
+  get loops() {
+    const { present, slide } = document.documentElement.dataset;
+    return Boolean(present || slide);
+  }
+
   goOn() {
     if (this.again || !this.panels.length || this.panels.some(({ now }) => now.playing)) return;
     const begun = this.panels.some(({ now }) => now.step);
     if (begun && !this.panels.every(({ now }) => now.finished)) return; // paused by hand
     this.again = setTimeout(() => {
       this.again = undefined;
-      if (document.documentElement.dataset.present && !this.closed) document.querySelector(".st-key-play button")?.click();
+      const trains = this.panels.some(({ now }) => now.playing);
+      if (this.loops && !trains && !this.closed) document.querySelector(".st-key-play button")?.click();
     }, begun ? AGAIN_MS : AGAIN_MS / 3);
   }
 

@@ -16,7 +16,7 @@ STREAMS = {  # name -> (group, what it teaches)
     "remapped-digits": ("Digits", "the same images, every answer moved on by one"),
     "drifting-digits": ("Digits", "inputs that drift all the time"),
     "noisy-digits": ("Digits", "with a burst of random labels"),
-    "contexts-digits": ("Digits", "a context that says what the answer is"),
+    "contexts-digits": ("Digits", "names that are swapped and come back, unannounced"),
     "fashion-ab": ("Clothes", "five kinds, then five others"),
     "fashion-5x2": ("Clothes", "two kinds at a time, five tasks"),
     "permuted-fashion": ("Clothes", "five shuffles of the pixels"),
