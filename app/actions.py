@@ -185,6 +185,7 @@ def pin() -> Action:
             kept = run.run
             name = f"{state.pinned}: {narration.kind_of(kept).removeprefix('with ').removeprefix('in ')}"
             pins[name] = kept.upto()
+            state.setdefault("just_pinned", []).append(name)
 
     return action
 

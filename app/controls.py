@@ -226,6 +226,9 @@ def messages(session: Session, unusable: Sequence[str], waiting: Sequence[str]) 
         if failed:
             said = shared.as_text(str(failed))
             st.error(f"**{title}.** {said}" if title else said, icon=":material/error:")
+    if named := state.pop("just_pinned", None):
+        said = f"Pinned: {', '.join(named)}. The page Compare draws pinned runs on the same axes."
+        st.toast(said, icon=":material/keep:")
     notices = dict.fromkeys(run.notice for run in session.live if run.notice)
     for notice in notices:
         st.info(shared.as_text(notice), icon=":material/pause_circle:")

@@ -9,7 +9,7 @@ import streamlit as st
 from session import Session, state
 from settings import MOST_SEED
 
-from nllab import claims
+from nllab import claims, figures
 from nllab.events import End, Experience
 from nllab.runs import Run
 from nllab.scenarios import DONT_KNOW, NOT_TOLD, SCENARIOS
@@ -58,6 +58,17 @@ def add_twin() -> None:
     session.ask(actions.catch_up)
 
 
+def lit(text: str) -> str:
+    """The text as HTML, in which a figure's title, and what stands for a view, lights it (main.css)."""
+    for name, title in {
+        **figures.TITLES,
+        "network": "frames around the image",
+        "words": "names that each makes",
+    }.items():
+        text = text.replace(title, f"<span class='nl-names nl-names-{name}'>{title}</span>")
+    return text
+
+
 def learned_beside(twin: Run, whole: Run) -> str | None:
     """What hidden levels that learn are worth beside a twin that has been trained to its end."""
     end = twin.last(End)
@@ -92,9 +103,8 @@ with asking, st.container(key="lesson_text"):
     answer = state.answers.get(state.lesson)
     if not answer:
         st.caption("**Play waits for your prediction:** choose an answer above.")
-    st.caption(
-        "What to look at: " + "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
-    )
+    look = "; ".join(scenario.look).rstrip("?.") + ("?" if scenario.look[-1].endswith("?") else ".")
+    st.html(f"<p class='nl-look'>What to look at: {lit(look)}</p>")
     every = [run.run for run in session.live]
     done = every[: len(scenario.runs)]
     if len(done) == len(scenario.runs) and all(
