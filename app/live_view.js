@@ -4,7 +4,6 @@ const SETTLE_MS = 500; // until the page around has been laid out anew
 const SPEAK_MS = 5000;
 const STORE = "nllab.runs"; // page -> which runs this tab has there, and for which address
 const FRAME_MS = 8; // of drawing in one go; the figures that are left follow in the next frames
-const AGAIN_MS = 6000; // of standing still in a presentation, before it begins again
 const LIVELY = 1000; // between two looks at the colours of the page
 
 let plotly;
@@ -64,9 +63,7 @@ class View {
     this.onSize.observe(this.root);
     this.watch = setInterval(() => this.look(), LIVELY);
     this.root.dataset.draws = 0;
-    const asked = new URLSearchParams(location.search);
-    if (asked.get("embed") === "true") document.documentElement.dataset.slide = "on";
-    if (asked.has("present")) this.present(true);
+    this.screen = new Screen(this);
   }
 
   about(name) {
@@ -199,7 +196,7 @@ class View {
     this.speak(runs.some((news) => news?.open) || this.panels.every((panel) => panel.root.dataset.playing !== "true"));
     if (this.open && this.panels.some(({ now }, i) => now.step !== this.open[i]?.step || now.playing)) this.closeWrites();
     this.requestDraw();
-    if (this.loops) this.goOn();
+    this.screen.goOn();
     if (runs.some((news) => news?.now)) {
       this.offerCheckpoints();
       this.compare();
@@ -253,9 +250,7 @@ class View {
     const style = getComputedStyle(this.root);
     if (style.color !== this.ink) {
       this.ink = style.color;
-      const { present, slide } = document.documentElement.dataset;
-      const scale = present || slide ? parseFloat(getComputedStyle(document.documentElement).fontSize) / (present ? 12 : 16) : 1;
-      this.colours = { ...themeOf(style.color), font: style.fontFamily, scale };
+      this.colours = { ...themeOf(style.color), font: style.fontFamily, scale: this.screen.scale };
     }
     return this.colours;
   }
@@ -341,38 +336,10 @@ class View {
     if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !/^(checkbox|range|radio)$/.test(event.target.type)) return;
     const key = event.key.toLowerCase();
     if (key === "d") document.querySelector(".st-key-deep input")?.click();
-    if (key === "f") this.present(!document.documentElement.dataset.present);
+    if (key === "f") this.screen.present(!this.screen.presents);
     if (this.open && key === "escape") this.closeWrites();
     else if (this.open && /^arrow(left|right)$/.test(key)) this.goTo(Math.min(PHASES.length - 1, Math.max(0, this.phase + (key === "arrowleft" ? -1 : 1))));
-    else if (key === "escape" && document.documentElement.dataset.present) this.present(false);
-  }
-
-  // A presentation: the figures alone, in large type, and again from the start when they are over.
-  present(on) {
-    if (on) document.documentElement.dataset.present = "on";
-    else delete document.documentElement.dataset.present;
-    if (on) document.documentElement.requestFullscreen?.().catch(() => {}); // a browser may want a key or a click for it
-    else if (document.fullscreenElement) document.exitFullscreen();
-    this.ink = "";
-    this.redrawAll();
-    if (on) this.goOn();
-  }
-
-  // Whether a training that is over begins again by itself: on a screen that nobody sits at.
-  get loops() {
-    const { present, slide } = document.documentElement.dataset;
-    return Boolean(present || slide);
-  }
-
-  goOn() {
-    if (this.again || !this.panels.length || this.panels.some(({ now }) => now.playing)) return;
-    const begun = this.panels.some(({ now }) => now.step);
-    if (begun && !this.panels.every(({ now }) => now.finished)) return; // paused by hand
-    this.again = setTimeout(() => {
-      this.again = undefined;
-      const trains = this.panels.some(({ now }) => now.playing);
-      if (this.loops && !trains && !this.closed) document.querySelector(".st-key-play button")?.click();
-    }, begun ? AGAIN_MS : AGAIN_MS / 3);
+    else if (key === "escape" && this.screen.presents) this.screen.present(false);
   }
 
   // See whether the page has changed its colours.
@@ -382,7 +349,7 @@ class View {
 
   close() {
     this.closed = true;
-    clearTimeout(this.again);
+    this.screen.close();
     clearTimeout(this.slow);
     this.source?.close();
     this.onSize.disconnect();

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from nllab.live import LiveRun
 
 HERE = Path(__file__).parent
+SCRIPTS = ("panel.js", "screen.js", "live_view.js")
 PLOTLY = f"assets/plotly.min.js?v={version('plotly')}"
 
 _component = components.component(
     "nllab_live",
     css=view.style() + (HERE / "live_view.css").read_text(encoding="utf-8"),
-    js="\n".join(
-        [view.bundle(), *((HERE / name).read_text(encoding="utf-8") for name in ("panel.js", "live_view.js"))]
-    ),
+    js="\n".join([view.bundle(), *((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)]),
     isolate_styles=False,
 )
 

@@ -84,7 +84,7 @@ def shown(tmp_path, experiments, steps, level="input"):
     data = {"about": figures.ABOUT, "writers": narration.WRITERS | {"deep": "deep optimizer"}, "spotlight": None}
     whole = {"messages": told, "opened": opened, "data": data, "count": len(experiments)}
     (tmp_path / "told.json").write_text(json.dumps(whole))
-    scripts = [(ROOT / "app" / name).read_text() for name in ("panel.js", "live_view.js")]
+    scripts = [(ROOT / "app" / name).read_text() for name in ("panel.js", "screen.js", "live_view.js")]
     head = f'import {{ Element, page }} from "{ROOT}/tests/view/canvas.mjs";\n'
     head += 'import { readFileSync } from "node:fs";\nconst flush = page();\n'
     (tmp_path / "page.mjs").write_text(head + "\n".join([view.bundle(), *scripts, DRIVE]))
