@@ -15,7 +15,8 @@ from nllab.errors import SettingError
 from nllab.experiment import OPTIMIZERS
 from nllab.runs import SCORES
 
-SMALL = ["--set", "dim=32", "--set", "hidden=32", "--set", "batch_size=100"]
+SMALL = [word for setting in ("dim=16", "hidden=16", "batch_size=200") for word in ("--set", setting)]
+FEWEST = [*SMALL[:-1], "batch_size=400"]
 
 
 def nllab(*arguments, **settings):
@@ -52,7 +53,7 @@ def test_run_prints_one_json_object_and_nothing_else():
         "bytes_kept",
         "seconds",
     } <= set(result)
-    assert result["preset"] == "digits-ab" and result["seeds"] == [0, 1] and result["experiment"]["dim"] == 32
+    assert result["preset"] == "digits-ab" and result["seeds"] == [0, 1] and result["experiment"]["dim"] == 16
     assert set(result["metrics"]) == set(SCORES)
     contract = {
         "average_accuracy",
@@ -68,7 +69,7 @@ def test_run_prints_one_json_object_and_nothing_else():
         assert set(score) == {"mean", "std", "values"} and len(score["values"]) == 2
     matrices = result["accuracy_matrix"]
     assert result["metrics"]["a_after_b"]["values"] == [matrix[1][0] for matrix in matrices]
-    assert result["update_counts"]["head"]["values"] == [14, 14]
+    assert result["update_counts"]["head"]["values"] == [8, 8]
 
 
 def test_what_is_undefined_for_a_stream_is_null():
@@ -85,7 +86,8 @@ def test_runs_are_saved_where_asked(tmp_path):
 
 
 def test_compare_pairs_seeds_and_shows_twin_and_ceiling():
-    quick = [*SMALL, "--set", "learning_rate=0.02"]  # Adam forgets within the seven steps of B
+    few = ("dim=32", "hidden=32", "batch_size=100", "learning_rate=0.02")
+    quick = [word for setting in few for word in ("--set", setting)]  # Adam forgets within the seven steps of B
     result = json.loads(called("compare", "digits-ab", "--optimizers", "adam,deep", "--seeds", "1", "--json", *quick))
     rows = result["rows"]
     assert list(rows) == [
@@ -100,8 +102,7 @@ def test_compare_pairs_seeds_and_shows_twin_and_ceiling():
 
 def test_compare_puts_methods_beside_optimizers():
     names = ["--methods", "er,rls,labels-trick", "--optimizers", "deep", "--no-joint"]
-    fewer = [*SMALL[:-1], "batch_size=200"]
-    result = json.loads(called("compare", "digits-ab", "--seeds", "2", "--json", *names, *fewer))
+    result = json.loads(called("compare", "digits-ab", "--seeds", "2", "--json", *names, *FEWEST))
     assert list(result["rows"]) == [
         "deep",
         "deep, frozen twin",
@@ -117,12 +118,12 @@ def test_compare_puts_methods_beside_optimizers():
     )
     assert result["learners"]["er"]["told"] == ["samples"] and result["learners"]["rls"]["difference_from_twin"] is None
     assert len(result["learners"]["deep"]["difference_from_twin"]["values"]) == 2
-    only = called("compare", "digits-ab", "--methods", "er", "--optimizers", "", "--seeds", "1", "--no-twins", *fewer)
+    only = called("compare", "digits-ab", "--methods", "er", "--optimizers", "", "--seeds", "1", "--no-twins", *FEWEST)
     assert "samples" in only and "deep" not in only
 
 
 def test_a_sweep_ranks_every_combination_on_validation_data():
-    asked = ["--over", "rate=0/1", "--over", "retention=1/0.9", *SMALL, "--jobs", "1"]
+    asked = ["--over", "rate=0/1", "--over", "retention=1/0.9", *FEWEST, "--jobs", "1"]
     result = json.loads(called("sweep", "digits-ab", *asked, "--json"))
     scores = [row["metrics"]["average_accuracy"]["mean"] for row in result["rows"].values()]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True) and result["best"].startswith("rate=1 ")
@@ -147,10 +148,10 @@ def test_bench_retention_writes_and_prints(tmp_path):
         "--jobs",
         "1",
     ]
-    out, fewer = tmp_path / "r.json", [*SMALL[:-1], "batch_size=200"]
-    printed = called(*arguments, "--out", str(out), *fewer)
+    out = tmp_path / "r.json"
+    printed = called(*arguments, "--out", str(out), *FEWEST)
     assert "frozen twin" in printed and "Forgetting of the joint model itself" in printed
-    again = json.loads(called(*arguments, "--out", str(out), "--json", *fewer))
+    again = json.loads(called(*arguments, "--out", str(out), "--json", *FEWEST))
     assert list(again["rows"]) == ["deep", "naive", "joint"] and again["rows"] == json.loads(out.read_text())["rows"]
 
 
