@@ -19,7 +19,7 @@ types:
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
 tests:
-	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow and not browser and not gpu" $(LONGER:%=--ignore=tests/test_%.py)
+	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow and not browser and not gpu" $(LONGER:%=--ignore=tests/test_%.py)
 
 check-all:  ## what the gate runs: a fresh environment, lint, types, documentation and the test line of the README
 	bash .ci/run

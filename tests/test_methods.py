@@ -95,19 +95,19 @@ def step(method, model, part, optimizer):
 
 @pytest.fixture(scope="module")
 def naive():
-    return trained(small())
+    return trained(small(batch_size=200))
 
 
 @pytest.mark.parametrize("name", NOTHING)
 def test_at_strength_zero_it_is_plain_training_bit_for_bit_and_else_it_is_not(name, naive):
-    assert torch.equal(trained(small(name, NOTHING[name])), naive)
+    assert torch.equal(trained(small(name, NOTHING[name], batch_size=200)), naive)
     some = {
         "ewc": {"samples": 5},
         "online-ewc": {"samples": 5},
         "continual-backprop": {"replacement": 0.5, "maturity": 1},
     }
     settings = some.get(name, {})
-    assert not torch.equal(trained(small(name, settings)), naive)
+    assert not torch.equal(trained(small(name, settings, batch_size=200)), naive)
 
 
 WITH_HOPE = ("ewc", "er", "gpm")  # the others run with -m slow

@@ -16,7 +16,7 @@ from nllab.experiment import Experiment
 from nllab.live import LiveRun
 from nllab.trainer import Trainer
 
-SMALL = Experiment.preset("digits-ab", dim=32, hidden=32, optimizer="adam", batch_size=20, evaluate_every=8)
+SMALL = Experiment.preset("digits-ab", dim=32, hidden=32, optimizer="adam", batch_size=40, evaluate_every=8)
 
 
 def level(row, name):
@@ -42,7 +42,7 @@ def test_a_portrait_holds_the_weights_unit_by_unit():
 
 
 def test_the_frozen_twin_never_changes_below_its_head_and_a_learner_does():
-    learner, twin = (portraits(Trainer(SMALL.but(frozen=frozen)).run(steps=40)) for frozen in (False, True))
+    learner, twin = (portraits(Trainer(SMALL.but(frozen=frozen)).run(steps=20)) for frozen in (False, True))
     for name in ("input", "fast", "medium", "slow"):
         assert len({row.levels[name].weights for row in twin}) == 1
         assert len({row.levels[name].weights for row in learner}) > 1
@@ -84,8 +84,8 @@ def test_the_sample_seen_has_the_scores_from_before_it_was_learned():
 def test_taking_portraits_changes_nothing_and_a_rewound_run_has_the_same_ones():
     watched, alone = Trainer(SMALL.but(optimizer="deep")), Trainer(SMALL.but(optimizer="deep"))
     rows, again = [], []
-    for step in range(45):
-        if step == 37:
+    for step in range(25):
+        if step == 20:  # within B
             kept = watched.checkpoint()
         rows += watched.step()
         watched.portrait()
@@ -93,7 +93,7 @@ def test_taking_portraits_changes_nothing_and_a_rewound_run_has_the_same_ones():
     assert rows == again
     last = watched.portrait()
     watched.rewind(kept)
-    for _ in range(8):
+    for _ in range(5):
         watched.step()
     assert watched.portrait() == last
 

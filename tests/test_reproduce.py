@@ -32,7 +32,7 @@ COURSES = {
 }
 
 
-@pytest.fixture(params=COURSES)
+@pytest.fixture(scope="module", params=COURSES)
 def run(request):
     settings, commands, steps = COURSES[request.param]
     run = Trainer(Experiment(**settings)).run(commands=commands, steps=steps)

@@ -92,7 +92,8 @@ def test_replay_at_equal_bytes_takes_what_the_deep_optimizer_keeps():
 @pytest.fixture(scope="module")
 def small_result():
     names = {"methods": ("naive", "er", "rls", "joint"), "optimizers": ("adam",)}
-    return retention.run_retention(SMALL, seeds=2, train=train, trials=0, rounds=3, **names)
+    few = SMALL.but(batch_size=130, evaluate_every=1000)
+    return retention.run_retention(few, seeds=2, train=train, trials=0, rounds=1, **names)
 
 
 def test_rows_hold_what_the_table_needs(small_result):
