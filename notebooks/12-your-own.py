@@ -273,7 +273,7 @@ LiveLab(
 #
 # Return an `nllab` `Stream` of two tasks or more, under a name of its own: 50 to 2,000 rows to learn from in each
 # task and 20 or more to test on, no test row among the training rows, the same stream for the same `seed` and
-# another for another, and something to learn in each task: the check trains a network on all tasks at once.
+# another for another, and something to learn in each task: the check trains a network on each of them alone.
 
 
 # %% tags=["answer"]

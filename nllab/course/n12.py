@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,14 +81,14 @@ def my_stream(f: Answer, draw: Draw) -> None:
     f.expect(all(same), "The same seed should give the same stream.")
     first, here = (each.tasks[0].train.inputs for each in (other, stream))
     f.expect(first.shape != here.shape or not torch.equal(first, here), "Another seed should give another stream.")
-    settings = {"optimizer": "adam", "learning_rate": 1e-2, "observe": False, "joint": True, "evaluate_every": 1000}
-    learned = Trainer(Experiment(epochs=5, seed=0, **settings), stream=stream).run().accuracy_matrix[-1]
-    for task, right in zip(stream.tasks, learned, strict=True):
+    alone = Experiment(epochs=5, seed=0, optimizer="adam", learning_rate=1e-2, observe=False, evaluate_every=1000)
+    for place, task in enumerate(stream.tasks):
+        right = Trainer(alone, stream=replace(stream, plan=(place,))).run().accuracy_matrix[-1][place]
         guess = float(task.test.labels.bincount().max()) / len(task.test)
         f.expect(
-            right > guess + 0.05,
-            f"There is nothing to learn in task {task.name}: taught with all others for five passes, a network has"
-            f" {right:.2f} of its test rows right, and always guessing the commonest class gives {guess:.2f}.",
+            right > guess + 0.1,
+            f"There is nothing to learn in task {task.name}: taught alone for five passes, a network has {right:.2f} of"
+            f" its test rows right, and always guessing the commonest class gives {guess:.2f}.",
         )
 
 
