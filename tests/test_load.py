@@ -83,7 +83,8 @@ class Session:
 
     def watch(self):
         def listen():
-            with urlopen(Request(f"{self.address}/live/{self.run}", headers=self.headers), timeout=60) as news:
+            runs = ",".join(self.runs)  # as the page does: a run that nobody watches is paused, and later freed
+            with urlopen(Request(f"{self.address}/live/{runs}", headers=self.headers), timeout=60) as news:
                 for line in news:
                     if self.closing.is_set():
                         return

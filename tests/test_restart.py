@@ -15,7 +15,7 @@ from nllab.kept import Keeper
 
 pytest.importorskip("websockets.sync.client")
 pytestmark = pytest.mark.slow
-SESSIONS = 30
+SESSIONS = int(os.environ.get("NLLAB_SESSIONS_KILLED", "30"))
 
 
 def test_a_killed_server_loses_no_run(tmp_path):
