@@ -49,6 +49,7 @@ class Explorer:
 
     @property
     def values(self) -> dict[str, Any]:
+        """The value of each control now."""
         return {name: slider.value for name, slider in self.sliders.items()}
 
     def _png(self, **values: Any) -> bytes:

@@ -55,6 +55,7 @@ def placed(item: dict[str, Any], place: int) -> dict[str, Any]:
 
 
 def titles(views: Sequence[str]) -> list[dict[str, Any]]:
+    """The titles above views that stand below each other, as Plotly annotations."""
     title = {
         "x": 0,
         "xref": "paper",

@@ -61,6 +61,7 @@ class Place:
             _live[cell] = (execution, [*before, self])
 
     def replaced(self) -> None:
+        """Close what stands here: its cell has been run again."""
         if self._close:
             self._close()
 
@@ -78,6 +79,7 @@ class Place:
         return found
 
     def show(self) -> None:
+        """Put what stands here into the cell's output."""
         from IPython.display import display
 
         self._shown = True
@@ -102,6 +104,7 @@ class Place:
 
 
 def building() -> bool:
+    """Whether the notebook is being executed to be saved, with nobody looking."""
     return bool(os.environ.get(BUILDING))
 
 

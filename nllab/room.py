@@ -23,6 +23,8 @@ BINS = 10
 
 @dataclass(eq=False)
 class Student:
+    """A student of a room and what they have done in it."""
+
     id: str
     seed: int
     prediction: float | None = None
@@ -70,10 +72,12 @@ class Room:
 
     @property
     def predictions(self) -> list[float]:
+        """What the students predicted, in the order in which they came."""
         return [student.prediction for student in list(self.students.values()) if student.prediction is not None]
 
     @property
     def jobs(self) -> list[Job]:
+        """The trainings of the students that have begun."""
         return [student.job for student in list(self.students.values()) if student.job]
 
     @property

@@ -79,6 +79,7 @@ class StageWidget(anywidget.AnyWidget):
         self.update(live)
 
     def update(self, live: LiveRun) -> None:
+        """Show the run as it stands now."""
         run, subject = live.run, live.subject
         if live.generation != self._generation:
             self._generation, self._cursor = live.generation, 0

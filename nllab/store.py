@@ -351,6 +351,7 @@ class Writer:
             self.problem = _sentence(self.folder, error)
 
     def checkpoint(self) -> bytes | None:
+        """The bytes of the checkpoint on disk; None where there is none."""
         try:
             return (self.folder / (self.prefix + CHECKPOINT)).read_bytes()
         except OSError:

@@ -118,6 +118,7 @@ class Trainer:
         return [names.index(task) for task in order] or list(self.stream.plan)
 
     def make_base(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """A new base optimizer of these parameters, at the rate in force."""
         return optim.build(self.base_name, self.model, parameters, self.learning_rate)
 
     def set_rate(self, factor: float) -> None:
@@ -139,6 +140,7 @@ class Trainer:
 
     @property
     def task_name(self) -> str:
+        """The name of the task that is being taught."""
         return ALL_TASKS if self._joint is not None else self.stream.tasks[self.task].name
 
     @property

@@ -36,5 +36,6 @@ class Turns:
             return 0
 
     def leave(self, group: str) -> None:
+        """Take a group out of the order of turns."""
         with self._lock:
             self._line.pop(group, None)

@@ -138,3 +138,26 @@ def test_watchers_read_what_a_run_publishes_and_never_its_trainer():
     for path in [*(root / "app").glob("*.py"), PACKAGE / "widgets.py", PACKAGE / "pool.py", PACKAGE / "scenes.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not (isinstance(node, ast.Attribute) and node.attr in ("trainer", "_trainer")), path
+
+
+# What these do is said once, where the protocol or the base class defines them.
+OVERRIDES = {"forward", "backward", "loss", "before_step", "after_step", "end_of_experience", "get_state"}
+OVERRIDES |= {"sizes", "coloured", "decode"}  # of pictures (nllab/data/pictures.py)
+
+
+def public(node, name):
+    """(name, definition) of each public function and class in a module or class."""
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef | ast.ClassDef) and not part.name.startswith("_"):
+            yield f"{name}.{part.name}", part
+            if isinstance(part, ast.ClassDef):
+                yield from public(part, f"{name}.{part.name}")
+
+
+def test_every_public_name_says_what_it_is():
+    for module, path in MODULES.items():
+        # An exercise says what its solution is for; the rooms of a step of the optimizer have module docstrings.
+        if module.startswith(("nllab.course.", "nllab.optim.")):
+            continue
+        for name, part in public(ast.parse(path.read_text(encoding="utf-8")), module):
+            assert ast.get_docstring(part) or part.name in OVERRIDES, name

@@ -372,8 +372,8 @@ def test_signals_stand_where_they_were_measured_and_end_in_the_name_of_their_lev
 
 
 def test_names_are_written_on_before_and_now():
-    small = {"dim": 16, "hidden": 16, "batch_size": 256, "evaluate_every": 25}
-    run = Trainer(Experiment.preset("names-ab", optimizer="adam", **small)).run(steps=75)
+    small = {"dim": 16, "hidden": 16, "batch_size": 1024, "evaluate_every": 8}
+    run = Trainer(Experiment.preset("names-ab", optimizer="adam", **small)).run(steps=20)
     spec = pictures.still("texts", run)
     head, *lines = spec["meta"]["table"]
     switch = run.of(Switch)[1].step - 1

@@ -41,12 +41,16 @@ def test_brightness_means_nothing_even_for_learned_filters():
 
 
 def test_it_learns_as_a_level_of_its_own_and_its_twin_does_not():
-    run = nllab.Trainer(nllab.Experiment(front="conv", hidden=16, batch_size=32, periods=(1, 4), input_period=3))
+    run = nllab.Trainer(
+        nllab.Experiment(front="conv", hidden=16, batch_size=32, evaluate_every=9, periods=(1, 4), input_period=3)
+    )
     before = run.model.input.filters.weight.detach().clone()
     for step in range(1, 4):
         run.step()
         assert torch.equal(run.model.input.filters.weight, before) == (step < 3)
-    twin = nllab.Trainer(nllab.Experiment(front="conv", hidden=16, batch_size=32, periods=(1, 4), frozen=True))
+    twin = nllab.Trainer(
+        nllab.Experiment(front="conv", hidden=16, batch_size=32, evaluate_every=9, periods=(1, 4), frozen=True)
+    )
     before = twin.model.input.filters.weight.detach().clone()
     for _ in range(4):
         twin.step()

@@ -9,7 +9,7 @@ from nllab.futures import Branch, branches, grow, moments
 from nllab.trainer import Trainer
 from nllab.workers import Pool
 
-SMALL = Experiment.preset("digits-ab", optimizer="adam", dim=8, hidden=8, batch_size=100, evaluate_every=4)
+SMALL = Experiment.preset("digits-ab", optimizer="adam", dim=8, hidden=8, batch_size=150, evaluate_every=4)
 
 
 def test_a_future_is_the_training_with_that_command():

@@ -243,6 +243,7 @@ def fit(
 
 
 def told(name: str, trial: tuple[float, float]) -> str:
+    """A trial in words."""
     return f"rate {trial[0]:g}" + (f", inner rate {trial[1]:g}" if name == "HOPE" else "")
 
 

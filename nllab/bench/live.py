@@ -52,10 +52,12 @@ server.wait(60)
 
 
 def chromium_path() -> str | None:
+    """Where a Chromium is installed; None where there is none."""
     return next((found for name in CHROMIUM if (found := shutil.which(name))), None)
 
 
 def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -114,6 +116,7 @@ def serving(**environment: str) -> Iterator[str]:
 
 
 def stat(address: str) -> dict[str, Any]:
+    """The state of a dashboard's runs, their watchers and processor seconds, as /stat tells it."""
     return json.loads(fetch(f"{address}/stat") or '{"runs": {}, "watchers": {}}')
 
 
@@ -208,6 +211,7 @@ def run_live(quick: bool = False) -> dict[str, Any]:
 
 
 def playing(address: str) -> bool:
+    """Whether any run of the dashboard is training."""
     return any(run["playing"] for run in stat(address)["runs"].values())
 
 

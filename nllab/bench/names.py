@@ -167,6 +167,7 @@ def trainer_of(
 
 
 def freeze_all_but_head(model: nn.Module) -> None:
+    """Let nothing but the head of a model be trained, in place."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("head."))
 

@@ -55,6 +55,8 @@ RATES = {"adamw": (3e-4, 1e-3, 3e-3), "muon": (3e-3, 1e-2, 3e-2), "m3": (3e-4, 1
 
 
 def make(name: str, model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """The optimizer of this name; its rate is of the hidden matrices. Raises SettingError for a name that is not
+    known."""
     check_choice("optimizer", name, RATES)
     if name == "adamw":
         return torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01)

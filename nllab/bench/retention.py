@@ -135,6 +135,7 @@ def candidates(
 
 
 def has_images(experiment: Experiment) -> bool:
+    """Whether the stream shows images that random filters fit into."""
     from nllab.methods.random_features import CELLS, SIDE
 
     shape = stream_of(experiment).image_shape
@@ -275,6 +276,7 @@ def rows_already(out: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(out: Path | None, result: Mapping[str, Any]) -> None:
+    """Write the result to a .json file whole or its rows to a .csv file; None writes nothing."""
     if out is None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)

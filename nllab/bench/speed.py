@@ -95,6 +95,7 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
+    """The installed version of a package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -151,6 +152,8 @@ def models(dim: int) -> dict[str, nn.Module]:
 
 
 def layer_step(layer: nn.Module, x: Tensor) -> Step:
+    """Forward and backward of a layer on inputs (B, T, D), as a step to be timed."""
+
     def step() -> None:
         layer.zero_grad()
         y = layer(x)
@@ -236,6 +239,7 @@ def alternate(
 
 @contextmanager
 def stopwatch(device: torch.device) -> Iterator[list[float]]:
+    """A list that holds, after the block, its wall seconds and processor seconds."""
     took: list[float] = []
     synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -245,6 +249,7 @@ def stopwatch(device: torch.device) -> Iterator[list[float]]:
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait until a CUDA device has done what was asked of it; nothing on others."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

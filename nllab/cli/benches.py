@@ -40,6 +40,7 @@ ONLY = "One row of the table ({}); repeat for more."  # help of --only
 
 
 def rows_option(what: str) -> Any:
+    """The option `--only` of a bench; what: what it chooses, in words."""
     return typer.Option("--only", help=ONLY.format(what))
 
 
@@ -161,6 +162,7 @@ def trained(
 
 
 def show(result: dict[str, Any], tables: Sequence[Table | str], as_json: bool) -> None:
+    """Print a result as one JSON object, or as its tables; all of it where a bench has none."""
     if as_json:
         print(json.dumps(result, allow_nan=False))
     elif not tables:

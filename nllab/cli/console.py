@@ -66,6 +66,7 @@ def experiment_of(preset: str, settings: Sequence[str], **given: Any) -> Experim
 
 @contextmanager
 def progress_bar(label: str, total: int, shown: bool) -> Iterator[Any]:
+    """A bar over `total` steps on stderr, where that is a terminal; called with events it counts their steps."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -93,6 +94,7 @@ def scores_table(title: str, results: dict[str, dict[str, Any]]) -> Table:
 
 
 def print_result(as_json: bool, result: dict[str, Any], title: str, rows: dict[str, dict[str, Any]]) -> None:
+    """Print a result as one JSON object, or as a table with a column for each of `rows`."""
     if as_json:
         print(json.dumps(result, allow_nan=False))
     else:
@@ -102,6 +104,7 @@ def print_result(as_json: bool, result: dict[str, Any], title: str, rows: dict[s
 
 
 def leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
+    """End with status 3, and the reasons on stderr, where a run diverged."""
     texts = [f"{label}: {text}" for label, result in results.items() for text in result["diverged"]]
     if texts:
         errors.print("\n".join(texts), style="red", highlight=False, markup=False, soft_wrap=True)
@@ -109,6 +112,7 @@ def leave_if_diverged(results: dict[str, dict[str, Any]]) -> None:
 
 
 def tell(line: str) -> None:
+    """One line of progress on stderr."""
     errors.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

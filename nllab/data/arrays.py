@@ -150,6 +150,7 @@ def read_idx(path: Path) -> NDArray[Any]:
 
 
 def idx_array(found: Found) -> NDArray[Any]:
+    """The array of an IDX file, as MNIST is distributed. Raises DataError where its size is not what its head says."""
     raw, name = found.data, shown(found.path.name)
     start = 4 + 4 * raw[3]
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3]))

@@ -75,6 +75,7 @@ class Report(BaseModel):
         return {name: tuple(path.classes.get(name, 0) for path in self.paths) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain values that JSON can hold."""
         return self.model_dump(mode="json")
 
     def lines(self) -> list[str]:
@@ -109,7 +110,9 @@ class Findings:
         self.unclear_days: set[str] = set()
 
     def leave_out(self, path: str, what: str, why: str) -> None:
+        """Note that a file or column is not used."""
         self.left_out.append(Note(path=path, what=what, why=why))
 
     def convert(self, path: str, what: str, why: str) -> None:
+        """Note that a file or column is read as something else than it is."""
         self.converted.append(Note(path=path, what=what, why=why))

@@ -27,6 +27,7 @@ class Scale:
 
     @classmethod
     def of_columns(cls, values: NDArray[np.float64]) -> Scale:
+        """Mean and deviation of each column of values (N, D), outliers drawn in to a reach beyond the quartiles."""
         step = max(1, len(values) // QUARTILE_ROWS)
         low, high = np.quantile(values[::step], (0.25, 0.75), axis=0)
         reach = np.where(high > low, REACH * (high - low), np.inf)
@@ -40,6 +41,7 @@ class Scale:
 
     @classmethod
     def of_pixels(cls, images: NDArray[np.float32]) -> Scale:
+        """Mean and deviation of all numbers of all images (N, D) together."""
         spread = images.std(dtype=np.float64)
         return cls(images.mean(dtype=np.float64), np.where(spread > 0, spread, np.inf))
 

@@ -87,6 +87,7 @@ class FrozenFeatures(nn.Module):
         return self.head(self.features(inputs))
 
     def levels(self) -> tuple[Level, ...]:
+        """The head alone: nothing else is trained."""
         return (Level("head", "head"),)
 
 

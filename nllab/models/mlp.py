@@ -21,6 +21,7 @@ class MLP(nn.Sequential):
 
     @classmethod
     def for_stream(cls, experiment: Any, features: int, classes: int, image_shape: tuple[int, int] | None) -> MLP:
+        """A net of width `dim` for this stream, its layers written at the experiment's input and head periods."""
         return cls(features, classes, experiment.dim, (experiment.input_period, experiment.head_period))
 
     def levels(self) -> tuple[Level, ...]:

@@ -77,6 +77,7 @@ class Drawn:
         return self.draw().to(self.device)
 
     def to(self, device: torch.device) -> Drawn:
+        """The same source, whose batches are on another device."""
         return replace(self, device=device)
 
 
