@@ -352,10 +352,9 @@ class Writer:
 
     def checkpoint(self) -> bytes | None:
         """The bytes of the checkpoint on disk; None where there is none."""
-        try:
+        with contextlib.suppress(OSError):
             return (self.folder / (self.prefix + CHECKPOINT)).read_bytes()
-        except OSError:
-            return None
+        return None
 
     def close(self, files: Mapping[str, bytes], **more: Any) -> None:
         """Close the run; it takes the place of an older one. Raises StoreError where it cannot be written; what the
