@@ -15,7 +15,7 @@ from nllab.optim.groups import Holdings
 from nllab.optim.watch import Batch, explains
 
 if TYPE_CHECKING:
-    from nllab.optim.deep import DeepOptimizer
+    from nllab.optim.watching import WatchingOptimizer
 
 PATIENCE = 50  # steps after which a layer that never had a gradient is named
 USED_DIRECTLY = (
@@ -78,7 +78,7 @@ def _ran(state: Mapping[Any, Any], weight: Tensor) -> bool:
     return known is not None and known.seen > 0
 
 
-def look_closely(optimizer: DeepOptimizer, batch: Batch) -> None:
+def look_closely(optimizer: WatchingOptimizer, batch: Batch) -> None:
     """Hold by its diagonal what no context fits; say once what cannot be seen."""
     holdings, watcher, notices = optimizer._holdings, optimizer._watcher, optimizer._notices
     for weight in unexplained(holdings, optimizer.state, batch):

@@ -19,7 +19,7 @@ from nllab.optim.rates import Trace
 from nllab.optim.realign import Realignment
 
 if TYPE_CHECKING:
-    from nllab.optim.deep import DeepOptimizer
+    from nllab.optim.watching import WatchingOptimizer
 
 ROOMS: dict[str, type[Context] | type[Realignment] | type[Diagonal] | type[Trace] | type[Channels]] = {
     "trace": Trace,
@@ -30,7 +30,7 @@ ROOMS: dict[str, type[Context] | type[Realignment] | type[Diagonal] | type[Trace
 }
 
 
-def saved(optimizer: DeepOptimizer, own: dict[str, Any]) -> dict[str, Any]:
+def saved(optimizer: WatchingOptimizer, own: dict[str, Any]) -> dict[str, Any]:
     """own: what torch's optimizers keep."""
     kept = {number: {name: room.state() for name, room in state.items()} for number, state in own["state"].items()}
     return {
@@ -45,7 +45,7 @@ def saved(optimizer: DeepOptimizer, own: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def restore(optimizer: DeepOptimizer, state_dict: dict[str, Any]) -> None:
+def restore(optimizer: WatchingOptimizer, state_dict: dict[str, Any]) -> None:
     """Raises SettingError if the state is of another optimizer or model; nothing changes then."""
     own = {group["level"]: len(group["params"]) for group in optimizer.param_groups}
     missing = {"state", "param_groups", "steps", "acting", "error_weight", "loss", "policy"} - set(state_dict)
