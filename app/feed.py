@@ -74,6 +74,7 @@ class Feed:
             if steps:
                 message["wrote"] = [name for name in run.levels if any(levels[name].wrote for levels in steps)]
                 message["writes"] = {name: steps[-1][name].writes for name in run.levels}
+                message["held"] = self._scenes.beside["held"]
             message["log"] = [jsonable(event) for event in events if isinstance(event, Decision)]
         ceiling = self._ceiling()
         joint = sum(ceiling.values()) / len(ceiling) if ceiling else None

@@ -4,6 +4,7 @@ const MOST_POINTS = 2000; // per trace; beyond it every other point goes
 const TABLE_ROWS = 200;
 const MOST_CARDS = 5; // tasks whose accuracies all stand in large type
 const MOST_CURVES = 8; // tasks that are still curves; more are a map over time
+const CROWD_STEPS = 40; // shown at least, of the map of a crowd
 const MAP_HEIGHT = 210; // of the accuracies of a crowd of tasks
 const MOST_STILLS = 300; // of each picture, kept for pointing back at
 const CURVES = { accuracy: 190, drift: 200, raster: 200 }; // name -> height
@@ -145,7 +146,7 @@ class Panel {
     }
     if (news.wrote) this.rings.pulse(news.wrote, news.writes);
     for (const scene of news.scenes ?? []) this.stage.add(scene);
-    if (news.writes && !this.stage.reel.last) this.stage.sayLevels(news.writes, {}, this.now.optimizer, this.view.theme);
+    if (news.writes && !this.stage.told.drawn) this.stage.sayLevels(news.writes, news.held, news.now?.optimizer ?? this.now.optimizer, this.view.theme);
     for (const row of news.log ?? []) this.note(row);
     if (news.now) this.showNumbers(news.now);
     if (news.add || news.now || news.open) this.manage();
@@ -236,12 +237,13 @@ class Panel {
     const last = Number(this.step ?? 0);
     if (last > plot.steps) plot.steps = Math.ceil((last * 1.25) / 10) * 10;
     const { layout } = plot;
-    layout.xaxis.range = this.view.zoom ?? [0, plot.steps];
+    const crowd = plot.name === "accuracy" && this.tasks.length > MOST_CURVES;
+    const reach = crowd ? Math.min(plot.steps, Math.max(CROWD_STEPS, last * 1.15)) : plot.steps; // a map of long plans grows
+    layout.xaxis.range = this.view.zoom ?? [0, reach];
     if (plot.name === "drift" && !plot.data.some((trace) => trace.x.length)) layout.yaxis.range = [-2, 0];
     else if (plot.name === "drift") delete layout.yaxis.range;
     plot.chart.cursor = this.view.hovered;
     if (!this.view.single && plot.name === "accuracy") layout.annotations = layout.annotations.filter((note) => note.xref !== "paper"); // no room
-    const crowd = plot.name === "accuracy" && this.tasks.length > MOST_CURVES;
     plot.chart.draw(crowd ? accuracyMap(plot.data, layout, this.tasks) : plot, theme);
   }
 

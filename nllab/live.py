@@ -266,7 +266,7 @@ class LiveRun:
         """The newest portrait of the network (see `Trainer.portrait`), taken between two steps because somebody asked;
         this call asks for the next one."""
         taken = self._portrait
-        if self.subject.drawable and (not taken or taken[-1].step != self.state.step):
+        if not taken or taken[-1].step != self.state.step:
             with self._wake:
                 self._looked_at = True
                 self._wake.notify()

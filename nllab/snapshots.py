@@ -92,16 +92,22 @@ class Snapshots:
         """The pictures after this step. seen: a training sample, and its scores before it was learned; task: the one
         that is taught."""
         events: list[Event] = [Where(step=step, levels={name: m.where() for name, m in movements.items()})]
-        if self.samples:
-            given = {name: probes.answers(self.model, part.inputs) for name, part in self.samples.items()}
+        if given := self._answers():
             events.append(Answers(step=step, answers=given))
-        if self.texts:
-            window = self.stream.features // self.stream.classes
-            begun = [text[:GIVEN] for texts in self.texts.values() for text in texts]
-            continued = map(self._spelled, probes.continued(self.model, begun, self.stream.classes, window))
-            texts = {name: [next(continued) for _ in texts] for name, texts in self.texts.items()}
-            events.append(Texts(step=step, texts=texts))
-        return [*events, *self._surface(step), *self._portrait(step, seen, task)]
+        return [*events, *self._texts(step), *self._surface(step), *self._portrait(step, seen, task)]
+
+    def _answers(self) -> dict[str, list[int]]:
+        """Task -> classes that the network takes its shown samples for."""
+        return {name: probes.answers(self.model, part.inputs) for name, part in self.samples.items()}
+
+    def _texts(self, step: int) -> list[Event]:
+        """How the network writes on."""
+        if not self.texts:
+            return []
+        window = self.stream.features // self.stream.classes
+        begun = [text[:GIVEN] for texts in self.texts.values() for text in texts]
+        continued = map(self._spelled, probes.continued(self.model, begun, self.stream.classes, window))
+        return [Texts(step=step, texts={name: [next(continued) for _ in texts] for name, texts in self.texts.items()})]
 
     def _surface(self, step: int) -> list[Event]:
         """What the network would answer everywhere in the plane."""
@@ -118,10 +124,13 @@ class Snapshots:
         return [self.portraitist.take(step, seen, task)] if self.portraitist else []
 
     def portrait(self, step: int, seen: tuple[Part, Tensor] | None, task: str) -> list[Event]:
-        """The network as it is now, for somebody who watches: its units, and its answers to the samples shown. Empty
-        for a network that is too large to be drawn."""
+        """The network as it is now, for somebody who watches: its units, and its answers to the samples shown; of one
+        that is too large to be drawn the answers alone. It writes on before the first step only, for that takes as long
+        as a step."""
         taken = self._portrait(step, seen, task)
-        answers = self.portraitist.answers if self.portraitist else {}
-        given = {name: found.tolist() for name, found in answers.items()}
+        if self.portraitist:
+            given = {name: found.tolist() for name, found in self.portraitist.answers.items()}
+        else:
+            given = self._answers()
         events: list[Event] = [Answers(step=step, answers=given)] if given else []
-        return [*events, *(self._surface(step) if taken else []), *taken]
+        return [*events, *([] if step else self._texts(step)), *(self._surface(step) if taken else []), *taken]

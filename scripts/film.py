@@ -53,10 +53,10 @@ def film(page: Page) -> list[Image.Image]:
 
 def write(page: Page) -> Image.Image:
     """One write of each network while B is being learned, at the phase in which the memory holds its part back."""
-    page.locator(".st-key-play button").click()
+    page.locator(".st-key-play button:visible").first.click()
     page.wait_for_function(f"{STEPS}.every((at) => at >= 71)")
-    page.locator(".st-key-play button").click()
-    page.locator(".st-key-open_write button").click()
+    page.locator(".st-key-play button:visible").first.click()
+    page.locator(".st-key-open_write button:visible").first.click()
     page.locator(".nl-phasebar").get_by_role("button", name="Held back", exact=True).click()
     page.wait_for_timeout(1500)
     return picture(page)
@@ -65,7 +65,7 @@ def write(page: Page) -> Image.Image:
 def futures(page: Page) -> Image.Image:
     """What had become of A and B, by the moment at which the deep optimizer is switched on."""
     page.locator(".st-key-futures summary").click()
-    page.locator(".st-key-futures_train button").click()
+    page.locator(".st-key-futures_train button:visible").first.click()
     fan = page.locator(".nl-fan")
     page.wait_for_function("Number(document.querySelector('.nl-fan-canvas')?.getAttribute('aria-valuemax')) >= 15")
     page.get_by_text("futures are at their end").wait_for(state="detached")
@@ -78,7 +78,7 @@ def futures(page: Page) -> Image.Image:
 
 def plane(page: Page) -> Image.Image:
     """Two decision surfaces at the end of the plan."""
-    page.locator(".st-key-play button").click()
+    page.locator(".st-key-play button:visible").first.click()
     page.wait_for_function(ENDED)
     page.wait_for_timeout(1500)
     return picture(page)

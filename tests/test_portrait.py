@@ -98,9 +98,14 @@ def test_taking_portraits_changes_nothing_and_a_rewound_run_has_the_same_ones():
     assert watched.portrait() == last
 
 
-def test_large_networks_have_no_portraits():
+def test_of_a_large_network_only_what_it_answers_is_shown():
     trainer = Trainer(SMALL.but(dim=256, hidden=256))
-    assert trainer.portrait() == [] and not portraits(trainer.run(steps=9))
+    (shown,) = trainer.portrait()
+    assert shown.kind == "answers" and set(shown.answers) == {"A", "B"} and not portraits(trainer.run(steps=9))
+    names = Trainer(Experiment.preset("names-ab", dim=32, hidden=32))
+    assert [event.kind for event in names.portrait()] == ["texts"]
+    names.step()
+    assert names.portrait() == []  # it takes as long as a step
 
 
 def test_a_run_that_stands_still_sits_for_whoever_looks_and_keeps_its_pace():

@@ -80,7 +80,8 @@ export function accuracyMap(data, layout, tasks) {
   const places = tasks.map((_, i) => i).filter((i) => i % every === 0);
   const y = { range: [tasks.length - 0.5, -0.5], tickvals: places, ticktext: places.map((i) => tasks[i]), showgrid: false };
   const shapes = layout.shapes.filter((shape) => shape.yref === "paper");
-  return { data: steps.length ? [heat] : [], layout: { ...layout, yaxis: y, shapes, annotations: [], title: { text: "Accuracy on each task, over time: dark 0, bright 1" } } };
+  const margin = { ...layout.margin, t: 26 }; // the first task's name stands below the title
+  return { data: steps.length ? [heat] : [], layout: { ...layout, margin, yaxis: y, shapes, annotations: [], title: { text: "Accuracy on each task, over time: dark 0, bright 1" } } };
 }
 
 export class Chart {
@@ -218,7 +219,7 @@ export class Chart {
         }
       }
       brush.strokeStyle = theme.colour(line.color ?? theme.ink);
-      brush.lineWidth = line.width ?? 2;
+      brush.lineWidth = (line.width ?? 2) * this.scale;
       brush.lineJoin = "round";
       brush.setLineDash(DASHES[line.dash] ?? []);
       brush.stroke();

@@ -121,13 +121,13 @@ export class Stage {
 
   // Draws what has changed; true while something still moves. font: of the page.
   frame(theme, font) {
-    const portrait = this.reel.at(this.step);
+    const portrait = this.reel.at(this.step) ?? this.blank;
     const theNew = portrait !== this.shown || theme.ink !== this.ink;
     if (!this.dirty && !theNew && !this.moving) return false;
     this.dirty = false;
     if (portrait) {
       const state = this.state(portrait, theme, font);
-      if (!this.canvas.hidden && fit(this.canvas)) this.network.draw(this.canvas, state);
+      if (!this.canvas.hidden && portrait !== this.nothing && fit(this.canvas)) this.network.draw(this.canvas, state);
       if (this.answers instanceof WallView && fit(this.wall)) this.answers.draw(this.wall, state);
       if (this.answers instanceof SurfaceView && portrait.surface && fit(this.wall)) this.answers.draw(this.wall, { ...state, surface: portrait.surface });
       this.say(portrait, state);
@@ -135,6 +135,12 @@ export class Stage {
     this.shown = portrait;
     this.ink = theme.ink;
     return this.moving;
+  }
+
+  // What is shown before the first portrait: the samples, without answers.
+  get blank() {
+    const scene = { written: {}, held: {}, task: null, earlier: null, acting: "" };
+    return this.reel.samples ? (this.nothing ??= { step: 0, levels: {}, scene }) : undefined;
   }
 
   state(portrait, theme, font) {

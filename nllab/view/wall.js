@@ -61,7 +61,7 @@ export class WallView {
       brush.font = `600 ${head * 0.82}px ${state.font}`;
       brush.textAlign = "left";
       brush.fillStyle = css(taskColour(state.tasks.indexOf(task), theme));
-      brush.fillText(`${task} · ${right} of ${counts[task]} right`, 0, y + head / 2);
+      brush.fillText(answers ? `${task} · ${right} of ${counts[task]} right` : `${task} · ${counts[task]} test images`, 0, y + head / 2);
     }
     const now = performance.now();
     for (const card of cards) this.drawCard(brush, card, cell, state, now);
