@@ -59,7 +59,10 @@ class View {
     this.onLeave = () => this.remember();
     document.addEventListener("keydown", this.onKey);
     addEventListener("pagehide", this.onLeave);
-    this.onSize = new ResizeObserver(() => this.redrawAll());
+    this.onSize = new ResizeObserver(() => {
+      this.ink = ""; // the type of a slide grows with its screen
+      this.redrawAll();
+    });
     this.onSize.observe(this.root);
     this.watch = setInterval(() => this.look(), LIVELY);
     this.root.dataset.draws = 0;

@@ -344,7 +344,7 @@ def label_marks(experiment: Experiment, steps: int) -> list[dict[str, Any]]:
     if experiment.stream == "contexts-digits" and experiment.epochs == 1:
         starts = range(experiment.context_length, steps, experiment.context_length)
         words = dict(zip(starts, ("names swap", ""), strict=False))  # said once, there is no room for more
-        return [{"step": start + 1, "kind": "command", "text": words.get(start, "")} for start in starts]
+        return [{"step": start + 1, "kind": "context", "text": words.get(start, "")} for start in starts]
     if experiment.stream != "noisy-digits":
         return []
     lap = steps // experiment.epochs  # see streams/digits.py: a tenth, from the middle on
@@ -383,7 +383,7 @@ def overlay(
     for mark in found:
         x = mark["step"] - 0.5  # in force from this step on
         is_switch = mark["kind"] == "switch"
-        dash = "solid" if is_switch else "dot"
+        dash = "solid" if mark["kind"] in ("switch", "context") else "dot"
         shapes.append(
             {
                 "type": "line",
@@ -392,7 +392,7 @@ def overlay(
                 "yref": "paper",
                 "y0": 0,
                 "y1": 1,
-                "line": {"color": INK, "width": 1, "dash": dash},
+                "line": {"color": FAINT if mark["kind"] == "context" else INK, "width": 1, "dash": dash},
             }
         )
         text = mark["text"] if is_switch else "<br>".join(together.pop(mark["step"], []))
