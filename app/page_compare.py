@@ -13,7 +13,7 @@ from session import Session, state
 from nllab import figures, narration
 from nllab.summary import differences
 
-OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
+OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin"
 
 session = Session.of("compare")
 form.follow_preset()

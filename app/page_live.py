@@ -16,7 +16,7 @@ from session import Session, state
 from settings import NETWORKS, ONE, PAIR, TRIO
 from tour import guide
 
-OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin, deep optimizer on"
+OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin"
 ABOUT = {
     "digits-ab": "Two networks learn handwritten digits: 0–4 (**A**), then 5–9 (**B**).",
     "digits-5x2": "Two networks learn handwritten digits two at a time, five tasks in a row.",

@@ -4,6 +4,7 @@ const MOST_POINTS = 2000; // per trace; beyond it every other point goes
 const TABLE_ROWS = 200;
 const MOST_CARDS = 5; // tasks whose accuracies all stand in large type
 const MOST_CURVES = 8; // tasks that are still curves; more are a map over time
+const NARROW = 300; // pixels of a figure, in which tasks go by their letters
 const CROWD_STEPS = 40; // shown at least, of the map of a crowd
 const MAP_HEIGHT = 210; // of the accuracies of a crowd of tasks
 const MOST_STILLS = 300; // of each picture, kept for pointing back at
@@ -244,6 +245,7 @@ class Panel {
     else if (plot.name === "drift") delete layout.yaxis.range;
     plot.chart.cursor = this.view.hovered;
     if (!this.view.single && plot.name === "accuracy") layout.annotations = layout.annotations.filter((note) => note.xref !== "paper"); // no room
+    if (plot.frame.clientWidth < NARROW) layout.annotations = layout.annotations.map((note) => ({ ...note, text: note.text.replace(/^task /, "") }));
     plot.chart.draw(crowd ? accuracyMap(plot.data, layout, this.tasks) : plot, theme);
   }
 

@@ -138,14 +138,15 @@ SCENARIOS: dict[str, Scenario] = {
             "Two or more of them alike",
         ),
         runs={
-            "Every level keeps all": Experiment.preset("contexts-digits", optimizer="deep", retention_by_level={}),
-            "Every level fades": Experiment.preset(
-                "contexts-digits", optimizer="deep", retention=0.6, retention_by_level={}
-            ),
-            "One small level fades": Experiment.preset("contexts-digits", optimizer="deep"),
+            title: Experiment.preset("contexts-digits", optimizer="deep", dim=32, **how)
+            for title, how in {
+                "Every level keeps all": {"retention_by_level": {}},
+                "Every level fades": {"retention_by_level": {}, "retention": 0.6},
+                "One small level fades": {},
+            }.items()
         },
         look=(
-            "the dotted lines, where names change: how deep the curve dips, and how soon it is back",
+            "the thin lines, where names change: how deep the curve dips, and how soon it is back",
             "“Accuracy on each task” is measured on the digits’ own names: it has to fall while names are swapped",
         ),
         reveal=reveals.time_scales,

@@ -110,5 +110,5 @@ def test_two_networks_their_levels_and_one_write_opened(tmp_path):
 def test_fifty_tasks_are_a_map_and_a_network_that_is_not_drawn_tells_its_levels(tmp_path):
     fifty = Experiment.preset("permuted-digits-50", optimizer="deep", dim=16, hidden=16, evaluate_every=20)
     found = shown(tmp_path, [fifty], 40)
-    assert any("over time" in text for text in found["texts"][0]) and "A" in found["texts"][0]
+    assert any("bright 1" in text for text in found["texts"][0]) and "A" in found["texts"][0]
     assert "head | 1 | 41 | A " in found["levels"][0][-1]

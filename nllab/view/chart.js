@@ -81,7 +81,7 @@ export function accuracyMap(data, layout, tasks) {
   const y = { range: [tasks.length - 0.5, -0.5], tickvals: places, ticktext: places.map((i) => tasks[i]), showgrid: false };
   const shapes = layout.shapes.filter((shape) => shape.yref === "paper");
   const margin = { ...layout.margin, t: 26 }; // the first task's name stands below the title
-  return { data: steps.length ? [heat] : [], layout: { ...layout, margin, yaxis: y, shapes, annotations: [], title: { text: "Accuracy on each task, over time: dark 0, bright 1" } } };
+  return { data: steps.length ? [heat] : [], layout: { ...layout, margin, yaxis: y, shapes, annotations: [], title: { text: "Accuracy: dark 0, bright 1" } } };
 }
 
 export class Chart {
@@ -284,7 +284,7 @@ export class Chart {
   labels(trace, x, y) {
     const colours = trace.textfont?.color ?? [];
     const shown = trace.y.map((value, i) => ({ i, at: value === null ? null : y.place(value) })).filter(({ at, i }) => at !== null && trace.text[i]);
-    apart(shown, 12 * this.scale, [this.area.y - 2, this.area.y + this.area.h + 2]);
+    apart(shown, 12 * this.scale, [this.area.y + 7, this.area.y + this.area.h + 2]);
     for (const { i, at } of shown) {
       const colour = this.theme.colour(Array.isArray(colours) ? colours[i] : colours);
       this.text([{ text: trace.text[i] }], Math.min(x.place(trace.x[i]), this.area.x + this.area.w) + 4, at, { size: 12, colour });

@@ -237,19 +237,18 @@ export class NetworkView {
       return;
     }
     const answer = seen.answer ?? seen.scores.indexOf(Math.max(...seen.scores));
-    const side = Math.min(centre.h, centre.w * 0.48);
-    const left = centre.x - centre.w / 2;
-    if (seen.image && shape) paintImage(brush, seen.image, shape, left + side / 2, centre.y, side, theme);
-    else if (seen.point) {
-      brush.fillText(seen.point.map((value) => value.toFixed(1)).join(", "), left + side / 2, centre.y);
-    }
-    const right = left + side + (centre.w - side) / 2;
+    const upright = centre.h > 1.1 * centre.w; // the image above the answer, else beside it
+    const side = upright ? Math.min(centre.w * 0.9, centre.h * 0.55) : Math.min(centre.h, centre.w * 0.48);
+    const [px, py] = upright ? [centre.x, centre.y - centre.h / 2 + side / 2] : [centre.x - centre.w / 2 + side / 2, centre.y];
+    const room = upright ? { x: centre.x, y: centre.y + side / 2, w: centre.w, h: centre.h - side } : { x: centre.x + side / 2, y: centre.y, w: centre.w - side, h: centre.h };
+    if (seen.image && shape) paintImage(brush, seen.image, shape, px, py, side, theme);
+    else if (seen.point) brush.fillText(seen.point.map((value) => value.toFixed(1)).join(", "), px, py);
     const word = state.classes[answer] ?? String(answer);
-    const large = Math.max(11, Math.min(34, centre.h * 0.42, (1.7 * (centre.w - side)) / Math.max(2, word.length)));
+    const large = Math.max(11, Math.min(34, room.h * 0.42, (1.7 * room.w) / Math.max(2, word.length)));
     brush.font = `600 ${large}px ${state.font}`;
-    brush.fillText(word, right, centre.y - small * 0.5);
+    brush.fillText(word, room.x, room.y - small * 0.5);
     brush.font = `${small}px ${state.font}`;
-    brush.fillText(answer === seen.label ? "right" : `is ${state.classes[seen.label] ?? seen.label}`, right, centre.y + large * 0.55);
+    brush.fillText(answer === seen.label ? "right" : `is ${state.classes[seen.label] ?? seen.label}`, room.x, room.y + large * 0.55);
   }
 
   paintAnswers(brush, place, head, state) {
