@@ -27,12 +27,14 @@ export function sentences(opened, words, writer) {
   const task = earlier.find((name) => opened.spill[name]);
   const moves = task && opened.spill[task];
   const there = (share) => share.toFixed(2);
+  const past = earlier.reduce((sum, name) => sum + Math.max(0, opened.held_by?.[name] ?? 0), 0);
+  const sake = past > 0 ? `; of the whole step ${percent(past)} for the sake of ${earlier.length > 1 ? "earlier tasks" : earlier[0]}` : "";
   return [
     seen ? `The first image of the batch passes through the levels. Answer: ${word(answer)}; right is ${word(seen.label)}.` : "The batch passes through the levels.",
     seen ? `Bars are the scores, the outline is what was asked for: 1 for ${word(seen.label)}, 0 for the others.` : "The error is how far the scores are from what was asked for.",
     `What the error asks of the level ${level} over ${collected}. Its main direction, ${percent(plane.share)} of it, is the arrow.`,
     deep
-      ? `The ellipse is what earlier inputs have used of this plane. ${capital(percent(heldShare(plane)))} of the arrow lies where they are, and is held back.`
+      ? `The ellipse is what earlier inputs have used of this plane. ${capital(percent(heldShare(plane)))} of the arrow lies where they are, and is held back${sake}.`
       : `${writer} knows nothing of earlier inputs: nothing is held back. The ellipse is what the watching memory has seen.`,
     deep ? "What passes points where few inputs have been." : "All of it passes.",
     moves

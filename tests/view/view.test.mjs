@@ -171,6 +171,8 @@ test("the sentences of a write hold its own numbers, and say who held back", () 
   assert.match(deep[2], /84 % of it/);
   assert.ok(Math.abs(heldShare(opened("deep").plane) - 0.6) < 1e-9);
   assert.match(deep[3], /60 % of the arrow/); // 0.6 of its length of 1
+  const kept = opened("deep", { held_by: { A: 0.43, B: 0.56 } });
+  assert.match(sentences(kept, [], "")[3], /is held back; of the whole step 43 % for the sake of A[.]$/);
   const nearly = opened("deep", { plane: { ...opened("deep").plane, passed: [0.004, 0.003] } });
   assert.match(sentences(nearly, [], "")[3], /plane[.] Over 99 % of the arrow/);
   assert.match(deep[5], /A move by 0.26; the gradient alone would move them by 0.76/);
