@@ -38,10 +38,7 @@ METHOD_NAMES = {
 
 def stream_line(name: str) -> str:
     """A stream as the menu shows it."""
-    if name not in STREAMS:
-        return name
-    group, line = STREAMS[name]
-    return f"{group} · {line}"
+    return " · ".join(STREAMS.get(name, (name,)))
 
 
 def method_line(name: str) -> str:

@@ -16,6 +16,8 @@ from session import Session, state
 from settings import NETWORKS, ONE, PAIR, TRIO
 from tour import guide
 
+from nllab.experiment import PRESETS
+
 OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin"
 ABOUT = {
     "digits-ab": "Two networks learn handwritten digits: 0–4 (**A**), then 5–9 (**B**).",
@@ -51,7 +53,8 @@ with st.container(key="opening"):
     drawn = all(run.subject.drawable for run in session.live) and (
         session.live or base is None or base.dim <= MOST_DRAWN
     )
-    group, line = menus.STREAMS.get(state.stream, ("your own data", "one task, then the other"))
+    named = state.stream if state.stream in PRESETS else "your own data"
+    group, line = menus.STREAMS.get(state.stream, (named, "one task, then the other"))
     about = ABOUT.get(state.stream, f"Two networks learn {group[0].lower()}{group[1:]}: {line}.")
     if state.networks == TRIO:
         about = about.replace("Two", "Three")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from html import escape
 from typing import Any, TypeVar
 
@@ -17,13 +18,6 @@ from nllab.runs import Run, readable
 P = TypeVar("P", Answers, Texts)
 MOST_ACROSS = 12  # images of a task in one line
 LONGEST_TEXT = 15  # characters of a name that fit into a column
-STILLS: dict[type, str] = {  # kind of event -> the picture it brings
-    Experience: "matrix",
-    Where: "where",
-    Answers: "answers",
-    Texts: "texts",
-    Surface: "surface",
-}
 
 
 def still(name: str, run: Run, end: int | None = None) -> Spec | None:
@@ -31,21 +25,10 @@ def still(name: str, run: Run, end: int | None = None) -> Spec | None:
 
     The numbers behind it are in `meta.table`: a head and lines.
     """
-    past = run.upto(end)
-    event = past.last(next(kind for kind, picture in STILLS.items() if picture == name))
+    past, (kind, draw) = run.upto(end), STILLS[name]
+    event = past.last(kind)
     samples = next((event for event in past.log if isinstance(event, Samples)), Samples(step=0, tasks={}))
-    match event:
-        case Experience():
-            return _matrix(past)
-        case Where():
-            return _where(event)
-        case Surface():
-            return _surface(event, samples)
-        case Answers():
-            return _answers(event, samples, past)
-        case Texts():
-            return _texts(event, samples, past)
-    return None
+    return None if event is None else draw(event, samples, past)
 
 
 def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **layout: Any) -> Spec:
@@ -64,7 +47,7 @@ def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **l
     return {"data": data, "layout": whole, "meta": {"table": table}}
 
 
-def _matrix(run: Run) -> Spec:
+def _matrix(event: Experience, samples: Samples, run: Run) -> Spec:
     matrix, summary = run.accuracy_matrix, run.summary
     visits = [experience.task for experience in run.of(Experience)]
     told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
@@ -86,7 +69,7 @@ def _matrix(run: Run) -> Spec:
     return _picture("Accuracy matrix", sub, [heat], table, xaxis=title, yaxis=y)
 
 
-def _where(event: Where) -> Spec:
+def _where(event: Where, samples: Samples, run: Run) -> Spec:
     """Each level is a band of tiles, one for each of its matrices; tiles are set apart by gaps."""
     levels = event.levels
     high = max((len(grid) for grids in levels.values() for grid in grids), default=1) + 1
@@ -127,7 +110,7 @@ def _where(event: Where) -> Spec:
     )
 
 
-def _surface(event: Surface, samples: Samples) -> Spec:
+def _surface(event: Surface, samples: Samples, run: Run) -> Spec:
     left, right, bottom, top = event.span
     ground = [[int(c, 16) for c in line] for line in event.classes]
     size, classes = len(ground), len(TASK_COLOURS)
@@ -290,3 +273,13 @@ def _written(text: str, given: int, right: bool) -> str:
     """With its given letters in bold, cut to what fits; a tick where it is right."""
     shown = text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
     return f"<b>{escape(shown[:given])}</b>{escape(shown[given:])}{' ✓' if right else ''}"
+
+
+# Picture -> the kind of event that brings it, and what draws it from that event, the samples shown and the run so far.
+STILLS: dict[str, tuple[type, Callable[[Any, Samples, Run], Spec | None]]] = {
+    "matrix": (Experience, _matrix),
+    "where": (Where, _where),
+    "answers": (Answers, _answers),
+    "texts": (Texts, _texts),
+    "surface": (Surface, _surface),
+}

@@ -318,7 +318,7 @@ def pictured():
     ).run()
 
 
-@pytest.mark.parametrize("name", pictures.STILLS.values())
+@pytest.mark.parametrize("name", pictures.STILLS)
 def test_a_picture_of_a_moment_is_a_figure_with_its_numbers(pictured, name):
     assert pictures.still(name, pictured, 1) is None
     spec = pictures.still(name, pictured)

@@ -274,7 +274,7 @@ def use_run(data):
             assert narration.kind_of(run) and command_line(run) and snippet(run)
             for name in figures.CURVES:
                 figures.draw(name, run)
-            for name in pictures.STILLS.values():
+            for name in pictures.STILLS:
                 pictures.still(name, run)
             assert len(html_export.page(run)) > 1000
             assert run_io.unpack("again.zip", run_io.pack(run)).log == run.log
