@@ -50,10 +50,10 @@ figure
 # %% [markdown]
 # ## Why it forgets
 #
-# With the weights $W$, the batch $x$ that arrives, the loss $L$ and the rate $\eta$, a step of gradient descent
-# solves a
-# small problem (Eq. 8–9 of the paper; $y$ is the output): lower the loss on this batch, and stay near the weights that
-# you have, $W_t$.
+# With the weights $W$, the input $x$ that arrives, the output $y = Wx$, the loss $L$ and the rate $\eta$, a step of
+# gradient descent solves a small problem (Eq. 8–9 of the paper): lower the loss on this input, and stay near the
+# weights that you have, $W_t$. ($\langle \cdot, \cdot \rangle$ is the dot product; $\nabla_y L$ is what `backward()`
+# leaves at the output.)
 #
 # $$W_{t+1} = \operatorname{argmin}_W \; \langle W x,\, \nabla_y L\rangle + \frac{1}{2\eta}\lVert W - W_t\rVert^2$$
 #
@@ -108,6 +108,7 @@ explore(taught, times=[5, 10, 20, 50], start={"times": 20})
 # gives 0.10.
 
 # %%
+# A preset names a stream with all its settings; what is written behind it differs from them.
 forgets = train(Experiment.preset("digits-ab", optimizer="adam"))
 keeps = train(Experiment.preset("digits-ab", optimizer="deep"))
 adam, deep = forgets.summary, keeps.summary
@@ -127,8 +128,9 @@ runs("accuracy", {"Adam": forgets, "Deep optimizer": keeps})
 # %% [markdown]
 # ## Now you, live
 #
-# Press **Play**: the network trains in this notebook's kernel, and the curves are its accuracy on both tasks. Try, each
-# time with a guess:
+# Press **Play**: the network trains in this notebook's kernel. The upper curves are its accuracy on both tasks, the
+# lower ones the *drift*: how far each level's weights have moved from where they started, relative to their size. Try,
+# each time with a guess:
 #
 # 1. Play as it stands, with Adam, and watch A when B begins.
 # 2. Switch the deep optimizer on, Reset, Play.
@@ -141,7 +143,8 @@ LiveLab(Experiment.preset("digits-ab", optimizer="adam"), views=("accuracy", "dr
 # %% [markdown]
 # ## Is it too late, once A has been learned the careless way?
 #
-# The third of these, written down: Adam teaches A, and when B begins the deep optimizer takes over.
+# The third of these, written down: Adam teaches A, and when B begins the deep optimizer takes over. A run keeps what
+# happened as events; `Switch` is a task that begins. A command is (step, what to set, to which value).
 
 # %%
 start_of_b = forgets.of(Switch)[1].step
@@ -161,7 +164,8 @@ runs("accuracy", {"Adam teaches A, the deep optimizer B": late})
 #
 # Beside every result of this lab stands its **frozen twin**: the same network on the same seeds, with every level but
 # the head kept at its random initial values for ever. It cannot learn a single feature. What a network has learned is
-# worth what it exceeds its twin by.
+# worth what it exceeds its twin by. (To be quick, these runs are tested only when a task ends, and no memory watches
+# while another optimizer writes. Here none does: the deep optimizer, the default, writes from the first step.)
 
 # %%
 SEEDS = range(3)
@@ -199,9 +203,9 @@ print(f"The memory keeps {keeps.bytes_kept:,} bytes beyond the weights.")
 # ### 00.1 When must you switch, at the latest? (predict, 10 minutes)
 #
 # Adam trains on A, then on B. At some step the deep optimizer takes over, for the rest. Predict the latest step at
-# which this still leaves *half* of A's test images right at the end. Then write the function that trains a run with the
-# toggle moved at `step`; the check finds the latest such step with it, and compares. It trains several runs, so give it
-# half a minute.
+# which this still leaves *half* of A's test images right at the end. (The figures above show when B begins and when all
+# is over.) Then write the function that trains a run with the toggle moved at `step`; the check finds the latest such
+# step with it, and compares. It trains several runs, so give it half a minute.
 
 # %% tags=["answer"]
 predict("00.1", ...)
@@ -217,7 +221,8 @@ check("00.1", switched_at)
 # ### 00.2 A blind memory (code, 10 minutes)
 #
 # Train a run in which Adam teaches A while the memory does *not* watch, and the deep optimizer takes over at the first
-# step of B. What is left of A? Hand in the run; it is trained again from its settings and compared.
+# step of B. What is left of A? (`blind.summary` says it, beside the runs of the lesson.) Hand in the run; it is trained
+# again from its settings and compared.
 
 # %% tags=["answer"]
 blind = ...

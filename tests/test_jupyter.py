@@ -83,6 +83,13 @@ def drawn(page, points=3):
     page.wait_for_function(f"Math.max(0, ...({POINTS})()) > {points}")
 
 
+def run_all(page):
+    """Run all cells once the kernel is there; before, JupyterLab would ask for one."""
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
 def test_a_live_lab_lives_through_a_day(served, page, tmp_path):
     import nbformat
 
@@ -92,8 +99,7 @@ def test_a_live_lab_lives_through_a_day(served, page, tmp_path):
     nbformat.write(notebook, tmp_path / "x.ipynb")
     page.goto(f"{served}/tree/x.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    run_all(page)
     page.get_by_text("closed [False]").wait_for()
     page.get_by_role("button", name="Play").click()
     drawn(page)
@@ -105,8 +111,7 @@ def test_a_live_lab_lives_through_a_day(served, page, tmp_path):
     drawn(page)
 
     page.locator(".jp-CodeCell").first.click()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    run_all(page)
     page.get_by_text("closed [True, False]").wait_for()
 
     page.get_by_role("button", name="Play").click()

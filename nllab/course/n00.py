@@ -66,6 +66,8 @@ def switched_at(f: Answer, draw: Draw) -> int:
     hints=(
         "The experiment has a setting `observe`: whether the memory watches while somebody else writes.",
         "The toggle is to move when B begins; run.of(Switch)[1].step of any run of this stream is that step.",
+        "Settings are named in Experiment.preset, as optimizer='adam' is: observe=False blinds the memory. The command"
+        " is the `handover` of the lesson.",
     ),
     solution="""
 experiment = nllab.Experiment.preset("digits-ab", optimizer="adam", observe=False)

@@ -100,6 +100,9 @@ def _weighted(inputs: Tensor, targets: Tensor, retention: float, ridge: float) -
         "Minimize sum of weight_i * (x_i . w - y_i)^2 + ridge * |w|^2. Its derivative is zero where"
         " (ridge I + X^T D X) w = X^T D y, with the weights on the diagonal of D.",
         "Ages are torch.arange(len(inputs)).flip(0), and retention ** ages are the weights (0 ** 0 is 1).",
+        "Going from sample to sample, fade the sums of x x^T and of y x, never the ridge, and solve at the end. The"
+        " step at the top of the notebook is off in the third digit for a retention below 1: its ridge pulls towards"
+        " the weights of the step before, and the ridge of this sum towards 0.",
     ),
     solution="""
 def faded_fit(inputs, targets, retention, ridge):
