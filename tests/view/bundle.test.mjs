@@ -25,6 +25,11 @@ test("every module is in the bundle, after those that it imports", () => {
   }
 });
 
+test("every module is imported by a test of its own", () => {
+  const tests = readdirSync(`${root}tests/view`).filter((name) => name.endsWith(".test.mjs")).map((name) => readFileSync(`${root}tests/view/${name}`, "utf8")).join("\n");
+  for (const name of modules) assert.ok(tests.includes(`nllab/view/${name}.js"`), name);
+});
+
 test("the bundle with each of its hosts is a program", () => {
   whole(["app/panel.js", "app/live_view.js"]);
   whole(["nllab/player.js", "app/replay.js"]);
