@@ -163,7 +163,7 @@ def run_live(quick: bool = False) -> dict[str, Any]:
             first_answer = time.perf_counter() - begun
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             query, asked = EXPERIMENT.to_query(), []
-            page.on("requestfinished", asked.append)
+            page.on("requestfinished", lambda request: asked.append(request))  # Playwright wraps no built-in method
             page.goto(f"{address}/?{query}&networks=1&speed=unlimited")
             play = page.locator(".st-key-play button:visible")
             page.locator(".nl:not([data-draws='0'])").wait_for(timeout=PATIENCE_SECONDS * 1000)
