@@ -280,5 +280,7 @@ def test_a_folder_that_cannot_be_written_loses_nothing(toy, capsys, monkeypatch)
 def test_claims_print_or_fail(capsys):
     course.claim(torch.tensor(True), "A is lost.")
     assert capsys.readouterr().out == "✓ A is lost.\n"
+    course.claim(True, 40 * "long ")
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 98  # no word is broken by a page of 1280 pixels
     with pytest.raises(course.ClaimError, match="does not bear it out: A is kept"):
         course.claim(np.bool_(False), "A is kept.")

@@ -44,7 +44,8 @@ def words(notebook):
 def printed(notebook):
     """All lines that the claims of a built notebook printed."""
     texts = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "stream"]
-    return [line for text in texts for line in text.splitlines() if line.startswith("✓ ")]
+    whole = [re.sub(r"\n  (?=\S)", " ", text) for text in texts]  # long ones go on in the next line
+    return [line for text in whole for line in text.splitlines() if line.startswith("✓ ")]
 
 
 @each

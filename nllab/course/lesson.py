@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
+import textwrap
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from nllab.course.source import source_of
 
 __all__ = ["ClaimError", "Wrong", "begin", "check", "claim", "predict"]
 
+WIDTH = 96  # characters of a line that a notebook 1280 pixels wide shows whole
+
 
 class ClaimError(AssertionError):
     """A run does not bear out what the lesson says of it."""
@@ -23,7 +26,7 @@ def claim(holds: Any, sentence: str) -> None:
     """Print a sentence about a result, or raise ClaimError where the result does not bear it out."""
     if not bool(holds):
         raise ClaimError(f"This run does not bear it out: {sentence}")
-    print(f"✓ {sentence}")
+    print(textwrap.fill(f"✓ {sentence}", WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def begin(notebook: str, edition: int = 1) -> None:
