@@ -153,7 +153,7 @@ export class WriteView {
     const { brush, theme, size } = pen;
     const { plane, acting } = this.opened;
     const [cx, cy] = [x + width / 2, y + height / 2];
-    const radius = Math.min(width / 2, height / 2) - size * 1.3;
+    const radius = Math.min(width / 2, height / 2) - size * 1.7;
     const arrow = ([dx, dy], colour, thick, name, below) => {
       const [tx, ty] = [cx + dx * radius, cy - dy * radius];
       brush.strokeStyle = brush.fillStyle = colour;
@@ -171,7 +171,7 @@ export class WriteView {
         for (const turn of [2.55, -2.55]) brush.lineTo(tx + 9 * Math.cos(angle + turn), ty + 9 * Math.sin(angle + turn));
         brush.fill();
       }
-      if (name) this.write(pen, name, Math.min(x + width - 2, Math.max(x + 2, tx)), ty + (below ? 1 : -1) * size * 1.1, { align: tx > cx + 4 ? "right" : "center", colour, bold: true });
+      if (name) this.write(pen, name, Math.min(x + width - 2, Math.max(x + 2, tx)), below ? Math.max(ty, cy + radius * plane.ellipse[1]) + size * 1.1 : ty - size * 1.1, { align: tx > cx + 4 ? "right" : "center", colour, bold: true });
     };
     const come = this.grown(2);
     const [long, short] = plane.ellipse;
