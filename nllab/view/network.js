@@ -42,19 +42,20 @@ export function arrangement(width, height, levels, scale = 1) {
   const [x, y] = [width / 2, (height - foot) / 2];
   const rings = levels.slice(0, -1);
   const least = (height - foot) * 0.17;
+  const most = Math.min(width, height - foot) * 0.14; // of a tile, however few a level has
   let frames = [];
   for (let fill = 0.94; fill > 0.1; fill -= 0.02) {
     frames = [];
     let [w, h] = [width / 2 - 3, y - 3]; // to the edge of the next frame
     for (const { name, units } of [...rings].reverse()) {
-      const room = Math.max(3, Math.min((fill * 4 * (w + h)) / (units + 4 * fill), h * 0.5));
+      const room = Math.max(3, Math.min((fill * 4 * (w + h)) / (units + 4 * fill), h * 0.5, most));
       const [halfWidth, halfHeight] = [w - room / 2 - 1, h - room / 2 - 1];
       const { tiles, spacing } = along(x, y, halfWidth, halfHeight, units);
       const tile = Math.max(3, Math.min(room, 0.94 * spacing));
       frames.unshift({ name, x, y, halfWidth, halfHeight, tile, tiles });
       [w, h] = [halfWidth - tile / 2 - 6, halfHeight - tile / 2 - 6];
     }
-    if (!frames.length || frames[0].halfHeight - frames[0].tile / 2 >= least) break;
+    if (!frames.length || Math.min(frames[0].halfWidth, frames[0].halfHeight) - frames[0].tile / 2 >= least) break;
   }
   const first = frames[0] ?? { halfWidth: width / 2, halfHeight: y, tile: 0 };
   const centre = { x, y, w: 2 * first.halfWidth - first.tile * 1.6, h: 2 * first.halfHeight - first.tile * 1.6 };

@@ -18,7 +18,7 @@ export function often(period) {
 
 // "A 59 %, B 41 %"; of more than two tasks the two largest shares.
 function inWords(parts) {
-  const percent = (share) => (share > 0.99 ? "over 99 %" : `${Math.round(100 * share)} %`);
+  const percent = (share) => (share > 0.99 ? ">99 %" : `${Math.round(100 * share)} %`);
   const least = [...parts].sort((one, other) => other.share - one.share)[1]?.share ?? 0;
   const largest = parts.filter(({ share }) => share >= Math.max(least, 0.01)).slice(0, 2);
   return largest.map(({ task, share }) => `${task || "all"} ${percent(share)}`).join(", ");

@@ -88,6 +88,14 @@ test("tiles lie on their frame, evenly, and frames inside each other with room f
   }
 });
 
+test("a level of few units leaves the middle its room, on a narrow canvas, too", () => {
+  const levels = [32, 32, 10, 10].map((units, i) => ({ name: String(i), units }));
+  for (const [width, height] of [[165, 270], [375, 275], [172, 130]]) {
+    const { centre, frames } = arrangement(width, height, levels);
+    assert.ok(Math.min(centre.w, centre.h) > 0.1 * Math.min(width, height) && frames.at(-1).tile < 0.15 * Math.min(width, height), `${width} x ${height}`);
+  }
+});
+
 test("images on the wall stay inside it and are square whatever its shape", () => {
   for (const [width, height] of [[240, 160], [180, 400], [90, 90], [600, 200]]) {
     const { cell, cards } = bricks(width, height, { A: 40, B: 40 });
