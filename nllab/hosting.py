@@ -151,7 +151,7 @@ def jupyter() -> dict:
         "command": [sys.executable, "-c", code, "dashboard", "--port", "{port}", "--no-browser"],
         "environment": {"NLLAB_TOKEN": token},
         "request_headers_override": {"X-Nllab-Token": token},
-        "timeout": 60,
+        "timeout": 300,
         "new_browser_tab": True,
         "launcher_entry": {"title": "Nested Learning lab"},
     }
