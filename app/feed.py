@@ -20,7 +20,7 @@ STILLS = {Experience: "matrix"}  # kind of event -> picture; the others are the 
 STEPS_OF_THE_PAST = 1_000  # for a watcher who comes late
 LOOK_BACK = 400  # events in which a level that writes seldom was measured at least once
 TURNS = (Untrained, Switch, Command, Experience, End)  # kinds of events after which the whole overlay is drawn anew
-SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints")
+SHOWN = ("step", "playing", "finished", "task", "optimizer", "error", "notice", "place", "checkpoints", "opened")
 
 
 class Feed:

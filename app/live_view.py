@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nllab.live import LiveRun
 
 HERE = Path(__file__).parent
+SAYS = ("playing", "finished", "error", "notice", "opened")  # of a run, what the page around its view shows
 SCRIPTS = ("panel.js", "screen.js", "live_view.js")
 PLOTLY = f"assets/plotly.min.js?v={version('plotly')}"
 
@@ -77,7 +78,7 @@ def live_view(
     data = {
         "runs": [run.id for run in opened] if complete else [],
         "titles": ["" if single else title for title in runs],
-        "shown": [{key: run.status()[key] for key in ("playing", "finished", "error", "notice")} for run in opened],
+        "shown": [{key: run.status()[key] for key in SAYS} for run in opened],
         "hints": {} if name != "live" else HINTS if single else BESIDE,
         "spotlight": spotlight,
         "note": note,

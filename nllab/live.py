@@ -293,6 +293,7 @@ class LiveRun:
             "notice": self.notice,
             "place": self.place,
             "checkpoints": sorted(self.checkpoints),
+            "opened": self.opened and f"{self.opened['level']}@{self.opened['step']}",
         }
 
     @property

@@ -181,7 +181,7 @@ def run_live(quick: bool = False) -> dict[str, Any]:
             headless, watched, refreshes = [], [], []
             for _ in range(rounds):
                 headless.append(headless_rate(window))
-                page.locator(".st-key-reset button").dispatch_event("click")
+                page.locator(".st-key-reset button").first.dispatch_event("click")  # which is folded away
                 wait_for(lambda: next(iter(stat(address)["runs"].values()))["step"] == 0, "The reset")
                 play.click()
                 wait_for(lambda: playing(address), "The start")
