@@ -34,15 +34,19 @@ class Screen {
     if (on) this.goOn();
   }
 
-  goOn() {
+  // Whether a training has to begin: nothing has, or all are over. One that was paused by hand stands.
+  get due() {
     const { panels } = this.view;
-    if (!this.loops || this.again || !panels.length || panels.some(({ now }) => now.playing)) return;
-    const begun = panels.some(({ now }) => now.step);
-    if (begun && !panels.every(({ now }) => now.finished)) return; // paused by hand
+    const still = panels.length > 0 && !panels.some(({ now }) => now.playing);
+    return this.loops && still && (panels.every(({ now }) => now.finished) || !panels.some(({ now }) => now.step));
+  }
+
+  goOn() {
+    if (this.again || !this.due) return;
+    const begun = this.view.panels.some(({ now }) => now.step);
     this.again = setTimeout(() => {
       this.again = undefined;
-      const trains = this.view.panels.some(({ now }) => now.playing);
-      if (this.loops && !trains && !this.view.closed) document.querySelector(".st-key-play button")?.click();
+      if (this.due && !this.view.closed) document.querySelector(".st-key-play button")?.click();
     }, begun ? AGAIN_MS : AGAIN_MS / 3);
   }
 
