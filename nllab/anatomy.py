@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nllab.errors import DivergedError, unknown
+from nllab.errors import DivergedError, check_choice
 from nllab.events import Event, jsonable
 from nllab.optim.layers import Matrix, rows_of, supported_layers
 from nllab.optim.report import Written, held_by
@@ -74,8 +74,7 @@ def open_write(trainer: Trainer, level: str) -> tuple[list[Event], dict[str, Any
     Raises SettingError for an unknown level.
     """
     names = [one.name for one in trainer.levels]
-    if level not in names:
-        raise unknown("level", level, names)
+    check_choice("level", level, names)
     before: dict[Any, Tensor] = {p: p.detach().clone() for p in trainer.movements[level].parameters}
     taken = trainer.steps
     events = trainer.step()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nllab import methods
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_choice
 from nllab.experiment import Experiment
 from nllab.levels import Level
 from nllab.models import REGISTRY
@@ -21,8 +21,7 @@ _SEEDING = threading.Lock()  # torch draws initial weights from one generator fo
 
 def pick_device(name: str) -> torch.device:
     """The device of this name. Raises SettingError for a name that is not known, or for CUDA where there is none."""
-    if name not in ("cpu", "cuda", "auto"):
-        raise unknown("device", name, ("cpu", "cuda", "auto"))
+    check_choice("device", name, ("cpu", "cuda", "auto"))
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingError(
             "device is 'cuda', and torch finds no CUDA device here. Use 'cpu', or 'auto' to take what there is."

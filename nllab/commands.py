@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from nllab.errors import SettingError, check_number, check_whole, unknown
+from nllab.errors import SettingError, check_choice, check_number, check_whole, unknown
 from nllab.events import COMMANDS, Command, Event
 from nllab.experiment import OPTIMIZERS
 from nllab.optim import LEARNING_RATES
@@ -29,8 +29,7 @@ def check(trainer: Trainer, name: str, value: Any) -> Any:
         case "teach":
             if trainer.experiment.joint:
                 raise SettingError("joint=true shows all tasks at once, so there is no single task to teach.")
-            if value not in trainer.stream.task_names:
-                raise unknown("task", value, trainer.stream.task_names)
+            check_choice("task", value, trainer.stream.task_names)
         case "period":
             level, period = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, None)
             trainer.base.schedule.with_period(level, period)  # type: ignore[arg-type]
@@ -45,8 +44,7 @@ def check(trainer: Trainer, name: str, value: Any) -> Any:
 
 
 def _check_optimizer(trainer: Trainer, value: Any) -> None:
-    if value not in OPTIMIZERS:
-        raise unknown("optimizer", value, OPTIMIZERS)
+    check_choice("optimizer", value, OPTIMIZERS)
     if value == "deep" and trainer.experiment.method != "naive":
         raise SettingError(f"This run's method is {trainer.experiment.method!r}, which works with a plain optimizer.")
     if trainer.own_optimizer and value not in ("deep", trainer.base_name):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_choice, unknown
 from nllab.methods import METHODS
 from nllab.models import REGISTRY as MODELS
 from nllab.optim import LEARNING_RATES
@@ -178,14 +178,10 @@ class Experiment(BaseModel):
     def _check_names(self) -> None:
         if not is_known(self.stream):
             raise unknown("stream", self.stream, STREAMS)
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        if self.model not in MODELS:
-            raise unknown("model", self.model, MODELS)
-        if self.method not in METHODS:
-            raise unknown("method", self.method, METHODS)
-        if self.base_optimizer not in BASE_OPTIMIZERS:
-            raise unknown("base_optimizer", self.base_optimizer, BASE_OPTIMIZERS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("model", self.model, MODELS)
+        check_choice("method", self.method, METHODS)
+        check_choice("base_optimizer", self.base_optimizer, BASE_OPTIMIZERS)
         if list(self.periods) != sorted(self.periods):
             raise SettingError(
                 f"periods is {spelled(self.periods)}; memory levels go from fast to slow, so their periods must not"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_choice
 
 
 def check_period(name: str, period: object) -> int:
@@ -113,8 +113,7 @@ class Schedule:
     def with_period(self, level: str, period: int) -> Schedule:
         """The schedule in which `level` has another period; gradients already collected are kept and written at its
         next turn."""
-        if level not in self.periods:
-            raise unknown("level", level, self.periods)
+        check_choice("level", level, self.periods)
         return replace(self, periods={**self.periods, level: check_period(level, period)})
 
 
@@ -123,8 +122,7 @@ def with_retention(levels: Iterable[Level], retention: Mapping[str, float]) -> t
     or a retention outside [0, 1]."""
     held = {level.name: level for level in levels}
     for name in retention:
-        if name not in held:
-            raise unknown("level", name, held)
+        check_choice("level", name, held)
     return tuple(replace(level, retention=retention.get(name, level.retention)) for name, level in held.items())
 
 

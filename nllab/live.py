@@ -16,7 +16,7 @@ import torch
 
 from nllab.anatomy import open_write
 from nllab.checkpoint import bytes_of
-from nllab.errors import NllabError, SettingError, check_whole, unknown
+from nllab.errors import NllabError, SettingError, check_choice, check_whole
 from nllab.events import Event, Switch, accuracy_of, task_of
 from nllab.experiment import Experiment
 from nllab.runs import Run, ScheduledCommand
@@ -191,8 +191,7 @@ class LiveRun:
         self._await(level, opening=True, after=after)
 
     def _await(self, level: str, opening: bool, after: int = 0) -> None:
-        if level not in self.run.levels:
-            raise unknown("level", level, self.run.levels)
+        check_choice("level", level, self.run.levels)
         with self._wake:
             self._halt()
             self._awaited, self._after, self._opening, self.notice = level, after, opening, None
@@ -212,8 +211,7 @@ class LiveRun:
             check_whole("at, the step at which to stop,", at)
         if below is not None:
             task, value = below
-            if task not in self.run.tasks:
-                raise unknown("task", task, self.run.tasks)
+            check_choice("task", task, self.run.tasks)
             if not 0 <= value <= 1:
                 raise SettingError(f"below is {value!r}; an accuracy lies in [0, 1].")
         if above is not None and not 0 <= above <= 1:

@@ -18,7 +18,7 @@ from nllab import checkpoint, methods, optim, probes, streams
 from nllab import commands as orders
 from nllab.build import build_model, freeze_hidden_levels, levels_of, pick_device
 from nllab.commands import carry_out, checked
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_choice
 from nllab.events import ALL_TASKS, Data, Decision, End, Event, Experience, LevelStep, Step, Switch, Untrained
 from nllab.experiment import Experiment
 from nllab.levels import Level, Schedule, with_retention
@@ -113,8 +113,7 @@ class Trainer:
         """The tasks to visit, in turn. Raises SettingError for one that the stream has not."""
         names = self.stream.task_names
         for task in order:
-            if task not in names:
-                raise unknown("task", task, names)
+            check_choice("task", task, names)
         return [names.index(task) for task in order] or list(self.stream.plan)
 
     def make_base(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -56,6 +56,16 @@ def test_the_example_prints_what_it_says():
         assert name == other and [float(n) for n in numbers] == pytest.approx([float(n) for n in others], abs=0.03)
 
 
+def test_the_loop_of_your_own_keeps_what_it_says():
+    code, printed = block("python", "DeepOptimizer"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    said, found = (re.findall(r"(. after B) ([\d.]+)", text) for text in (code.split("\n# ", 1)[1], printed.getvalue()))
+    assert [name for name, _ in said] == [name for name, _ in found] == ["A after B", "B after B"]
+    for (_, number), (_, other) in zip(said, found, strict=True):
+        assert float(number) == pytest.approx(float(other), abs=0.03)
+
+
 def test_commands_optimizers_and_links_exist():
     commands = set(typer.main.get_command(cli.app).commands)
     assert set(re.findall(r"`nllab (\w+)", README)) <= commands

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from nllab.errors import SettingError, unknown
+from nllab.errors import SettingError, check_choice, unknown
 
 if TYPE_CHECKING:
     from nllab.methods.method import Method
@@ -56,8 +56,7 @@ BRINGS_ITS_MODEL = ("slda", "randumb", "rls", "rls-conv")  # frozen features and
 def check(name: str, settings: Mapping[str, float]) -> dict[str, float]:
     """The method's settings, given or default. Raises SettingError for an unknown method, an unknown setting or a
     negative value."""
-    if name not in REGISTRY:
-        raise unknown("method", name, REGISTRY)
+    check_choice("method", name, REGISTRY)
     known = REGISTRY[name].settings
     for key, value in settings.items():
         if key not in known:
