@@ -32,9 +32,9 @@ begin("10")
 # - **hold weights**: elastic weight consolidation adds a spring for each weight $i$, as stiff as the old task's
 #   Fisher information $F_i$ (of strength $s$): $L(w) + \frac{s}{2}\sum_i F_i\,(w_i - w_i^*)^2$;
 # - **show old samples again**: replay adds the loss on a small buffer of them;
-# - **hold outputs where inputs were**: the deep optimizer's memory of inputs, $\langle Wx, \nabla_y L\rangle +
-#   \frac12\operatorname{tr}\big((W - W_t)(\varepsilon I + C)(W - W_t)^\top\big)$, $C$ the sum of $x_i x_i^\top$. It
-#   is Eq. 59–60 with a leash of its own (notebook 06).
+# - **hold outputs where inputs were**: the deep optimizer's memory of inputs, $\langle Wx, \nabla_y L\rangle$
+#   $+ \frac12\operatorname{tr}\big(D (\varepsilon I + C) D^\top\big)$ with $D = W - W_t$, the change of the weights,
+#   and $C$ the sum of $x_i x_i^\top$. It is Eq. 59–60 with a leash of its own (notebook 06).
 #
 # All three keep something beyond the weights, and some are told where a task ends. A table that leaves that out
 # compares apples with bytes.

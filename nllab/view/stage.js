@@ -47,6 +47,7 @@ export class Stage {
     this.side = made("div", "nl-side");
     this.wall = made("canvas", "nl-wall");
     this.words = made("div", "nl-words");
+    this.words.tabIndex = 0; // it scrolls where it is narrow: with the keys, too
     this.list = made("ul", "nl-levels");
     this.side.append(this.wall, this.words, this.list);
     this.root.append(this.picture, this.side);
