@@ -84,7 +84,10 @@ class Session:
     def watch(self):
         def listen():
             runs = ",".join(self.runs)  # as the page does: a run that nobody watches is paused, and later freed
-            with urlopen(Request(f"{self.address}/live/{runs}", headers=self.headers), timeout=60) as news:
+            with urlopen(
+                Request(f"{self.address}/live/{runs}", headers={"Accept": "text/event-stream", **self.headers}),
+                timeout=60,
+            ) as news:
                 for line in news:
                     if self.closing.is_set():
                         return
