@@ -137,7 +137,7 @@ def test_thirty_sessions_share_one_server_and_keep_apart():
             assert fetch(address)
             took.append(time.monotonic() - begun)
             told = stat(address)["runs"]
-            assert sum(run["playing"] and not run["place"] for run in told.values()) <= TRAININGS
+            assert sum(run["playing"] and not run["place"] for run in told.values()) <= 2 * TRAININGS  # two on a page
             over = next((session for session in class_room if told[session.run]["finished"]), None)
             if over:
                 took += [over.rerun(), over.rerun("play again")]

@@ -130,7 +130,7 @@ def test_every_page_figure_download_upload_and_stream_works_behind_a_prefix(keep
         page.goto(f"{outside}{PREFIX}/?speed=300&dim=32&hidden=32")
         page.locator(".nl:not([data-draws='0'])").wait_for()
         page.locator(".st-key-play button:visible").click()
-        page.locator(".nl-panel[data-finished=true]").wait_for()
+        page.locator(".nl-panel[data-finished=true]").nth(1).wait_for()  # two networks on the page
         page.get_by_text("Share and keep").click()
         page.get_by_text("Repeats this run exactly").first.wait_for()
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
