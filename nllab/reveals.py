@@ -157,11 +157,14 @@ def _also(values: Sequence[float], count: int) -> str:
 def time_scales(runs: Runs) -> Answer:
     """Which run (its number) has most right before learning each batch; the number of runs where the first two are
     alike."""
-    if nothing := _guessing(runs, "A"):
-        return None, nothing
     means = [run.summary["mean_online_accuracy"] for run in runs.values()]
     titles, steps = list(runs), min(run.steps for run in runs.values())
-    count = steps * next(iter(runs.values())).experiment.batch_size
+    first_run = next(iter(runs.values()))
+    count = steps * first_run.experiment.batch_size
+    # The stream may end while names are swapped, so that the last measurement on own names tells nothing.
+    scale = claims.scales_of(first_run)["A"]._replace(count=count)
+    if not claims.beats_guessing(max(means), scale):
+        return None, f"{max(means):.2f} right at most is no better than guessing. These runs show nothing."
     first, second, *_ = sorted(range(len(means)), key=lambda i: -means[i])
     order = _order([means[first], means[second]], count)
     text = f"Right before learning, over all {steps} batches: "

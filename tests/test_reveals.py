@@ -183,7 +183,11 @@ def test_the_reveal_of_time_scales_follows_what_was_right_before_learning(online
     assert ("differ by less than they vary" in text) == (index == 3)
     headline = narration.contrast(list(runs.values()), ONLINE)
     assert headline.startswith("Right before learning") and f"{online[2]:.2f} in the third" in headline
-    assert reveals.time_scales(runs | {"0": run_of(("A", 0.1, 0.1), online=(0.3,))})[0] is None
+    guessed = {name: run_of(("A", 0.9, 0.1), ("A", 0.9, 0.1), online=(0.1, 0.1)) for name in runs}
+    assert reveals.time_scales(guessed)[0] is None
+    swapped = zip(runs, online, strict=True)  # their last measurement came while names were swapped
+    ends = {name: run_of(("A", 0.9, 0.1), ("A", 0.01, 0.1), online=(share, share)) for name, share in swapped}
+    assert reveals.time_scales(ends)[0] == index
 
 
 @pytest.mark.parametrize("key", [key for key, scenario in SCENARIOS.items() if len(scenario.runs) == 2])
