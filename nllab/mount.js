@@ -10,22 +10,32 @@ export default {
     const name = model.get("place");
     const child = await model.widget_manager.get_model(model.get("child").slice("IPY_MODEL_".length));
     const views = []; // {place, holder}: what is shown, and where
-    let ended = false, waiting = false;
+    let ended = false, waiting = false, asked = false;
 
     const mark = (place, live) => {
       place.querySelector(".nllab-still").style.display = live ? "none" : "";
       place.querySelector(".nllab-live").style.display = live ? "" : "none";
+    };
+    // One view for each place, once: Plotly's goes on listening when it has been removed, and fails there before the
+    // next one hears of anything.
+    const make = async (holder) => {
+      const made = await model.widget_manager.create_view(child);
+      holder.replaceChildren(made.el);
+      attach(made.luminoWidget ?? made.pWidget);
+      // Messages that came while scripts were loading were lost: ask once for all of it, when everything is drawn.
+      if (asked) return;
+      asked = true;
+      for (let i = 0; i < 600 && [...made.el.querySelectorAll(".js-plotly-plot")].some((e) => !e.data); i++)
+        await new Promise((done) => setTimeout(done, 100));
+      model.send({ ready: true });
     };
     const show = async (place) => {
       let view = views.find((one) => !one.place.isConnected);
       if (view) view.place = place;
       else views.push((view = { place, holder: document.createElement("div") }));
       place.querySelector(".nllab-live").replaceChildren(view.holder);
-      if (!view.made) {
-        view.made = await model.widget_manager.create_view(child);
-        view.holder.replaceChildren(view.made.el);
-        attach(view.made.luminoWidget ?? view.made.pWidget);
-      }
+      view.made ??= make(view.holder);
+      await view.made;
       mark(place, !ended);
       window.dispatchEvent(new Event("resize"));
     };
@@ -45,14 +55,6 @@ export default {
       observer.disconnect();
       look();
     };
-    // Messages that came while the widget's script was loading were lost: ask once for all of it, and draw anew.
-    const anew = () => {
-      for (const view of views) { view.made?.remove(); view.holder.remove(); }
-      views.length = 0;
-      look();
-    };
-    model.on("change:fresh", () => setTimeout(anew, 300)); // the data is another model's message, read beside this one
-    model.send({ ready: true });
     observer.observe(document.body, { childList: true, subtree: true });
     // The kernel has gone or was started anew: the last picture stands there again, and says how to go on.
     child.on("comm_live_update", () => { if (!child.comm_live) end(); });

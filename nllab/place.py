@@ -28,29 +28,22 @@ class Mount(anywidget.AnyWidget):
     place = traitlets.Unicode().tag(sync=True)
     child = traitlets.Instance(widgets.Widget).tag(sync=True, **widgets.widget_serialization)
     ended = traitlets.Bool(False).tag(sync=True)
-    fresh = traitlets.Int(0).tag(sync=True)  # raised when the state has been sent again that a loading page asked for
 
 
 class Place:
     """One widget in one cell. Run again, a cell ends what it showed before.
 
-    hint: how to go on, for readers of a saved notebook. close: called once the cell has been run again. fresh: sends
-    the state again, for a page that missed messages while it was loading.
+    hint: how to go on, for readers of a saved notebook. close: called once the cell has been run again. again:
+    called for a page that has just loaded the widget, and missed the messages before.
     """
 
-    def __init__(self, child: widgets.Widget, *, hint: str, close: Any = None, fresh: Any = None) -> None:
+    def __init__(self, child: widgets.Widget, *, hint: str, close: Any = None, again: Any = None) -> None:
         self.id = f"nllab-{secrets.token_hex(6)}"
         self.hint, self._close, self._picture, self._shown = hint, close, b"", False
         self.frames: dict[str, Any] = {}
         self.mount = Mount(place=self.id, child=child)
-        mount = self.mount
-
-        def asked(*_: Any) -> None:
-            if fresh:
-                fresh()
-            mount.fresh += 1
-
-        mount.on_msg(asked)
+        if again:
+            self.mount.on_msg(lambda *_: again())
         cell, execution = _cell()
         if cell:
             made, before = _live.get(cell, (execution, []))

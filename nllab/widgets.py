@@ -127,8 +127,7 @@ class LiveLab:
             self.box,
             hint=HINT.format(self.experiment.stream),
             close=lambda: (lab := me()) and lab.close(),
-            # The data alone: with all of its state its script, too, would be loaded again.
-            fresh=lambda: (lab := me()) and lab.figure.send_state({"_widget_data", "_widget_layout"}),
+            again=lambda: (lab := me()) and lab.send_again(),
         )
         if building():  # a page that is only read shows the run that Play would have made
             self.place.frames = {"experiment": self.experiment.model_dump(mode="json")}
@@ -254,6 +253,17 @@ class LiveLab:
                 self._say(status["error"] or narration.sentence(log, self.live.run.tasks))
             self._drawn = now
 
+    def send_again(self) -> None:
+        """Send every curve and mark once more, to a page that missed messages: as changes, which its view draws."""
+        with self._drawing:
+            with self.figure.batch_update():
+                for trace in self.figure.data:
+                    trace.update(dict.fromkeys(live_figure.NO_ENDS), overwrite=True)
+                self.figure.update_layout({f"xaxis{live_figure.suffix(i)}_range": None for i in range(len(self.views))})
+                self.figure.layout.shapes = self.figure.layout.annotations = ()
+            self._marked, self._shown = ([], []), {}
+            self._draw(list(self.live.run.log))
+
     def _show_status(self, status: dict[str, Any]) -> None:
         self.play.description, self.play.icon = ("Pause", "pause") if status["playing"] else ("Play", "play")
         self.play.disabled = self.step.disabled = status["finished"]
@@ -275,7 +285,7 @@ class LiveLab:
             if name == "raster":
                 shown = [max(0, steps - live_figure.RASTER_STEPS), max(min(shown[1], live_figure.RASTER_STEPS), steps)]
                 layout[f"yaxis{live_figure.suffix(i)}"] = figures.lanes(levels)
-            if shown != self._shown[name]:  # else the reader's own zoom stays
+            if shown != self._shown.get(name):  # else the reader's own zoom stays
                 self._shown[name] = layout[f"xaxis{live_figure.suffix(i)}_range"] = shown
             over = figures.overlay(name, figures.marks(log), chance=1 / len(self.live.subject.classes))
             shapes += [live_figure.placed(shape, i) for shape in over["shapes"] if shape.get("x1", 0) >= shown[0]]

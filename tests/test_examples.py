@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ PACKAGE = Path(nllab.__file__).parent
 MODULES = [
     ".".join(("nllab", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     for path in sorted(PACKAGE.rglob("*.py"))
-    if ">>> " in path.read_text(encoding="utf-8")
+    if re.search("^ *>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)
 ]
 
 

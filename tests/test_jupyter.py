@@ -8,6 +8,7 @@ import sys
 import urllib.request
 
 import pytest
+from waiting import until
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, free_port
 
@@ -106,6 +107,8 @@ def test_a_live_lab_lives_through_a_day(served, page, tmp_path):
     page.get_by_role("button", name="Deep optimizer is off").click()
     page.get_by_role("button", name="Deep optimizer is on").wait_for()
 
+    page.keyboard.press("Control+s")
+    until(lambda: "nllab-live" in (tmp_path / "x.ipynb").read_text())
     page.reload()
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     drawn(page)
@@ -118,8 +121,8 @@ def test_a_live_lab_lives_through_a_day(served, page, tmp_path):
     drawn(page)
     page.get_by_role("button", name="Pause").click()
     page.locator(".nllab-still img").wait_for(state="attached")
-    page.get_by_role("menuitem", name="Kernel", exact=True).click()
-    page.get_by_role("menuitem", name="Restart Kernel…", exact=True).click()
+    page.locator(".jp-CodeCell .jp-InputPrompt").first.click()
+    page.keyboard.type("00")  # restart, as a command of the notebook
     page.get_by_role("button", name="Restart", exact=True).click()
     page.get_by_text("Run this cell in Jupyter, then press Play.").wait_for()
     page.locator(".nllab-still img").wait_for()

@@ -213,11 +213,17 @@ def test_a_page_loaded_again_gets_the_curves_as_they_stand(lab):
     assert [len(trace.get("x", ())) for trace in asked["_widget_data"]] == lengths
 
 
-def test_a_page_that_missed_messages_is_sent_the_curves_once_more(lab, monkeypatch):
+def test_a_page_that_missed_messages_is_sent_the_curves_once_more(lab):
     lab, sent = lab(), []
-    monkeypatch.setattr(type(lab.figure), "send_state", lambda self, key=None: sent.append(key))
+    finish(lab)
+    before = lab.figure.to_dict()
+    told = ["_py2js_update", "_py2js_relayout"]
+    lab.figure.observe(lambda change: change["new"] and sent.append(change["new"]), told)
     lab.place.mount._handle_custom_msg({"ready": True}, [])
-    assert sent == [{"_widget_data", "_widget_layout"}] and lab.place.mount.fresh == 1
+    curves = [message["style_data"]["x"] for message in sent if "x" in message.get("style_data", {})]
+    assert [list(x) for x in curves[-1]] == [list(trace.x) for trace in lab.figure.data]
+    marks = [key for message in sent for key in message.get("relayout_data", message.get("layout_data"))]
+    assert {"shapes", "annotations"} <= set(marks) and lab.figure.to_dict() == before
 
 
 def test_a_saved_notebook_holds_the_last_picture_and_how_to_go_on(lab):
