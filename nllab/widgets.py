@@ -255,12 +255,13 @@ class LiveLab:
 
     def send_again(self) -> None:
         """Send every curve and mark once more, to a page that missed messages: as changes, which its view draws."""
+        figure: Any = self.figure
         with self._drawing:
-            with self.figure.batch_update():
-                for trace in self.figure.data:
+            with figure.batch_update():
+                for trace in figure.data:
                     trace.update(dict.fromkeys(live_figure.NO_ENDS), overwrite=True)
-                self.figure.update_layout({f"xaxis{live_figure.suffix(i)}_range": None for i in range(len(self.views))})
-                self.figure.layout.shapes = self.figure.layout.annotations = ()
+                figure.update_layout({f"xaxis{live_figure.suffix(i)}_range": None for i in range(len(self.views))})
+                figure.layout.shapes = figure.layout.annotations = ()
             self._marked, self._shown = ([], []), {}
             self._draw(list(self.live.run.log))
 

@@ -278,7 +278,7 @@ def _plain(cell: object) -> str:
     return "" if cell is None or cell != cell else " ".join(str(cell).split())[:200]
 
 
-def giveaways(values: NDArray[np.float64], names: Sequence[str], labels: NDArray[np.str_]) -> dict[str, float]:
+def giveaways(values: NDArray[Any], names: Sequence[str], labels: NDArray[np.str_]) -> dict[str, float]:
     """The columns each of which alone tells the class of nearly every sample, and of how many: sorted by it, every
     class is one run of rows but for a few."""
     if len(values) < ROWS_TO_JUDGE:
