@@ -9,11 +9,10 @@ import form
 import streamlit as st
 from export_panel import export_panel
 from session import Session, state
+from settings import OFF, ON, TWIN
 
 from nllab import figures, narration
 from nllab.summary import differences
-
-OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin"
 
 session = Session.of("compare")
 form.follow_preset()

@@ -7,14 +7,13 @@ import controls
 import form
 import streamlit as st
 from session import Session, state
-from settings import MOST_SEED
+from settings import MOST_SEED, TWIN
 
 from nllab import claims, figures
 from nllab.events import End, Experience
 from nllab.runs import Run
 from nllab.scenarios import DONT_KNOW, NOT_TOLD, SCENARIOS
 
-TWIN = "Frozen twin"
 MOST_RUNS = 4  # that stand side by side
 
 session = Session.of("lessons")

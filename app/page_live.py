@@ -13,12 +13,11 @@ import own_data
 import streamlit as st
 from export_panel import export_panel
 from session import Session, state
-from settings import NETWORKS, ONE, PAIR, TRIO
+from settings import NETWORKS, OFF, ON, ONE, PAIR, TRIO, TWIN
 from tour import guide
 
 from nllab.experiment import PRESETS
 
-OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin"
 ABOUT = {
     "digits-ab": "Two networks learn handwritten digits: 0–4 (**A**), then 5–9 (**B**).",
     "digits-5x2": "Two networks learn handwritten digits two at a time, five tasks in a row.",

@@ -17,6 +17,7 @@ OTHER_KEYS = ("twin", "lesson", "answer", "networks", "present")  # of an addres
 SPEEDS = (0.5, 1.0, 2.0, 6.0, 15.0, 40.0, 100.0, 300.0, UNLIMITED)  # steps per second
 SPEED = 6.0
 ONE, PAIR, TRIO = "One, with the toggle", "Two: off and on", "Three: and the frozen twin"
+OFF, ON, TWIN = "Deep optimizer off", "Deep optimizer on", "Frozen twin"  # their titles
 NETWORKS = {"1": ONE, "2": PAIR, "3": TRIO}  # how many stand side by side, by their keys in an address
 MOST_PROBLEMS = 5  # of an address that are all told
 

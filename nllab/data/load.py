@@ -37,6 +37,17 @@ class Loaded:
     report: Report
 
 
+def _telling_pixel(images: NDArray[np.float32], labels: NDArray[np.str_]) -> str | None:
+    """The first pixel of images (N, H, W) that alone tells all classes apart."""
+    width, flat = images.shape[2], images.reshape(len(images), -1)
+    places = [f"row {i // width}, column {i % width}" for i in range(flat.shape[1])]
+    whole = [place for place, share in columns.giveaways(flat, places, labels).items() if share == 1]
+    if len(images) < ENOUGH_IMAGES:  # among so few one pixel of many may do so by chance, unless it stands still
+        count = len(set(labels.tolist()))
+        whole = [place for place in whole if len(np.unique(flat[:, places.index(place)])) == count]
+    return whole[0] if whole else None
+
+
 def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
     """Read what lies at these paths as tasks A, B, … of one stream.
 
@@ -79,17 +90,9 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
         for values, one in zip(inputs, images, strict=True):
             if (values == values[:1]).all():
                 raise DataError(f"{shown(one.name)}: all its images are the same, so there is nothing to learn from.")
-            places = [f"row {i // shape[1]}, column {i % shape[1]}" for i in range(shape[0] * shape[1])]
-            alone = columns.giveaways(values.reshape(len(values), -1), places, one.labels)
-            whole = [place for place, share in alone.items() if share == 1]
-            if (
-                len(values) < ENOUGH_IMAGES
-            ):  # among so few one pixel of many may do so by chance, unless it stands still
-                flat, count = values.reshape(len(values), -1), len(set(one.labels.tolist()))
-                whole = [place for place in whole if len(np.unique(flat[:, places.index(place)])) == count]
-            if whole:
+            if pixel := _telling_pixel(values, one.labels):
                 findings.warnings.append(
-                    f"{one.task}: the pixel at {whole[0]} alone tells all classes apart. If it belongs to a frame, a"
+                    f"{one.task}: the pixel at {pixel} alone tells all classes apart. If it belongs to a frame, a"
                     " mark or a date, cut it off."
                 )
         overlap.compare_pixels(inputs, findings)

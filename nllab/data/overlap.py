@@ -41,21 +41,24 @@ def compare_columns(inputs: Sequence[NDArray[np.float64]], names: Sequence[str],
             times = (other_high - other_low) / (high - low)
         strange = np.isfinite(times) & (times > 0) & ((times > UNITS) | (times < 1 / UNITS))
         if strange.any():
-            k = int(np.flatnonzero(strange)[0])
             findings.warnings.append(
-                f"{task}: {counted(int(strange.sum()), 'column')} may be in another unit than in A, such as"
-                f" {shown(names[k])}: mostly {other_low[k]:.4g} to {other_high[k]:.4g}, in A {low[k]:.4g} to"
-                f" {high[k]:.4g}. If so, convert them to one unit."
+                f"{task}: {counted(int(strange.sum()), 'column')} may be in another unit than in A,"
+                f" {_such_as(strange, names, bounds[i], bounds[0])} If so, convert them to one unit."
             )
         gap = np.maximum(other_low - high, low - other_high)
         elsewhere = ~strange & (high > low) & (gap > high - low)
         if elsewhere.any():
-            k = int(np.flatnonzero(elsewhere)[0])
             findings.notes.append(
-                f"{task}: {counted(int(elsewhere.sum()), 'column')} lie outside of A's range, such as"
-                f" {shown(names[k])}: mostly {other_low[k]:.4g} to {other_high[k]:.4g}, in A {low[k]:.4g} to"
-                f" {high[k]:.4g}."
+                f"{task}: {counted(int(elsewhere.sum()), 'column')} lie outside of A's range,"
+                f" {_such_as(elsewhere, names, bounds[i], bounds[0])}"
             )
+
+
+def _such_as(found: NDArray[np.bool_], names: Sequence[str], own: NDArray[Any], first: NDArray[Any]) -> str:
+    """The first column that was found, and where most of it lies, here and in A; own, first: (3, D), as quantiles."""
+    k = int(np.flatnonzero(found)[0])
+    here, there = (f"{low[k]:.4g} to {high[k]:.4g}" for low, _, high in (own, first))
+    return f"such as {shown(names[k])}: mostly {here}, in A {there}."
 
 
 def compare_pixels(images: Sequence[NDArray[np.float32]], findings: Findings) -> None:
@@ -92,16 +95,15 @@ def _is_negative(first: Sequence[float], other: Sequence[float]) -> bool:
 def compare_classes(labels: Sequence[NDArray[np.str_]], findings: Findings) -> None:
     """Where classes may have been meant as one: numbers for names, names within names, counts from 0 and from 1; and
     where a spreadsheet may have made dates of them."""
-    first = sorted(set(labels[0].tolist()))
-    for i, own in enumerate(labels):
-        names = sorted(set(own.tolist()))
+    classes = [sorted(set(own.tolist())) for own in labels]
+    first = classes[0]
+    for i, names in enumerate(classes):
         if dates := [name for name in names if _DATE.fullmatch(name)]:
             findings.warnings.append(
                 f"{letter(i)}: the classes {listed(dates, 3)} are dates, into which spreadsheets turn names such as"
                 " MARCH1 or 3-4. If they were names, write them again, as text."
             )
-    for i, own in enumerate(labels[1:], start=1):
-        other = sorted(set(own.tolist()))
+    for i, other in enumerate(classes[1:], start=1):
         if len(first) == len(other) and {_from_zero(first), _from_zero(other)} == {0, 1}:
             findings.warnings.append(
                 f"The classes of A are {first[0]} to {len(first) - 1 + int(first[0])} and those of {letter(i)}"
