@@ -55,6 +55,7 @@ class Number:
     high: float
 
     def read(self, value: Any) -> float:
+        """The value as a float. Raises Wrong for what is no number in [low, high]."""
         plain = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not plain or not self.low <= float(value) <= self.high:
             raise Wrong(f"A prediction here is a number from {self.low:g} to {self.high:g}, and this is {value!r:.60}.")
@@ -68,6 +69,7 @@ class Choice:
     options: tuple[str, ...]
 
     def read(self, value: Any) -> str:
+        """The value. Raises Wrong for what is none of the options."""
         if value not in self.options:
             raise Wrong(f"A prediction here is one of {', '.join(map(repr, self.options))}, and this is {value!r:.60}.")
         return value
@@ -91,6 +93,7 @@ class Exercise:
 
     @property
     def notebook(self) -> str:
+        """ "02" of "02.1"."""
         return self.name.partition(".")[0]
 
 
@@ -145,6 +148,7 @@ class Draw:
         self.numpy = np.random.default_rng(seed)
 
     def normal(self, *shape: int) -> Tensor:
+        """Independent standard normal numbers, a float32 tensor of this shape."""
         return torch.randn(*shape, generator=self.generator)
 
     def unit(self, *shape: int) -> Tensor:
@@ -152,6 +156,7 @@ class Draw:
         return torch.nn.functional.normalize(self.normal(*shape), dim=-1)
 
     def uniform(self, low: float, high: float) -> float:
+        """A number drawn evenly from [low, high)."""
         return float(self.numpy.uniform(low, high))
 
     def whole(self, low: int, high: int) -> int:
@@ -272,6 +277,7 @@ def _leaf(value: Any) -> Any:
 
 
 def unchanged(old: Any, value: Any) -> bool:
+    """Whether a value equals an earlier copy of it; always true for what is no tensor, array, list or tuple."""
     if isinstance(value, Tensor):
         return old.shape == value.shape and torch.equal(old.nan_to_num(), value.detach().nan_to_num())
     if isinstance(value, np.ndarray):

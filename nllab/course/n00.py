@@ -47,6 +47,8 @@ def switched_at(step):
 """,
 )
 def switched_at(f: Answer, draw: Draw) -> int:
+    """switched_at(step) returns the run of Adam on digits-ab that hands over to the deep optimizer at `step`. Returns
+    the latest step, by bisection, at which A is still kept: what the prediction is compared with."""
     tried = draw.whole(2, 60)
     run = _switches(f(tried), tried, f"switched_at({tried})")
     genuine(run)
@@ -76,6 +78,7 @@ blind = nllab.train(experiment, commands=[(start_of_b, "optimizer", "deep")])
 """,
 )
 def blind(run: Run, draw: Draw) -> None:
+    """blind: a run of digits-ab whose memory sees nothing of A (observe=False) and that hands over when B begins."""
     del draw
     if run.experiment.stream != "digits-ab":
         raise Wrong(f"This run is on {run.experiment.stream}; digits-ab is wanted.")
@@ -108,6 +111,8 @@ def contradiction(dim):
 """,
 )
 def contradiction(f: Answer, draw: Draw) -> None:
+    """contradiction(dim) returns inputs (2, dim) and targets (2,) that no weights meet both, tried against the exact
+    least squares."""
     for trial in range(5):
         dim = trial + 1 if trial < 2 else draw.whole(3, 10)
         result = f(dim)

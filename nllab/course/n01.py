@@ -35,6 +35,7 @@ def forgetting(matrix, visits):
 """,
 )
 def forgetting(f: Answer, draw: Draw) -> None:
+    """forgetting(matrix, visits): mean fall from the best row before the last, tried against `metrics.forgetting`."""
     for trial in range(20):
         rows = 1 if trial == 0 else draw.whole(2, 3 if trial < 6 else 6)
         tasks = draw.whole(1, 4)
@@ -70,6 +71,9 @@ def paired_interval(first, second):
 """,
 )
 def paired_interval(f: Answer, draw: Draw) -> None:
+    """paired_interval(first, second): mean and half width of the 95 % interval of their differences, tried against
+    `paired_difference`, with the pairs in other orders and the two exchanged."""
+
     def both(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
         result = f(*(np.asarray(scores).tolist() for scores in (first, second)))
         if not isinstance(result, tuple | list) or len(result) != 2:
@@ -111,6 +115,8 @@ def same_average(average):
 """,
 )
 def same_average(f: Answer, draw: Draw) -> None:
+    """same_average(average) returns two matrices (2, 2) of one average accuracy: the first forgets, the second
+    gains."""
     for _ in range(6):
         average = round(draw.uniform(0.25, 0.75), 2)
         result = f(average)

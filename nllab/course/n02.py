@@ -30,6 +30,8 @@ def delta_write(memory, key, value, rate):
 """,
 )
 def delta_write(f: Answer, draw: Draw) -> None:
+    """delta_write(memory (values, keys), key, value, rate): one step of the delta rule (Eq. 65, arXiv 2512.24695).
+    Tried against the formula and its gradients, and for recall at rate 1 and keys at right angles."""
     for keys, values in draw.sizes(6, 6):
         memory, key, value = draw.normal(values, keys), draw.normal(keys), draw.normal(values)
         rate = draw.uniform(0.2, 0.9)
@@ -73,6 +75,9 @@ def linear_attention(query, key, value, memory):
 """,
 )
 def linear_attention(f: Answer, draw: Draw) -> None:
+    """linear_attention(query, key, value, memory): the reads (T, values) and the memory after T Hebbian writes (Eq.
+    14-18, arXiv 2512.24695). Tried against (Q K^T, lower half) V, in two pieces, and for causality."""
+
     def run(query: Tensor, key: Tensor, value: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         result = f(query, key, value, memory)
         if not isinstance(result, tuple | list) or len(result) != 2:
@@ -124,6 +129,7 @@ def agreeable_keys(count, dim):
 """,
 )
 def agreeable_keys(f: Answer, draw: Draw) -> None:
+    """agreeable_keys(count, dim): unit keys (count, dim) on which the delta and the Hebbian rule end at one memory."""
     for trial in range(6):
         dim = trial + 2 if trial < 2 else draw.whole(3, 12)
         count = draw.whole(2, dim)

@@ -28,6 +28,7 @@ def half_life(beta):
 """,
 )
 def half_life(f: Answer, draw: Draw) -> float:
+    """half_life(beta): steps until a gradient counts half in momentum; the prediction is that of beta = 0.99."""
     for _ in range(12):
         beta = draw.uniform(0.05, 0.999)
         steps = f.number(beta)
@@ -57,6 +58,9 @@ def delta_momentum(memory, gradient, rate, beta, erase):
 """,
 )
 def delta_momentum(f: Answer, draw: Draw) -> None:
+    """delta_momentum(memory, gradient, rate, beta, erase): one step of Eq. 48-49 (arXiv 2512.24695), tried against
+    `delta_momentum_step`, as momentum at erase 0, and for a memory that one gradient erases."""
+
     def want(memory: Tensor, gradient: Tensor, rate: float, beta: float, erase: float) -> Tensor:
         return delta_momentum_step(memory, gradient, gradient, lr=rate, momentum=beta, erase=erase)
 
@@ -96,6 +100,8 @@ def orthogonalize(matrix, steps):
 """,
 )
 def orthogonalize(f: Answer, draw: Draw) -> None:
+    """orthogonalize(matrix, steps): cubic Newton-Schulz from matrix / norm, tried against `newton_schulz`, at another
+    scale and for singular values near 1 after 30 iterations."""
     for rows, columns in draw.sizes(5, 5):
         matrix = draw.normal(rows, columns) + 0.1 * torch.eye(rows, columns)
         got = f.tensor(matrix, 1, shape=(rows, columns), like=matrix)
@@ -132,6 +138,8 @@ def gradients_without_conflict(count, dim):
 """,
 )
 def gradients_without_conflict(f: Answer, draw: Draw) -> None:
+    """gradients_without_conflict(count, dim): gradients (count, 1, dim) on which momentum and delta momentum are the
+    same."""
     for trial in range(6):
         dim = trial + 2 if trial < 2 else draw.whole(3, 10)
         count = draw.whole(2, dim)

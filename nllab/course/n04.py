@@ -64,6 +64,8 @@ def run_levels(weights, periods, rate, gradients, steps):
 """,
 )
 def run_levels(f: Answer, draw: Draw) -> None:
+    """run_levels(weights, periods, rate, gradients, steps): the weights of every level after each step (Eq. 70-71,
+    arXiv 2512.24695). Tried against a loop, with gradients in which all levels depend on each other."""
     for count, size in draw.sizes(3, 4):
         weights = [draw.normal(size) for _ in range(count)]
         periods, rate = sorted(draw.whole(1, 5) for _ in range(count)), draw.uniform(0.1, 0.5)
@@ -138,6 +140,8 @@ def writes_after_change(period, at, new_period, steps):
 """,
 )
 def writes_after_change(f: Answer, draw: Draw) -> None:
+    """writes_after_change(period, at, new_period, steps): (step, gradients in it) of each write, counted under nllab's
+    own schedule."""
     for trial in range(12):
         period, new_period = draw.whole(1, 4 + trial), draw.whole(1, 4 + trial)
         at, steps = draw.whole(1, 12), draw.whole(15, 40)
@@ -178,6 +182,7 @@ def deaf_inputs(dim):
 """,
 )
 def deaf_inputs(f: Answer, draw: Draw) -> None:
+    """deaf_inputs(dim): inputs (4, dim) at which a fast layer's writes leave the slow one's sum as it was."""
     for trial in range(6):
         dim = 4 if trial == 0 else draw.whole(4, 9)
         inputs = f.tensor(dim, shape=(4, dim))

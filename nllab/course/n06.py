@@ -30,6 +30,8 @@ def dgd_step(weight, x, signal, rate):
 """,
 )
 def dgd_step(f: Answer, draw: Draw) -> None:
+    """dgd_step(weight, x, signal, rate): the exact step of delta gradient descent (Eq. 56-57, arXiv 2512.24695), tried
+    against the slope of its objective and in the limits of the rate."""
     for outputs, inputs in draw.sizes(4, 5):
         weight, x, signal = draw.normal(outputs, inputs), draw.normal(inputs), draw.normal(outputs)
         rate = draw.uniform(0.2, 3.0)
@@ -60,6 +62,9 @@ def learn(weight, context, x, target):
 """,
 )
 def learn(f: Answer, draw: Draw) -> None:
+    """learn(weight, context, x, target) returns both after a sample: recursive least squares, tried against least
+    squares on all samples at once, in either order."""
+
     def whole(inputs: Tensor, targets: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         outputs, dim = targets.shape[1], inputs.shape[1]
         weight, context = torch.zeros(outputs, dim), ridge * torch.eye(dim)
@@ -103,6 +108,8 @@ def novelty(past, x, ridge):
 """,
 )
 def novelty(f: Answer, draw: Draw) -> None:
+    """novelty(past, x, ridge): 1 where nothing lies along x, near 0 where much does; tried against ridge x^T A^-1 x /
+    |x|^2."""
     for count, dim in draw.sizes(8, 5):
         ridge, past, x = draw.uniform(0.05, 0.5), draw.normal(count, dim), draw.normal(dim)
         f.close(f.number(torch.zeros(0, dim), x, ridge), 1.0, "Where nothing has been seen, everything is new.")
@@ -148,6 +155,8 @@ def changed_world(count, dim):
 """,
 )
 def changed_world(f: Answer, draw: Draw) -> None:
+    """changed_world(count, dim): a stream on which forgetting halves the last error of a memory that keeps
+    everything."""
     for trial in range(5):
         count, dim = draw.whole(12, 40), 1 if trial == 0 else draw.whole(2, 5)
         result = f(count, dim)

@@ -57,6 +57,9 @@ def self_modifying(key, value, memory, tokens, rate):
 """,
 )
 def self_modifying(f: Answer, draw: Draw) -> None:
+    """self_modifying(key, value, memory, tokens, rate): reads (T, d) and the three memories after a sequence (Eq.
+    83-93, arXiv 2512.24695, values bounded), tried against `token_loop`, at rate 0 and in two pieces."""
+
     def run(*arguments: Any) -> list[Tensor]:
         dim, count = len(arguments[0]), len(arguments[3])
         result = f(*arguments)
@@ -127,6 +130,8 @@ def write_chunk(memory, keys, values, rate):
 """,
 )
 def write_chunk(f: Answer, draw: Draw) -> None:
+    """write_chunk(memory, keys, values, rate): the memory after a chunk without a loop over its tokens. Tried against
+    the token loop and `dgd_write`, with gradients; operations are counted at 7 and 64 tokens."""
     counts = {}
     for trial, tokens in enumerate((1, 2, 3, 7, 7, 64)):
         keys_wide, values_wide = draw.whole(2, 5), draw.whole(1, 4)
@@ -173,6 +178,7 @@ def runaway(dim):
 """,
 )
 def runaway(f: Answer, draw: Draw) -> None:
+    """runaway(dim): tokens (64, dim) and a value memory that diverge unless values are bounded."""
     for trial in range(4):
         dim = trial + 1 if trial < 2 else draw.whole(3, 6)
         result = f(dim)

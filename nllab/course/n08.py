@@ -45,6 +45,8 @@ def probe(model, tokens, keys):
 """,
 )
 def probe(f: Answer, draw: Draw) -> None:
+    """probe(model, tokens, keys): what the model would answer to each key after each token, (T, keys, vocabulary),
+    asked without a trace; tried against `recalled`."""
     for trial in range(4):
         vocabulary = draw.whole(3, 6)
         model = _small_model(vocabulary, draw)
@@ -94,6 +96,8 @@ def exact_memory(keys, values, queries, ridge):
 """,
 )
 def exact_memory(f: Answer, draw: Draw) -> None:
+    """exact_memory(keys, values, queries, ridge): reads (T, d_v) of ridge regression on all pairs so far, tried against
+    least squares and for causality."""
     for tokens, wide, out in draw.sizes(8, 5, 4):
         keys, values, queries = draw.normal(tokens, wide), draw.normal(tokens, out), draw.normal(tokens, wide)
         ridge, shape = draw.uniform(0.1, 0.5), (tokens, out)
@@ -128,6 +132,7 @@ def ceiling(n, keys, values):
 """,
 )
 def ceiling(f: Answer, draw: Draw) -> float:
+    """ceiling(n, keys, values): how often a perfect memory is right at pair n, tried in 20,000 random sequences."""
     for trial in range(6):
         keys, values = draw.whole(2, 9), draw.whole(2, 9)
         n = 1 if trial == 0 else draw.whole(2, 12)

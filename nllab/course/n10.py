@@ -48,6 +48,8 @@ def fisher_diagonal(weight, inputs):
 """,
 )
 def fisher_diagonal(f: Answer, draw: Draw) -> None:
+    """fisher_diagonal(weight, inputs): mean over samples and classes of squared gradients, (classes, dim), tried
+    against autograd."""
     for count, classes, dim in draw.sizes(6, 4, 5):
         classes += 1  # of one class alone there is nothing to know
         weight, inputs = draw.normal(classes, dim), 1.5 * draw.normal(count, dim)
@@ -102,6 +104,9 @@ def reservoir(stream, capacity, random):
 """,
 )
 def reservoir(f: Answer, draw: Draw) -> None:
+    """reservoir(stream, capacity, random): a fair sample of a stream. Tried by how often items and pairs are kept, and
+    by how many items it holds at once."""
+
     def sound(result: Any, count: int, capacity: int) -> list[int]:
         if not isinstance(result, list) or not all(isinstance(item, int) for item in result):
             raise Wrong(f"{f.last} returned {described(result)}; a list of items of the stream is wanted.")
@@ -191,6 +196,8 @@ def replay_within(allowed, seed):
 """,
 )
 def replay_within(f: Answer, draw: Draw) -> str:
+    """replay_within(allowed, seed): a run of ER that fills so many bytes. Returns which of replay and the deep
+    optimizer is better over three seeds: what the prediction is compared with."""
     scores: dict[str, list[float]] = {"replay": [], "memory": []}
     for seed in range(SEEDS):
         memory = _of_the_memory(seed)
@@ -242,6 +249,7 @@ def clear_and_unclear(count):
 """,
 )
 def clear_and_unclear(f: Answer, draw: Draw) -> None:
+    """clear_and_unclear(count): two pairs of scores; the larger mean difference has an interval that holds zero."""
     for _ in range(5):
         count = draw.whole(3, 9)
         result = f(count)

@@ -42,6 +42,8 @@ def parity_memory(dim):
 """,
 )
 def parity_memory(f: Answer, draw: Draw) -> None:
+    """parity_memory(dim): state, keys, rates and readout of a delta rule that knows the parity of any string, tried on
+    all strings up to length 10 and random longer ones."""
     for dim in (1, 2, draw.whole(3, 8)):
         result = f(dim)
         if not isinstance(result, tuple | list) or len(result) != 4:
@@ -107,6 +109,8 @@ def m3_memories(gradients, beta, slow_beta, period, literal):
 """,
 )
 def m3_memories(f: Answer, draw: Draw) -> None:
+    """m3_memories(gradients, beta, slow_beta, period, literal): M1 and M2 of Algorithm 1 (arXiv 2512.24695), tried
+    against `m3_step`."""
     for trial in range(10):
         literal, period = trial % 2 == 0, draw.whole(1, 4)
         steps = draw.whole(1, 3 if trial < 4 else 11)
@@ -153,6 +157,8 @@ def turned_world(period):
 """,
 )
 def turned_world(f: Answer, draw: Draw) -> None:
+    """turned_world(period): gradients after which the fast memory of M3 points with the last one, the slow one against
+    it."""
     for _ in range(5):
         period, beta = draw.whole(3, 12), draw.uniform(0.5, 0.9)
         found = f(period)

@@ -61,6 +61,8 @@ def my_stream(seed):
 """,
 )
 def my_stream(f: Answer, draw: Draw) -> None:
+    """my_stream(seed): a Stream of the reader's own, tried for its shapes, for separate test rows, for its seed, and
+    for something to learn in every task."""
     seed = draw.whole(0, 10**6)
     stream, again, other = (f(s) for s in (seed, seed, seed + 1))
     if not isinstance(stream, Stream):
@@ -150,6 +152,8 @@ def my_optimizer(parameters, rate):
 """,
 )
 def my_optimizer(f: Answer, draw: Draw) -> None:
+    """my_optimizer(parameters, rate): a torch.optim.Optimizer of the reader's own with a state, which must survive a
+    state_dict."""
     model, inputs, targets = _problem(draw)
     twin = copy.deepcopy(model)
     optimizer = f(list(model.parameters()), 0.02)
@@ -233,6 +237,7 @@ def my_levels(model):
 """,
 )
 def my_levels(f: Answer, draw: Draw) -> None:
+    """my_levels(model): levels for a model of blocks, tried by the steps after which each parameter changes."""
     for blocks in (1, 2, draw.whole(3, 4), 11):
         model = _Blocks(blocks, draw.whole(1, 3))
         levels = f(model)
@@ -273,6 +278,7 @@ def beats_its_twin():
 """,
 )
 def beats_its_twin(f: Answer, draw: Draw) -> None:
+    """beats_its_twin(): an experiment that beats its frozen twin on four fresh seeds, by a paired interval."""
     experiment = f()
     if not isinstance(experiment, Experiment):
         raise Wrong(f"{f.last} should return an nllab.Experiment, not {described(experiment)}.")

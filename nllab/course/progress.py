@@ -54,9 +54,11 @@ class Progress:
         return aside
 
     def of(self, name: str) -> Mapping[str, Any]:
+        """What is kept of an exercise; empty for one that was never tried."""
         return self.exercises.get(name, {})
 
     def solved(self, notebook: str) -> list[str]:
+        """Names of the solved exercises of a notebook ("02"), sorted."""
         return sorted(n for n, e in self.exercises.items() if n.partition(".")[0] == notebook and e.get("solved"))
 
     def note(self, name: str, **values: Any) -> None:
@@ -75,4 +77,5 @@ class Progress:
 
 
 def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

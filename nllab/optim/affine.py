@@ -86,6 +86,7 @@ class Scale:
 
     @property
     def inputs(self) -> int:
+        """K: 2, or 1 where the norm has no trainable shift."""
         return 1 + (self.bias is not None)
 
     def gradient(self, scale: float) -> Tensor | None:
@@ -122,6 +123,7 @@ class Channels:
 
     @classmethod
     def empty(cls, of: Scale, ridge: float) -> Self:
+        """Before any input: A = ridge * I for each of the C channels, (C, K, K), in at least single precision."""
         dtype = torch.promote_types(of.weight.dtype, torch.float32)
         eye = torch.eye(of.inputs, dtype=dtype, device=of.weight.device)
         return cls((ridge * eye).repeat(of.weight.numel(), 1, 1))
@@ -169,4 +171,5 @@ class Channels:
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of `state`."""
         return cls(**state)

@@ -33,7 +33,8 @@ REFRESH = 200  # writes after which A^-1 is computed anew, so that rounding erro
 class Writable(Protocol):
     """A matrix (out, D) that is written in place: a tensor, or a layer's weight and bias seen as one (layers.py)."""
 
-    def add_(self, other: Tensor, *, alpha: float) -> Any: ...
+    def add_(self, other: Tensor, *, alpha: float) -> Any:
+        """Add alpha * other, (out, D), in place."""
 
 
 def context_write(weight: Writable, gradient: Tensor, context: Context, rate: float) -> Tensor:
@@ -118,6 +119,7 @@ class Context:
 
     @matrix.setter
     def matrix(self, whole: Tensor) -> None:
+        """Replace A; no rows are late then."""
         self.base, self.late, self.squares = whole, [], 0.0
 
     @property
@@ -372,4 +374,5 @@ def cholesky_factor(matrix: Tensor) -> Tensor:
 
 
 def bytes_of(tensors: Sequence[Tensor]) -> int:
+    """Bytes that the numbers of these tensors take."""
     return sum(t.numel() * t.element_size() for t in tensors)

@@ -46,6 +46,7 @@ def unit_rows(gradient: Tensor) -> Tensor:
 
 
 def hidden_units(memory: DeepMemory, gradient: Tensor) -> Tensor:
+    """tanh(keys u)^2 / sqrt(H), (rows, H), for the directions u of a gradient (rows, columns)."""
     return torch.tanh(unit_rows(gradient) @ memory.keys.mT).square() / max(1, len(memory.keys)) ** 0.5  # (rows, H)
 
 
@@ -118,6 +119,8 @@ class DeepMomentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
+        Raises DivergedError for a gradient that is not finite, before anything changes."""
         loss = evaluate(closure)
         places = {
             parameter: place

@@ -127,11 +127,15 @@ class DeltaGradientDescent(Optimizer):
         self.seen[layer.weight] = (gram + rows.mT @ rows, count + len(rows))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients, and the inputs seen on the way to them."""
         super().zero_grad(set_to_none)
         self.seen.clear()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Layers whose inputs were seen take the step of Eq. 56-57, all other parameters with a gradient W <- W - lr G;
+        `closure` recomputes the loss, which is returned (else None). Raises DivergedError for gradients or inputs
+        that are not finite, before anything changes."""
         loss = evaluate(closure)
         found = {parameter: (group["lr"], gradient) for group, parameter, gradient in check_gradients(self)}
         for weight, (gram, _) in self.seen.items():

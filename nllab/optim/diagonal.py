@@ -35,6 +35,7 @@ class Diagonal:
 
     @classmethod
     def empty(cls, parameter: Tensor) -> Self:
+        """Before any gradient: zeros in the parameter's shape, in at least single precision."""
         zeros = torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32))
         return cls(zeros, zeros.clone())
 
@@ -75,4 +76,5 @@ class Diagonal:
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of `state`."""
         return cls(**state)

@@ -46,10 +46,12 @@ class Group(dict[str, Any]):
             super().__setitem__(name, value)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
+        """As of any dict; `lr` and `rate` stay one number."""
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
     def setdefault(self, key: str, default: Any = None) -> Any:
+        """As of any dict; `lr` and `rate` stay one number."""
         if key not in self:
             self[key] = default
         return self[key]

@@ -63,16 +63,19 @@ class Matrix:
 
     @classmethod
     def of(cls, layer: Layer) -> Matrix:
+        """The matrix of a supported layer."""
         if isinstance(layer, nn.Embedding):
             return cls(layer.weight, table=True)
         return cls(layer.weight, layer.bias)
 
     @property
     def fan_in(self) -> int:
+        """Inputs of the layer, without the constant 1 of a bias; of a convolution, the numbers in a patch."""
         return len(self.weight) if self.table else self.weight[0].numel()
 
     @property
     def out(self) -> int:
+        """Outputs of the layer: units, filters, or the width of an embedding."""
         return self.weight.shape[1] if self.table else len(self.weight)
 
     @property
@@ -118,6 +121,7 @@ class Matrix:
             self.bias.add_(other[:, -1], alpha=alpha)
 
     def new_context(self, ridge: float) -> Context:
+        """A context of this width before any input, on the device of the weight."""
         return Context.empty(self.width, ridge, one_hot=self.table, dtype=self.dtype, device=self.weight.device)
 
 

@@ -89,6 +89,8 @@ class M3(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
+        Raises DivergedError for a gradient that is not finite, before anything changes."""
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state = self.state[parameter]

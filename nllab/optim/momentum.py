@@ -98,6 +98,8 @@ class Momentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
+        Raises DivergedError for a gradient that is not finite, before anything changes."""
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state, rates = self.state[parameter], {"lr": group["lr"], "momentum": group["momentum"]}
@@ -140,6 +142,8 @@ class PreconditionedMomentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
+        Raises DivergedError for a gradient that is not finite, before anything changes."""
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state = self.state[parameter]
@@ -182,6 +186,8 @@ class DeltaMomentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
+        Raises DivergedError for a gradient that is not finite, before anything changes."""
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state, matrix = self.state[parameter], as_matrix(gradient)

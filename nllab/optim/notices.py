@@ -35,6 +35,7 @@ class Notices:
         self.wanted, self.said = wanted, set[str]()
 
     def say(self, text: str) -> None:
+        """Warn with this sentence, unless it was said before or warnings are not wanted."""
         if self.wanted and text not in self.said:
             self.said.add(text)
             warnings.warn(text, OptimizerWarning, stacklevel=4)

@@ -179,10 +179,12 @@ class Policy:
         self.situation, self.since = situation, self.steps
 
     def state(self) -> dict[str, Any]:
+        """As plain values, for `state_dict`."""
         return asdict(self)
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Policy:
+        """The inverse of `state`."""
         return cls(**{**state, "last_error": dict(state["last_error"]), "first_seen": dict(state["first_seen"])})
 
 

@@ -79,6 +79,7 @@ class Trace:
 
     @property
     def curvature(self) -> float:
+        """ρ, how much the loss bends behind the layer; 0 before any residual was seen."""
         return self.signal / self.residual if self.residual > 0 else 0.0
 
     def see(self, signal: float, residual: float, bend: float) -> None:
@@ -94,13 +95,16 @@ class Trace:
         self.samples = RECENT * self.samples + samples
 
     def tensors(self) -> list[Tensor]:
+        """None: a trace is numbers alone."""
         return []
 
     def state(self) -> dict[str, Any]:
+        """As plain values, for `state_dict`."""
         return asdict(self)
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of `state`."""
         return cls(**state)
 
 

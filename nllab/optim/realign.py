@@ -250,6 +250,7 @@ class Realignment:
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of `state`."""
         came = [Came(**step) for step in state["came"]]
         return cls(**{**state, "moments": state["moments"] and Moments(**state["moments"]), "came": came})
 

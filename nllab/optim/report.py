@@ -108,6 +108,8 @@ class Written:
         return cls(layer.group["level"], layer.matrix, layer.head or entry, *seen, step, leverage, context.accounts)
 
     def measure(self) -> LevelReport:
+        """Surprise, novelty and conflict of this write. Raises DivergedError where A has no inverse in its number
+        type."""
         deltas = torch.cat([seen.deltas for seen in self.passes])
         held = held_by(self.gradient, self.step, self.ridge, self.accounts)
         surprise = self.scale * float(deltas.norm(dim=1).mean())
@@ -129,6 +131,7 @@ class Written:
 
     @cached_property
     def novelty(self) -> float:
+        """Of its inputs, in the mean; 1 is what the context holds on average (see `context.novelty`)."""
         if self.leverage is None:
             leverage = (self.solve(self.rows) * self.rows).sum(1)
         elif any(seen.weights is not None for seen in self.passes):
@@ -180,6 +183,7 @@ class Report:
 
     @cached_property
     def levels(self) -> dict[str, LevelReport]:
+        """level -> means over its layers; layers that cannot be measured are left out, levels of such alone as well."""
         found: dict[str, list[LevelReport]] = {}
         for write in self.written:
             with suppress(DivergedError):  # what cannot be measured is not: only a write that is made must not fail

@@ -66,9 +66,12 @@ class Batch:
 
     @property
     def scale(self) -> float:
+        """What turns the gradients that arrived into those of the summed loss: the mean over backward passes, 1 before
+        any."""
         return sum(self.scales) / len(self.scales) if self.scales else 1.0
 
     def of(self, weight: Tensor) -> list[Pass]:
+        """The passes through the layer of a weight, in the order of their gradients; empty if it saw none."""
         return self.passes.get(weight, [])
 
 
