@@ -202,8 +202,7 @@ class LiveRun:
         self, *, at: int | None = None, below: tuple[str, float] | None = None, above: float | None = None
     ) -> None:
         """Stand still by itself after step `at`, when the accuracy on a task, below = (task, accuracy), falls below a
-        value, or when the
-        task being taught has been learned: its accuracy reaches `above`.
+        value, or when the task being taught has been learned: its accuracy reaches `above`.
 
         Raises SettingError for a step below 1, an accuracy outside [0, 1] or a task that the stream has not.
         """

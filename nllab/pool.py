@@ -31,8 +31,7 @@ class LiveRuns:
     it up.
 
     pause_after, free_after: seconds without `seen`; limit: how many runs may be kept at once; training: how many may
-        train at once, the
-    others wait in line; checkpoint_bytes: how much all checkpoints may take together.
+        train at once, the others wait in line; checkpoint_bytes: how much all checkpoints may take together.
     """
 
     def __init__(

@@ -33,8 +33,7 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
 
 def rank(found: Mapping[str, Any]) -> float:
     """What settings are ranked by, of what `summarize` says: average accuracy; -inf where it is undefined or training
-    diverged, since
-    a run that ended early has an average, too: of the tasks that it came to."""
+    diverged, since a run that ended early has an average, too: of the tasks that it came to."""
     score = found["metrics"]["average_accuracy"]["mean"]
     return -math.inf if score is None or found["diverged"] else score
 

@@ -2,18 +2,16 @@
 longer strings.
 
 After Table 5 of Behrouz et al. 2025 (arXiv 2512.24695), whose widths, rates and chunk size for HOPE are not given; the
-protocol is that of
-Irie et al. 2023: sequence accuracy on the training range and on longer strings, no positional encoding, Adam with betas
-    (0.9, 0.995).
+protocol is that of Irie et al. 2023: sequence accuracy on the training range and on longer strings, no positional
+encoding, Adam with betas (0.9, 0.995).
 Differs from it: every model has the same few trials (three, on seed 0: of HOPE's maximal inner rate and its rate, of
-    the others' rate; the
-best on validation strings, of equals the smallest, is trained with the other seeds), fewer steps, gradients clipped at
-norm 1, and the checkpoint is the one best on validation strings of both ranges, tested on others. In languages of few
-strings validation and test are all of them. Training begins with short strings and goes on to longer ones as these are
-understood, at the latest by half of the steps; the rate falls along a cosine; answers are smoothed, since a loss that
-vanishes no longer asks a counter to be exact: ours, the same for every model. HOPE has no retention, its projections
-    are memories that are not written within these strings, and where its memories start is ours
-(`counting`).
+    the others' rate; the best on validation strings, of equals the smallest, is trained with the other seeds), fewer
+    steps, gradients clipped at norm 1, and the checkpoint is the one best on validation strings of both ranges, tested
+    on others. In languages of few strings validation and test are all of them. Training begins with short strings and
+    goes on to longer ones as these are understood, at the latest by half of the steps; the rate falls along a cosine;
+    answers are smoothed, since a loss that vanishes no longer asks a counter to be exact: ours, the same for every
+    model. HOPE has no retention, its projections are memories that are not written within these strings, and where its
+    memories start is ours (`counting`).
 """
 
 from __future__ import annotations
@@ -84,11 +82,9 @@ def counting(mixer: SelfModifyingTitans, inner_rate: float) -> None:
     """Let a layer's memories start as counters: every token a key, whose writes add to what no key can reach.
 
     Values are half their key, so that a write has eigenvalue 1, and a random part in the last COUNTED directions, in
-    which there are no
-    keys: 2 v - k is this part alone, and writes add up. Queries are the keys, from weights three times as large, so
-        that Adam's steps
-    hardly turn them towards what is counted. The main memory shows these directions the larger the smaller the writes
-    are; that it grows with η to the -1/2, not -1, is what worked.
+    which there are no keys: 2 v - k is this part alone, and writes add up. Queries are the keys, from weights three
+    times as large, so that Adam's steps hardly turn them towards what is counted. The main memory shows these
+    directions the larger the smaller the writes are; that it grows with η to the -1/2, not -1, is what worked.
     """
     initial, dim = cast(nn.ParameterDict, mixer.memories.initial), mixer.dim
     key, value, keys = initial["key"], initial["value"], dim - COUNTED

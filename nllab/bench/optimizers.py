@@ -2,8 +2,8 @@
 rates.
 
 After Fig. 11 of Behrouz et al. 2025 (arXiv 2512.24695: ViT of 24 and 86 million parameters, ImageNet-21K; a plot alone,
-    in which M3 ends
-below Muon and Muon below AdamW in test loss). Differs from it: data, size and length, and the rates tried.
+in which M3 ends below Muon and Muon below AdamW in test loss). Differs from it: data, size and length, and the rates
+tried.
 """
 
 from __future__ import annotations

@@ -59,9 +59,8 @@ def run_retention(
     """One row for the deep optimizer, each optimizer and each method; see `row_of` for what a row holds.
 
     experiment: the stream and what all learners share. trials: 0 takes the usual settings. out: a .json or .csv file,
-        written after
-    every row; rows that a .json file of the same settings holds already are not run again. jobs: processes that share
-    the learners, in which case `train` must be a function of a module.
+        written after every row; rows that a .json file of the same settings holds already are not run again. jobs:
+        processes that share the learners, in which case `train` must be a function of a module.
     """
     check_names(methods, optimizers)
     if out is not None and out.suffix not in (".json", ".csv"):

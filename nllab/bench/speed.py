@@ -42,9 +42,8 @@ def run_speed(device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     Units: milliseconds per forward + backward (models: a whole training step with AdamW; steps: one of classifiers with
         Adam and with the deep optimizer); tokens per second; bytes.
     saved_bytes: what the graph keeps for the backward pass; peak_bytes: CUDA's own peak. matmul_share: counted products
-        per second to
-    those of one large float32 product; copy_share: the time to copy one float32 input, output and their gradients, to
-    the time taken.
+        per second to those of one large float32 product; copy_share: the time to copy one float32 input, output and
+        their gradients, to the time taken.
     Raises: SettingError for a device that is not there.
     """
     place = pick_device(device)

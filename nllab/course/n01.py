@@ -115,8 +115,7 @@ def same_average(average):
 """,
 )
 def same_average(f: Answer, draw: Draw) -> None:
-    """same_average(average) returns two matrices (2, 2) of one average accuracy: the first forgets, the second
-    gains."""
+    """same_average(average): two matrices (2, 2) of this average accuracy; the first forgets, the second gains."""
     for _ in range(6):
         average = round(draw.uniform(0.25, 0.75), 2)
         result = f(average)

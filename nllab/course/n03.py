@@ -138,8 +138,7 @@ def gradients_without_conflict(count, dim):
 """,
 )
 def gradients_without_conflict(f: Answer, draw: Draw) -> None:
-    """gradients_without_conflict(count, dim): gradients (count, 1, dim) on which momentum and delta momentum are the
-    same."""
+    """gradients_without_conflict(count, dim): gradients (count, 1, dim) on which momentum and delta momentum agree."""
     for trial in range(6):
         dim = trial + 2 if trial < 2 else draw.whole(3, 10)
         count = draw.whole(2, dim)

@@ -108,8 +108,7 @@ def novelty(past, x, ridge):
 """,
 )
 def novelty(f: Answer, draw: Draw) -> None:
-    """novelty(past, x, ridge): 1 where nothing lies along x, near 0 where much does; tried against ridge x^T A^-1 x /
-    |x|^2."""
+    """novelty(past, x, ridge): 1 where nothing lies along x, near 0 where much does, ridge x^T A^-1 x / |x|^2."""
     for count, dim in draw.sizes(8, 5):
         ridge, past, x = draw.uniform(0.05, 0.5), draw.normal(count, dim), draw.normal(dim)
         f.close(f.number(torch.zeros(0, dim), x, ridge), 1.0, "Where nothing has been seen, everything is new.")
@@ -155,8 +154,7 @@ def changed_world(count, dim):
 """,
 )
 def changed_world(f: Answer, draw: Draw) -> None:
-    """changed_world(count, dim): a stream on which forgetting halves the last error of a memory that keeps
-    everything."""
+    """changed_world(count, dim): a stream on which forgetting more than halves the last error of a memory."""
     for trial in range(5):
         count, dim = draw.whole(12, 40), 1 if trial == 0 else draw.whole(2, 5)
         result = f(count, dim)

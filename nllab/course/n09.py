@@ -178,8 +178,7 @@ def disagree(count, classes):
 """,
 )
 def disagree(f: Answer, draw: Draw) -> None:
-    """disagree(count, classes): two tables of probabilities and targets; the first has the better accuracy and more
-    bits."""
+    """disagree(count, classes): two tables of probabilities and targets; the first is right more often at more bits."""
     for _ in range(5):
         count, classes = draw.whole(4, 12), draw.whole(3, 6)
         result = f(count, classes)

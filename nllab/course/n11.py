@@ -157,8 +157,7 @@ def turned_world(period):
 """,
 )
 def turned_world(f: Answer, draw: Draw) -> None:
-    """turned_world(period): gradients after which the fast memory of M3 points with the last one, the slow one against
-    it."""
+    """turned_world(period): gradients at whose end the fast memory of M3 points with the last, the slow one against."""
     for _ in range(5):
         period, beta = draw.whole(3, 12), draw.uniform(0.5, 0.9)
         found = f(period)

@@ -1,10 +1,10 @@
 """The two kinds of memory that `SelfModifyingTitans` can be made of, with one set of methods.
 
-    start(batch)        the fast weights before the first token, one tuple of tensors per group of memories with the
-    same chunk size prepare(batch)      what stays the same for a whole pass
+    start(batch)        the fast weights before the first token, a tuple of tensors per group of memories with the same
+                        chunk size
+    prepare(batch)      what stays the same for a whole pass
     generate(...)       what the memories at the chunk's start make of a run of tokens: gates (N, G, C, 1) and vectors
-    (N, ., C, d), both
-                        raw, and the read
+                        (N, ., C, d), both raw, and the read
     write(...)          the fast weights after it
     query(...)          of linear memories: what the main memory is asked
     write_chunks(...)   of linear memories: read and fast weights after several chunks at once
@@ -12,9 +12,8 @@
     fast_weights(...)   every memory written out, by name
 
 Groups: the projections and the main memory, or both in one where their chunk sizes agree. Inside a group gates come
-    first, the main memory
-last. Axes as in `nllab.memory.titans`: N = B H rows, C tokens of a run, d width, S memories of a group (G of them
-    gates), E hidden width.
+first, the main memory last. Axes as in `nllab.memory.titans`: N = B H rows, C tokens of a run, d width, S memories of a
+group (G of them gates), E hidden width.
 """
 
 from __future__ import annotations

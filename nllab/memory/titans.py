@@ -284,8 +284,8 @@ class SelfModifyingTitans(nn.Module):
 
     def _lengths(self, position: int, count: int, whole: bool) -> list[int]:
         """Tokens from one boundary of either kind to the next. With `whole`, several chunks of the main memory are one
-        run, up to BLOCK
-        tokens long: where the projections do not change meanwhile, linear memories write them together."""
+        run, up to BLOCK tokens long: where the projections do not change meanwhile, linear memories write them
+        together."""
         end, main, cuts = position + count, self.chunk_sizes[-1], set[int]()
         together = whole and len(self.groups) == 2 and self.hidden is None and not self.momentum
         step = main * max(BLOCK // main, 1) if together else main

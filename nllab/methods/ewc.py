@@ -20,8 +20,7 @@ def fisher_diagonal(
     model itself.
 
     The model's likelihood is softmax over the counted outputs for cross-entropy and a unit normal for half the squared
-    error. One draw a
-    sample, one backward pass a sample: the obvious form, for any model.
+    error. One draw a sample, one backward pass a sample: the obvious form, for any model.
     """
     parameters = trainable(model)
     counted = objective.counted(part.labels)

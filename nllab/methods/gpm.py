@@ -34,9 +34,9 @@ class GPM(Method):
     Source: Saha, Garg & Roy 2021, arXiv 2103.09762, Eq. 6-9 and Algorithm 1 (paper symbol: epsilon_th = threshold).
     Told: boundaries. Keeps: a basis for every layer, at most in x in. Threshold 0 is naive, bit for bit.
     Differs from paper: one threshold for all layers and tasks; the output layer is projected too, since one layer
-        serves all tasks; the
-    change that the optimizer has written is projected rather than its gradient, the same for SGD. Biases are protected
-    as weights of a constant input. Parameters outside linear layers and plain convolutions learn unprotected.
+        serves all tasks; the change that the optimizer has written is projected rather than its gradient, the same for
+        SGD. Biases are protected as weights of a constant input. Parameters outside linear layers and plain
+        convolutions learn unprotected.
     """
 
     boundaries = True

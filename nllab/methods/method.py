@@ -1,10 +1,9 @@
 """The seam between a trainer and a continual-learning method.
 
 A trainer calls, for every batch: `loss` (its gradient is taken), `before_step` (gradients are there, nothing is written
-    yet), writes with
-its optimizer, `after_step`; and `end_of_experience` only for a method that is told of boundaries. All that a method
-remembers beyond the weights is the dictionary `memory`, all that it draws comes from `generator`: whoever keeps these
-two can go on from there.
+yet), writes with its optimizer, `after_step`; and `end_of_experience` only for a method that is told of boundaries. All
+that a method remembers beyond the weights is the dictionary `memory`, all that it draws comes from `generator`: whoever
+keeps these two can go on from there.
 """
 
 from __future__ import annotations

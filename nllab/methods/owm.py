@@ -34,8 +34,8 @@ class OWM(Method):
     Told: boundaries. Keeps: two matrices in x in for every layer, one of them in double precision. Strength 0 is naive,
         bit for bit.
     Differs from paper: P is computed once at the boundary instead of by rank-one updates, the same matrix; the change
-        that the
-    optimizer has written is projected rather than its gradient, the same for SGD, so that it holds for any optimizer.
+        that the optimizer has written is projected rather than its gradient, the same for SGD, so that it holds for any
+        optimizer.
     Biases are protected as weights of a constant input. Parameters outside linear layers and plain convolutions learn
     unprotected.
     """

@@ -31,10 +31,10 @@ class CMSClassifier(nn.Module):
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74, on the clock of steps.
     Differs from paper: an input layer before and a linear head behind the memory, since the paper's CMS sits inside a
-        language model;
-    the MLPs start as the identity, and the head starts at zero; features are normalised before the memory levels and
-    before the head, so that a level's inputs have the unit mean square in which its ridge is measured; the
-    context level is ours: Eq. 72-73 count levels from the slowest, and here the fastest reads what all others say.
+        language model; the MLPs start as the identity, and the head starts at zero; features are normalised before the
+        memory levels and before the head, so that a level's inputs have the unit mean square in which its ridge is
+        measured; the context level is ours: Eq. 72-73 count levels from the slowest, and here the fastest reads what
+        all others say.
 
     Shapes: inputs (B, features) float -> scores (B, classes).
     Raises: SettingError for sizes below 1; ShapeError if inputs are not (B, features).

@@ -2,12 +2,15 @@
 
 Every block always runs forward; only its writes are gated (Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74). There are
 two clocks:
-*steps*: the parameters themselves are written by an optimizer that follows `levels()`; nothing here looks at the clock.
-*tokens*: each sequence starts from the parameters and carries its own fast weights, written inside the sequence with
-    the gradient of the
-task's loss. `start` makes them, `forward(x, state)` reads them, `write` moves the clock; the model that knows the loss
-drives the three. A fast weight is one flat row per sequence, (B, P), P the parameters of its block. Axis letters: B
-batch, T tokens, D width.
+
+- *steps*: the parameters themselves are written by an optimizer that follows `levels()`; nothing here looks at the
+  clock.
+- *tokens*: each sequence starts from the parameters and carries its own fast weights, written inside the sequence with
+  the gradient of the task's loss. `start` makes them, `forward(x, state)` reads them, `write` moves the clock; the
+  model that knows the loss drives the three.
+
+A fast weight is one flat row per sequence, (B, P), P the parameters of its block. Axis letters: B batch, T tokens,
+D width.
 """
 
 from __future__ import annotations
@@ -35,8 +38,7 @@ class MLPBlock(nn.Module):
 
     Source: one block of Eq. 70, Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: norm, residual and ReLU are ours (the paper omits or leaves them open). The norm has no weights
-        of its
-    own, so that all that the block knows lies in `up` and `down`.
+        of its own, so that all that the block knows lies in `up` and `down`.
 
     Shapes: x (..., dim) · returns (..., dim).
     Raises: SettingError for a width below 1.
@@ -85,11 +87,11 @@ class ContinuumMemory(nn.Module):
     """A chain (or weighted sum) of MLP blocks ordered from fast to slow, each with its own period.
 
     levels: periods from fast to slow, (1, 8, 64), or names with periods, {"fast": 1, "slow": 64}: steps or tokens
-      between two writes. The last chunk of a sequence may be short: it writes nothing, and its gradients wait in the
-      state.
+        between two writes. The last chunk of a sequence may be short: it writes nothing, and its gradients wait in the
+        state.
     variant: "sequential" (Eq. 73) chains the blocks; "nested" (Eq. 72) chains them and, when a level writes, the next
-      faster one starts anew from its initial state; "independent" (Eq. 74) adds the blocks' outputs with learned
-      weights.
+        faster one starts anew from its initial state; "independent" (Eq. 74) adds the blocks' outputs with learned
+        weights.
     hidden: width inside each block, 2 * dim if None.
     inner_lr: initial rate of the writes on the clock of tokens, one learned number a level; None leaves out that clock;
         0 never writes.
@@ -98,16 +100,15 @@ class ContinuumMemory(nn.Module):
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 70-74 (paper symbols: C = period, θ = weights, η = inner_lr).
     Differs from paper: fast levels come first, as in Fig. 5 (Eq. 72 counts from the slowest); the sum of Eq. 71 has C
-        terms, not the C+1
-    of its printed bounds; η is one learned number a level, constant over tokens; in the nested variant the initial
-    state is learned by the outer loop through all writes (clock of tokens) or follows the weights it started
-    (`restart`, clock of steps), not by one more optimizer inside the sequence.
+        terms, not the C+1 of its printed bounds; η is one learned number a level, constant over tokens; in the nested
+        variant the initial state is learned by the outer loop through all writes (clock of tokens) or follows the
+        weights it started (`restart`, clock of steps), not by one more optimizer inside the sequence.
 
     Compile: `torch.compile` of the module gives its outputs and gradients, with a state or without.
     Shapes: x (B, T, dim) · state as made by `start(B)`, or None for the parameters themselves · returns (B, T, dim).
     Raises: SettingError for no levels, periods that do not grow (nested: that do not divide one another) or an unknown
-      variant; ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and
-      batch.
+        variant; ShapeError for another rank, width, dtype, T = 0 or NaN, and for a state that is not of this module and
+        batch.
 
     ```pycon
     >>> memory = ContinuumMemory(8, (1, 8, 64))

@@ -9,12 +9,10 @@ it HOPE, softmax attention Hope-Attention, and with a CMS of one level Hope-Atte
 
 The clock of tokens. A language model knows its loss while it reads: the next token. It reads up to the next write of
 any level, takes the gradient of the summed loss of just these tokens with respect to the fast weights that read them,
-writes, and reads on with what was written
-(online: later losses are computed after earlier writes). The last of these losses needs the first token of the next
-    segment, which a model
-may know when it predicts the one after: nothing leaks. Inner gradients stay inside their segment (the mixer's state at
-    its start is given);
-outer gradients go through all writes. Axis letters: B batch, T tokens, D width, V vocabulary.
+writes, and reads on with what was written (online: later losses are computed after earlier writes). The last of these
+losses needs the first token of the next segment, which a model may know when it predicts the one after: nothing leaks.
+Inner gradients stay inside their segment (the mixer's state at its start is given); outer gradients go through all
+writes. Axis letters: B batch, T tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -174,8 +172,7 @@ class LanguageModel(BlockModel):
     `detach(state)` truncates it.
 
     Compile: `torch.compile(model)` gives the model's scores and gradients (an LSTM breaks the graph). The clock of
-        tokens
-    cannot be compiled: it differentiates twice, which compiled graphs do not.
+    tokens cannot be compiled: it differentiates twice, which compiled graphs do not.
 
     Source: Eq. 71 and section 7.3, Behrouz et al. 2025, arXiv 2512.24695, with the next-token loss as its objective.
     Differs from paper: where an inner gradient ends is not said there; here it stays within the tokens since the last
@@ -355,9 +352,8 @@ def PeerLM(
     `parameters` in all.
 
     mixer: "attention" (a Transformer), "linear", "delta" (DeltaNet), "titans" (static projections), "lstm", "window"
-        (an MLP), or any other
-    of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its MLPs have a single hidden
-        unit.
+        (an MLP), or any other of `MIXERS`. Raises: SettingError if the model is larger than `parameters` before its
+        MLPs have a single hidden unit.
     """
     if taken := {"levels", "hidden"} & settings.keys():
         raise SettingError(f"PeerLM chooses {' and '.join(sorted(taken))} itself, to hold `parameters`; leave it out.")

@@ -46,6 +46,7 @@ def context_write(weight: Writable, gradient: Tensor, context: Context, rate: fl
     and squared error this is recursive least squares; with A = ridge * I it is gradient descent.
 
     Shapes: weight, gradient (out, D) · returns G A^-1 (out, D).
+    Raises: DivergedError where A is beyond the reach of its number type; the weight is unchanged then.
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the retention term is ours; the paper leaves it open.
     """

@@ -28,9 +28,8 @@ class DeepMemory(NamedTuple):
     hidden units.
 
     The hidden units are even: a gradient that has turned round finds what it wrote on its way, and the two cancel, as
-        they must
-    across a ravine. With odd units the memory answers each direction with itself, which is gradient descent without
-    momentum.
+    they must across a ravine. With odd units the memory answers each direction with itself, which is gradient descent
+    without momentum.
 
     keys (H, columns), values (rows, H, columns), bias (rows, columns).
     """
@@ -61,8 +60,11 @@ def inner_loss(memory: DeepMemory, gradient: Tensor) -> Tensor:
 
 
 def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float, retention: float) -> DeepMemory:
-    """One descent step of the whole network on `inner_loss`: m <- alpha m - eta dL/dm (Eq. 50; alpha=retention,
-    eta=inner_lr).
+    """One descent step of the whole network on `inner_loss`: m <- alpha m - eta dL/dm.
+
+    Source: Eq. 50, arXiv 2512.24695 (alpha=retention, eta=inner_lr). Differs from paper: the objective and the network
+        are ours (see `DeepMomentum`), and so is the scale of the step on the keys.
+    Shapes: gradient (rows, columns); the memory as in `DeepMemory`.
 
     The slope on the keys is divided by ||values||^2 + ||bias||^2 + ||G||^2: it is quadratic in the gradient's scale,
     and so its norm stays below 1.1 at any scale. The keys do not decay, or the memory would lose what it is asked by.
@@ -84,19 +86,17 @@ class DeepMomentum(Optimizer):
     objective.
 
     Momentum is the best constant forecast of the gradient; this memory forecasts it from its direction.
-    Source: Eq. 50. Limit: with hidden = 0 only the bias is left, m <- (retention - inner_lr) m - inner_lr G: plain
-        momentum,
-    `Momentum(lr=lr * inner_lr, momentum=retention - inner_lr)`.
+    Source: Eq. 50, arXiv 2512.24695. Limit: with hidden = 0 only the bias is left, m <- (retention - inner_lr) m -
+        inner_lr G: plain momentum, `Momentum(lr=lr * inner_lr, momentum=retention - inner_lr)`.
     Differs from paper: its example objective <m(u), 1> would move every weight along the constant vector 1; the value
         here is -G.
     The MLP is ours (the paper gives none): one per row of a matrix, the first layer shared, asked by the gradient's
-        direction.
+    direction.
     Measured (tests/test_optim_table.py): on smooth toys it is slower than momentum, at each one's best rate
-        (ill-conditioned bowl
-    2e-6 against 1e-17, Rosenbrock 3e-5 against 2e-6, valley 3e-3 against 3e-5); on digits they are equal (0.970,
-    0.963).
+    (ill-conditioned bowl 2e-6 against 1e-17, Rosenbrock 3e-5 against 2e-6, valley 3e-3 against 3e-5); on digits they
+    are equal (0.970, 0.963).
     Units: lr is weight change per unit of gradient (a constant gradient moves the weights by lr per step in the end);
-    inner_lr in [0, 1] is the fraction of its error that the bias corrects per step; retention in [0, 1].
+        inner_lr in [0, 1] is the fraction of its error that the bias corrects per step; retention in [0, 1].
     Cost: (1 + hidden) numbers per weight and hidden per column. Randomness: the first keys, from `seed` and the
         parameter's place.
     Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
@@ -119,8 +119,12 @@ class DeepMomentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
-        Raises DivergedError for a gradient that is not finite, before anything changes."""
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
         loss = evaluate(closure)
         places = {
             parameter: place

@@ -1,10 +1,11 @@
 """Delta gradient descent: every linear layer forgets its old answer to the inputs it has just seen, then takes the
 step.
 
-For one input x, with u = -dL/dy the answer the layer wishes it had given, Eq. 56-57 of Behrouz et al. 2025 (arXiv
-2512.24695):
-    W+ = argmin 1/2||W x - u||^2 + 1/(2 lr)||W - W_t||^2 = W_t (I - r x x^T) - r G,   r = lr / (1 + lr ||x||^2),  G =
-    dL/dW
+For one input x, with u = -dL/dy the answer the layer wishes it had given and G = dL/dW, Eq. 56-57 of Behrouz et al.
+2025 (arXiv 2512.24695) are
+
+    W+ = argmin 1/2||W x - u||^2 + 1/(2 lr)||W - W_t||^2 = W_t (I - r x x^T) - r G,   r = lr / (1 + lr ||x||^2)
+
 For many inputs, S = sum x x^T weighted as the loss is, the same argmin is W+ = (W_t - lr G)(I + lr S)^-1.
 """
 
@@ -25,8 +26,8 @@ from nllab.optim.checks import NONNEGATIVE, check_gradients, check_parameters, c
 def delta_gradient_step(weight: Tensor, gradient: Tensor, gram: Tensor, *, lr: float) -> Tensor:
     """(W - lr G)(I + lr S)^-1, the exact argmin of Eq. 56 for any inputs of any norm.
 
-    Source: Eq. 56-57. Differs from paper: eta' = eta / (1 + eta) as printed holds for ||x|| = 1 only; many inputs at
-        once are ours.
+    Source: Eq. 56-57, arXiv 2512.24695. Differs from paper: eta' = eta / (1 + eta) as printed holds for ||x|| = 1 only;
+        many inputs at once are ours.
     Shapes: weight, gradient (outputs, inputs), gram (inputs, inputs). Dtype: computed in float32 or wider, returned as
         weight's.
     """
@@ -60,21 +61,18 @@ class DeltaGradientDescent(Optimizer):
     1.
 
     Scope: everything else (other layers, and weights used without calling their layer, as in nn.MultiheadAttention's
-        projections)
-    takes the plain gradient step.
-    It erases, so it does not end where gradient descent does: on 1/2||W x - y||^2 the fixed point of Eq. 56 is W x = u
-        = y - W x,
-    half the target; where the loss carries a factor c, c / (1 + c) of it. For c <= 1 every lr converges there.
-    Source: Eq. 56-57. Differs from paper: see `delta_gradient_step`.
+        projections) takes the plain gradient step.
+    It erases, so it does not end where gradient descent does: on 1/2||W x - y||^2 the fixed point of Eq. 56 is
+    W x = u = y - W x, half the target; where the loss carries a factor c, c / (1 + c) of it. For c <= 1 every lr
+    converges there.
+    Source: Eq. 56-57, arXiv 2512.24695. Differs from paper: see `delta_gradient_step`.
     Units: lr is weight change per unit of gradient while lr ||x||^2 is small. loss_reduction says how the loss sums
-        over rows
-    (samples and positions): "mean" or "sum"; S is averaged or summed likewise over all rows since zero_grad or the
-        layer's last step.
+        over rows (samples and positions): "mean" or "sum"; S is averaged or summed likewise over all rows since
+        zero_grad or the layer's last step.
     State: none beyond the inputs of the step at hand (inputs^2 numbers per layer); deepcopy moves the hooks to the
         copied model.
     Raises: SettingError for settings out of range or an empty model; DivergedError for a gradient or input that is not
-        finite
-    (nothing is changed).
+        finite (nothing is changed).
     """
 
     def __init__(self, model: nn.Module, *, lr: float = 0.1, loss_reduction: str = "mean") -> None:
@@ -133,9 +131,12 @@ class DeltaGradientDescent(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Layers whose inputs were seen take the step of Eq. 56-57, all other parameters with a gradient W <- W - lr G;
-        `closure` recomputes the loss, which is returned (else None). Raises DivergedError for gradients or inputs
-        that are not finite, before anything changes."""
+        """Layers whose inputs were seen take `delta_gradient_step`, all other parameters with a gradient W <- W - lr G.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for gradients or inputs that are not finite, SettingError for a gradient that is sparse or
+            complex; nothing is changed then.
+        """
         loss = evaluate(closure)
         found = {parameter: (group["lr"], gradient) for group, parameter, gradient in check_gradients(self)}
         for weight, (gram, _) in self.seen.items():

@@ -30,10 +30,10 @@ def members_of(model: nn.Module, levels: Sequence[Level]) -> dict[str, list[nn.P
 
 
 class Leveled:
-    """Runs a torch optimizer so that each level writes at the end of its own period only.
+    """Run a torch optimizer so that each level writes at the end of its own period only.
 
     Between two writes a level is bit-identical: its parameters are hidden from the optimizer, weight decay and momentum
-        included.
+    included.
     `members` says which parameters a level holds, `make` turns all of them into the optimizer.
 
     Source: Behrouz et al. 2025, arXiv 2512.24695, Eq. 71. Differs from paper: the sum has C terms, not the C+1 of the

@@ -29,15 +29,15 @@ class M3(Optimizer):
     """A continuum memory of two levels in the place of Adam's momentum: one is written every step, one every `period`
     steps.
 
-    Source: Algorithm 1 (beta1, beta2, beta3 = betas, alpha = slow_weight, f = period, T = newton_schulz_steps), where
-        after
-    every `period` steps the sum of their gradients goes into the slow memory M2, which is read from the next step on:
+    Source: Algorithm 1 of Behrouz et al. 2025, arXiv 2512.24695 (beta1, beta2, beta3 = betas, alpha = slow_weight,
+        f = period, T = newton_schulz_steps), where after every `period` steps the sum of their gradients goes into the
+        slow memory M2, which is read from the next step on:
+
         M1 <- M1 + beta1 g,  V <- V + beta2 g^2,  W <- W - lr (NS(M1) + alpha NS(M2)) / (sqrt(V) + eps)
+
     literal=True is that, line by line. It forgets nothing (V is AdaGrad's, its step shrinks as 1/sqrt(t)) and its step
-    is
-    inverse to the scale of the gradient: lr is weight change times gradient, and must be tuned to the loss. M1, a plain
-        sum, is
-    an integrator: on a smooth bowl it circles the minimum and comes closer only as fast as lr falls.
+    is inverse to the scale of the gradient: lr is weight change times gradient, and must be tuned to the loss. M1, a
+    plain sum, is an integrator: on a smooth bowl it circles the minimum and comes closer only as fast as lr falls.
     literal=False reads the betas as the momentum factors the text calls them: M1 <- beta1 M1 + (1 - beta1) g, likewise
     V and M2 (with the mean over the period), V corrected for its start from zero and built from NS(M1) instead of g:
     then the step does not depend on the gradient's scale, and lr is weight change (root mean square) per step.
@@ -45,11 +45,9 @@ class M3(Optimizer):
     factor.
     Scope: as `Muon`: vectors and groups with `hidden` false are stepped by AdamW at adamw_lr with the first two betas.
     Differs from paper: the printed bounds sum period + 1 gradients, here exactly period; Eq. 75 (subtracting, with
-        beta2) is not
-    followed. The paper gives no values: all defaults are ours. eps is large on purpose: where an entry's gradient is
-        nearly zero
-    NS(M1) is not, and the literal quotient explodes (an MLP on digits at lr 1e-3: loss 7e7 with eps 1e-8, 1.0 with
-    1e-2).
+        beta2) is not followed. The paper gives no values: all defaults are ours. eps is large on purpose: where an
+        entry's gradient is nearly zero NS(M1) is not, and the literal quotient explodes (an MLP on digits at lr 1e-3:
+        loss 7e7 with eps 1e-8, 1.0 with 1e-2).
     Cost: five tensors per matrix, one Newton-Schulz per step and one more per period.
     Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
         changed).
@@ -89,8 +87,12 @@ class M3(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
-        Raises DivergedError for a gradient that is not finite, before anything changes."""
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state = self.state[parameter]
@@ -104,8 +106,11 @@ class M3(Optimizer):
 
 
 def m3_step(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:
-    """The direction of descent of one step of Algorithm 1 for one matrix; `state` holds M1, M2, V, the running sum and
-    NS(M2)."""
+    """The direction of descent of one step of Algorithm 1 (arXiv 2512.24695) for one matrix; W <- W - lr * it.
+
+    state: M1, M2, V, the running sum, NS(M2) and the steps so far, written in place. · group: the settings of `M3`.
+    Shapes: gradient and the result alike; filters are matrices with one row per output. Differs from paper: see `M3`.
+    """
     fast_beta, second_beta, slow_beta = group["betas"]
     literal, period = group["literal"], group["period"]
 

@@ -1,11 +1,13 @@
 """Momentum as a memory of gradients, and its first three rungs: value-less, preconditioned, and with the delta rule.
 
 Every rung keeps a memory m, writes the gradient G into it by one step of gradient descent on an inner objective, and
-moves the
-weights by what it reads: W <- W + m. The objective is all that differs (Behrouz et al. 2025, arXiv 2512.24695, section
-    4.4): <m, G>            momentum                 (33)-(34)
-    <m G^T, P>        preconditioned momentum  (46)-(47)
+moves the weights by what it reads: W <- W + m. The objective is all that differs (section 4.4 of Behrouz et al. 2025,
+arXiv 2512.24695, to which all equation numbers here belong):
+
+    <m, G>              momentum                 (33)-(34)
+    <m G^T, P>          preconditioned momentum  (46)-(47)
     1/2||m G^T + P||^2  delta momentum           (48)-(49)
+
 Vectors count as one row, filters as one row per output. State follows the dtype and device of its parameter.
 """
 
@@ -44,8 +46,11 @@ def inner_step(memory: Tensor, gradient: Tensor, objective: Objective, *, lr: fl
 
 
 def momentum_step(memory: Tensor, value: Tensor, *, lr: float, momentum: float) -> Tensor:
-    """m <- alpha m - eta P G, with `value` = P G: Eq. 33 where P is the identity, Eq. 47 otherwise. Differs from paper:
-    nothing."""
+    """m <- alpha m - eta P G, with `value` = P G.
+
+    Source: Eq. 33 where P is the identity, Eq. 47 otherwise. Differs from paper: nothing.
+    Shapes: memory, value and the result alike.
+    """
     return momentum * memory - lr * value
 
 
@@ -56,9 +61,8 @@ def delta_momentum_step(
 
     Source: Eq. 48-49. With erase = lr it is gradient descent on 1/2||m G^T + P||^2; erase = 0 is `momentum_step`.
     Differs from paper: the Gram matrix is G^T G on the right, the only place where it fits (arXiv prints G G^T there,
-        the NeurIPS
-    version G^T G on the left), and the erase term, printed without a rate, has one: at 1 it diverges as soon as the
-    largest eigenvalue of G^T G passes 1 + alpha. The sign of P follows from W <- W + m.
+        the NeurIPS version G^T G on the left), and the erase term, printed without a rate, has one: at 1 it diverges as
+        soon as the largest eigenvalue of G^T G passes 1 + alpha. The sign of P follows from W <- W + m.
     Shapes: memory, gradient, value (rows, columns); the columns x columns Gram matrix is never formed.
     """
     return momentum * memory - erase * (memory @ gradient.mT) @ gradient - lr * value
@@ -98,8 +102,12 @@ class Momentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
-        Raises DivergedError for a gradient that is not finite, before anything changes."""
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state, rates = self.state[parameter], {"lr": group["lr"], "momentum": group["momentum"]}
@@ -116,7 +124,7 @@ class PreconditionedMomentum(Optimizer):
     """Momentum whose memory maps each gradient to a value P G that carries information on the curvature.
 
     Source: Eq. 46-47. Without `preconditioner`, P is diagonal: 1 / (sqrt(v) + eps) with v <- decay v + (1 - decay) G^2
-    (appendix B, Eq. 105), which makes it torch.optim.RMSprop(lr, momentum, alpha=decay).
+        (appendix B, Eq. 105), which makes it torch.optim.RMSprop(lr, momentum, alpha=decay).
     Differs from paper: the paper leaves P open; appendix B prints v without decay.
     Units: lr is weight change per step in the default form, weight change per unit of P G with a preconditioner of your
         own.
@@ -142,8 +150,12 @@ class PreconditionedMomentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
-        Raises DivergedError for a gradient that is not finite, before anything changes."""
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state = self.state[parameter]
@@ -165,17 +177,15 @@ class DeltaMomentum(Optimizer):
     """Momentum that first forgets what it remembers along the gradient that has just come, then writes it.
 
     Source: Eq. 48-49 with P the identity. erase = 0 is `Momentum`. Differs from paper: see `delta_momentum_step`; and
-        the erase
-    rate is erase / (1 + erase ||G||^2), the exact (proximal) step of the delta objective for a vector as in Eq. 57,
-    which is the printed term for small gradients and never erases more than all there is: the memory cannot diverge at
-    any gradient scale.
+        the erase rate is erase / (1 + erase ||G||^2), the exact (proximal) step of the delta objective for a vector as
+        in Eq. 57, which is the printed term for small gradients and never erases more than all there is: the memory
+        cannot diverge at any gradient scale.
     Units: lr is weight change per unit of gradient; erase is per squared gradient: where erase ||G||^2 is 1, half is
         forgotten.
     Measured on the valley of Eq. 53 (the paper gives no constants: 36 valleys, k 1 to 30, a 0.5 to 2, w 1 to 4,
-    momentum 0.9, the
-    best of 46 rates for either): 29 of the 31 valleys that either crosses are crossed in fewer steps than with
-        momentum, at
-    0.73 of its steps in the median (erase 0.1, the best of four values tried on the same valleys).
+    momentum 0.9, the best of 46 rates for either): 29 of the 31 valleys that either crosses are crossed in fewer steps
+    than with momentum, at 0.73 of its steps in the median (erase 0.1, the best of four values tried on the same
+    valleys).
     Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
         changed).
     """
@@ -186,8 +196,12 @@ class DeltaMomentum(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
-        Raises DivergedError for a gradient that is not finite, before anything changes."""
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state, matrix = self.state[parameter], as_matrix(gradient)

@@ -31,7 +31,7 @@ def hidden_and_other(model: nn.Module, *, head: str | None = None) -> list[dict[
     takes.
 
     Everything else: vectors and numbers, embeddings, and the head, the last nn.Linear unless `head` names another
-        module.
+    module.
     A group without parameters is left out.
     Raises: SettingError if the model has no module called `head`.
 
@@ -66,8 +66,11 @@ def adamw_step(
     betas: tuple[float, float],
     weight_decay: float,
 ) -> None:
-    """One step of AdamW on one parameter (Loshchilov and Hutter 2019; eps 1e-8), its moments kept in `state`; as
-    torch.optim.AdamW."""
+    """One step of AdamW on one parameter, in place; its moments and steps are kept in `state`.
+
+    Source: Loshchilov and Hutter 2019, arXiv 1711.05101, as torch.optim.AdamW with eps 1e-8. Differs: nothing.
+    Shapes: parameter and gradient alike. Units: lr is weight change per step; weight_decay per step and unit of lr.
+    """
     state["step"] = step = state.get("step", 0) + 1
     state["first"] = first = torch.lerp(state.get("first", torch.zeros_like(parameter)), gradient, 1 - betas[0])
     state["second"] = second = torch.lerp(
@@ -81,14 +84,13 @@ class Muon(Optimizer):
     """Momentum orthogonalised by Newton-Schulz, for the hidden matrices and filters of a network.
 
     Scope: tensors of two or more axes in groups with `hidden` true (the default); vectors and groups with `hidden`
-        false
-    (embeddings, heads) are stepped by AdamW. `Muon(hidden_and_other(model))` sorts a model's parameters so.
-    Source: Eq. 42 and 52: W <- W + lr s NS(m), m <- momentum m - G, with nesterov read at momentum m - G once more.
+        false (embeddings, heads) are stepped by AdamW. `Muon(hidden_and_other(model))` sorts a model's parameters so.
+    Source: Eq. 42 and 52, arXiv 2512.24695: W <- W + lr s NS(m), m <- momentum m - G; nesterov reads
+        momentum m - G once more.
     Differs from paper: Eq. 42 has its rate inside m, where Newton-Schulz removes it; here it is outside, with Muon's
-        factor
-    s = sqrt(max(1, rows / columns)). The result is torch.optim.Muon's, which rounds to bfloat16 inside.
+        factor s = sqrt(max(1, rows / columns)). The result is torch.optim.Muon's, which rounds to bfloat16 inside.
     Units: lr is spectral norm per step (before s), whatever the gradient's scale; adamw_lr is weight change per step;
-    weight_decay is the fraction removed per step, per unit of the rate in use.
+        weight_decay is the fraction removed per step, per unit of the rate in use.
     Raises: SettingError for settings out of range; DivergedError for a gradient that is not finite (nothing is
         changed).
     """
@@ -113,8 +115,12 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on every parameter with a gradient; `closure` recomputes the loss, which is returned (else None).
-        Raises DivergedError for a gradient that is not finite, before anything changes."""
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
         loss = evaluate(closure)
         for group, parameter, gradient in check_gradients(self):
             state = self.state[parameter]

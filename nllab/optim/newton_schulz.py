@@ -21,9 +21,8 @@ def newton_schulz(matrix: Tensor, *, steps: int = 5, coefficients: tuple[float, 
     Repeats X <- a X + b (X X^T) X + c (X X^T)^2 X, starting from X = matrix / ||matrix||_F.
     With QUINTIC and 5 steps, singular values above 1/500 of the Frobenius norm end between 0.68 and 1.21; with CUBIC
     every one above zero goes to 1 in the end. The scale of the matrix does not matter, and zero stays zero.
-    Source: Eq. 42-44, with the iteration of Muon. Differs from paper: Eq. 44 pulls every iterate back to the gradient,
-        which
-    Newton-Schulz drops after the first step.
+    Source: Eq. 42-44, arXiv 2512.24695, with the iteration of Muon. Differs from paper: Eq. 44 pulls every iterate back
+        to the gradient, which Newton-Schulz drops after the first step.
     Shapes: (..., rows, columns), batched; the result has the same. Dtype: computed in float32 or wider, returned as it
         came.
 

@@ -64,9 +64,8 @@ def recognise(scores: Tensor, gradient: Tensor) -> Loss | None:
     for kind in ("squared_error", "cross_entropy"):
         answer = scores.softmax(1) if kind == "cross_entropy" else scores
         target = gradient.argmin(1)
-        for _ in range(
-            10
-        ):  # what is nearly right may be lowered most elsewhere: with the scale better known, targets are read again
+        # What is nearly right may be lowered most elsewhere: with the scale better known, targets are read again.
+        for _ in range(10):
             residual = answer - torch.nn.functional.one_hot(target, scores.shape[1])
             scale = (residual * gradient).sum() / gradient.square().sum()
             target = (answer - scale * gradient).argmax(1)

@@ -45,8 +45,7 @@ class OutputMetric:
     Differs from paper: the paper leaves the metric open. Differs from K-FAC: δ from the labels themselves, the mean
         over all that was seen.
     Raises: SettingError for a damping that is not positive or a model without linear layers; DivergedError for a
-        gradient that is not
-    finite.
+        gradient that is not finite.
     """
 
     def __init__(self, model: nn.Module, *, damping: float = 0.1) -> None:

@@ -21,8 +21,8 @@ class RankN(NamedTuple):
 
 
 def rank_n(rows: Tensor, past: Tensor, factors: Tensor | None = None) -> RankN | None:
-    """What N new rows X change of A^-1 = past - F^T F, F the factors (the identity of Woodbury); None where A^-1 is not
-    positive any more, by rounding.
+    """What N new rows X change of A^-1 = past - F^T F, F the factors (Woodbury 1950, in Cholesky form);
+    None where A^-1 is not positive any more, by rounding.
 
     X (A + X^T X)^-1 = L^-T V, so that a gradient delta^T X takes the step (L^-1 delta)^T V.
     Shapes: rows (N, D) · past (D, D) · factors (M, D).

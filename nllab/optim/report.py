@@ -108,8 +108,7 @@ class Written:
         return cls(layer.group["level"], layer.matrix, layer.head or entry, *seen, step, leverage, context.accounts)
 
     def measure(self) -> LevelReport:
-        """Surprise, novelty and conflict of this write. Raises DivergedError where A has no inverse in its number
-        type."""
+        """What a level reports, of this layer alone. Raises DivergedError where A has no inverse in its number type."""
         deltas = torch.cat([seen.deltas for seen in self.passes])
         held = held_by(self.gradient, self.step, self.ridge, self.accounts)
         surprise = self.scale * float(deltas.norm(dim=1).mean())
@@ -183,7 +182,7 @@ class Report:
 
     @cached_property
     def levels(self) -> dict[str, LevelReport]:
-        """level -> means over its layers; layers that cannot be measured are left out, levels of such alone as well."""
+        """Level -> means over its layers. Layers whose memory has no inverse are left out, and levels of only such."""
         found: dict[str, list[LevelReport]] = {}
         for write in self.written:
             with suppress(DivergedError):  # what cannot be measured is not: only a write that is made must not fail

@@ -66,8 +66,7 @@ class Batch:
 
     @property
     def scale(self) -> float:
-        """What turns the gradients that arrived into those of the summed loss: the mean over backward passes, 1 before
-        any."""
+        """From the gradients that arrived to those of the summed loss: mean over the backward passes, 1 before any."""
         return sum(self.scales) / len(self.scales) if self.scales else 1.0
 
     def of(self, weight: Tensor) -> list[Pass]:

@@ -1,8 +1,7 @@
 """Text to learn from: any file or folder of UTF-8 text, its alphabet, and its characters as numbers.
 
 The characters of a part that the training parts do not have are one class of their own ("unknown"), so that a model is
-asked about every
-character of the test text. Axes: N sequences, T characters.
+asked about every character of the test text. Axes: N sequences, T characters.
 """
 
 from __future__ import annotations
