@@ -40,7 +40,7 @@ def test_a_life_counts_before_it_learns_and_keeps_constant_memory(images, learne
 
 
 def test_a_life_that_diverges_says_so_and_has_no_scores(images):
-    found = life.live("sgd", {"optimizer": "sgd", "learning_rate": 1e30, "loss": "squared_error"}, images, 3, 0)
+    found = life.live("sgd", {"optimizer": "sgd", "learning_rate": 1e6, "loss": "squared_error"}, images, 3, 0)
     assert found.diverged and set(life.scores_of(found).values()) == {None}
 
 

@@ -19,23 +19,25 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from nllab import methods, optim
 from nllab.bench.steps import mlp
 from nllab.build import pick_device
-from nllab.checkpoint import bytes_of
 from nllab.errors import DivergedError, check_choice
-from nllab.methods.objective import Objective
+from nllab.events import Step
+from nllab.experiment import Experiment
 from nllab.methods.setups import GRIDS, SETUPS, Changes
-from nllab.optim.deep import DeepOptimizer
 from nllab.probes import accuracy
 from nllab.streams.digits import digits
-from nllab.streams.stream import Images, Part
+from nllab.streams.sequences import drawn
+from nllab.streams.stream import Drawn, Images, Part
 from nllab.summary import spread
 from nllab.tables import mean_std, table_of
+from nllab.trainer import Trainer
 
 LEARNERS = ("deep", "twin", "adam", "sgd", "l2-init", "shrink-and-perturb", "continual-backprop", "upgd")
 TASKS, BATCH, HIDDEN = 800, 32, (128, 128)
 ENDS, RECENT = 100, 50  # tasks that count as the first and the last; tasks asked for at the end
+SETTINGS: dict[str, Any] = {"optimizer": "deep", "loss": "cross_entropy", "observe": False}
+SETTINGS |= {"batch_size": 1, "evaluate_every": 100_000}  # each row of the source is a batch
 TRIALS, TRIAL_TASKS, OTHER_LIFE = 6, 40, 1_000_000  # the seed of trials is this much further
 
 
@@ -64,43 +66,31 @@ def live(learner: str, changes: Changes, images: Images, tasks: int, seed: int) 
     """One life of a learner with these settings; it ends early where the loss is no longer finite."""
     torch.manual_seed(seed)
     model, draw = mlp(images.train.inputs.shape[1], *HIDDEN, images.classes), torch.Generator().manual_seed(seed)
-    model.to(images.train.inputs.device)
     if learner == "twin":
         for layer in [m for m in model.modules() if isinstance(m, nn.Linear)][:-1]:
             layer.requires_grad_(False)
-    objective = Objective(changes.get("loss", "cross_entropy"), changes.get("outputs", "all"), images.classes)
-    method = methods.build(changes.get("method", "naive"), changes.get("method_settings", {}), objective, seed)
-    if learner in ("deep", "twin"):
-        optimizer: torch.optim.Optimizer = DeepOptimizer(model, warn=False)
-    else:
-        optimizer = optim.build(changes["optimizer"], model, model.parameters(), changes["learning_rate"])
-
-    def kept() -> int:
-        own = optimizer.bytes_kept() if isinstance(optimizer, DeepOptimizer) else bytes_of([*optimizer.state.values()])
-        return own + method.bytes_kept()
-
+    waiting: list[Part] = []
+    steps = tasks * math.ceil(len(images.train) / BATCH)
+    source = Drawn(steps, lambda: waiting.pop(0))
+    stream = drawn("digits under many orders of the pixels", [source], [images.test[:1]], images.classes)
+    experiment = Experiment(**{**SETTINGS, **changes}, seed=seed)
+    trainer = Trainer(experiment, model=model, stream=stream, device=str(images.train.inputs.device))
     online: list[float] = []
     asked: list[tuple[Part, float]] = []
     early = late = 0
     for number, (train, test) in enumerate(tasks_of(images, tasks, seed)):
+        waiting += [train[rows] for rows in torch.randperm(len(train), generator=draw).split(BATCH)]
         right = 0
-        for rows in torch.randperm(len(train), generator=draw).split(BATCH):
-            batch = train[rows]
-            objective.see(batch.labels)
-            optimizer.zero_grad()
-            scores, loss = method.loss(model, batch)
-            right += int((scores.argmax(1) == batch.labels).sum())
+        for size in [len(batch) for batch in waiting]:
             try:
-                if not math.isfinite(float(loss.detach())):
-                    raise DivergedError("the loss is not finite")
-                loss.backward()
-                method.before_step(model)
-                optimizer.step()
+                events = trainer.step()
             except DivergedError:
+                trainer.diverged = True
+            if trainer.diverged:
                 return Life(online, [], [], (early, late), True)
-            method.after_step(model, batch, scores.detach())
+            right += sum(round(event.online_accuracy * size) for event in events if isinstance(event, Step))
         online.append(right / len(train))
-        late = kept()
+        late = trainer.bytes_kept()
         early = late if number < min(ENDS, tasks) else early
         if number >= tasks - RECENT:
             asked.append((test, accuracy(model, test)))
