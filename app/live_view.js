@@ -4,7 +4,6 @@ const SETTLE_MS = 500; // until the page around has been laid out anew
 const SPEAK_MS = 5000;
 const STORE = "nllab.runs"; // page -> which runs this tab has there, and for which address
 const FRAME_MS = 8; // of drawing in one go; the figures that are left follow in the next frames
-const SAYS = ["playing", "finished", "error", "notice", "opened"]; // of a run, what the page around must know
 const LIVELY = 1000; // between two looks at the colours of the page
 
 let plotly;
@@ -328,9 +327,10 @@ class View {
 
   // Buttons around the figures must say what is the case; when a run ends or fails by itself, they are asked to look again.
   compare() {
-    const is = JSON.stringify(this.panels.map(({ now }) => SAYS.map((key) => now[key])));
+    const says = () => JSON.stringify(this.component.data.shown.map(Object.values));
+    const keys = Object.keys(this.component.data.shown[0] ?? {}); // of a run, what the page around shows
+    const is = JSON.stringify(this.panels.map(({ now }) => keys.map((key) => now[key])));
     clearTimeout(this.doubt);
-    const says = () => JSON.stringify(this.component.data.shown.map((run) => SAYS.map((key) => run[key])));
     if (is === says()) return;
     this.doubt = setTimeout(() => is !== says() && this.component.setTriggerValue("stale", is), 300);
   }

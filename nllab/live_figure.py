@@ -29,7 +29,7 @@ class Curves(go.FigureWidget):
         super().__init__(spec)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        if key is None or (not isinstance(key, str) and "_widget_data" in key):
+        if key is None:
             # Set without telling anybody: pages that are open have these curves already.
             made, first = bool(getattr(self, "_data", None)), vars(self)["_first"]
             self._trait_values["_widget_data"] = deepcopy(self._data if made else first["data"])

@@ -62,12 +62,6 @@ def average_accuracy(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float
     return _mean([matrix[-1, task] for task in first_visits(visits)])
 
 
-def average_incremental_accuracy(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:
-    """Mean over experiences of the mean accuracy on all tasks taught so far (Rebuffi et al. 2017, arXiv 1611.07725)."""
-    matrix = _checked(accuracy_matrix, visits)
-    return _mean([_mean([matrix[i, task] for task in first_visits(visits[: i + 1])]) for i in range(len(matrix))])
-
-
 def forgetting(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:
     """Mean over tasks first taught before the last experience T of max_{i<T} A[i, j] - A[T, j]; may be negative.
 
@@ -148,20 +142,6 @@ def _measurements(accuracies: ArrayLike, experiences: Sequence[int], visits: Seq
             " experiences."
         )
     return measured
-
-
-def intransigence(accuracy_matrix: ArrayLike, visits: Sequence[int], reference: ArrayLike) -> float:
-    """Mean over tasks of reference[j] - A[first visit of j, j]: what was not even learned; may be negative.
-
-    reference[j]: accuracy on task j of a model trained jointly on all tasks up to and including j (Chaudhry et al.
-        2018, arXiv 1801.10112).
-    """
-    matrix, best = _checked(accuracy_matrix, visits), np.asarray(reference, dtype=float)
-    if best.shape != (matrix.shape[1],):
-        raise ShapeError(
-            f"reference has shape {best.shape}; expected one value for each of the {matrix.shape[1]} tasks."
-        )
-    return _mean([best[task] - matrix[first, task] for task, first in first_visits(visits).items()])
 
 
 def backward_transfer(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:

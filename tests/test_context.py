@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from nllab.context import loss_by_position, recalled, stored_keys
+from nllab.context import loss_by_position, recalled
 from nllab.errors import ShapeError
-from nllab.memory.titans import SelfModifyingTitans
 from nllab.models.hope import HopeLM
 
 
@@ -54,39 +53,6 @@ def test_recall_of_a_model_is_what_it_answers_when_asked_next():
                 assert torch.allclose(found[t - 1, k], model(asked)[0, -1].softmax(-1), atol=1e-6)
 
 
-def layer(**settings):
-    torch.manual_seed(0)
-    made = SelfModifyingTitans(8, chunk_size=1, conv_window=0, **settings)
-    with torch.no_grad():
-        # Keys are the tokens themselves, the rate is the same for all.
-        made.memories.initial["key"].copy_(torch.eye(8)[None])
-        made.memories.initial["inner_lr"].zero_()
-        if made.retention:
-            made.memories.initial["retention"].zero_()
-    return made
-
-
-def test_orthogonal_keys_are_all_still_held():
-    held = stored_keys(layer(adaptive=("inner_lr", "key", "value", "retention")), torch.eye(8)[None])
-    assert held.agreement.shape == (1, 1, 8, 8)
-    lower = torch.ones(8, 8).tril().bool()
-    assert held.agreement[0, 0][~lower].isnan().all() and held.agreement[0, 0][lower].isfinite().all()
-    # Nothing that comes later touches an orthogonal key: what was stored stays as it was.
-    reads = held.strength[0, 0]
-    for i in range(8):
-        assert torch.allclose(reads[i:, i], reads[i, i].expand(8 - i), rtol=1e-3)
-
-
-def test_a_key_that_comes_again_is_overwritten():
-    x = torch.eye(8)[[0, 1, 0, 0, 0, 0]][None]
-    made = layer(retention=False, max_inner_lr=1.0)
-    held = stored_keys(made, x)
-    change = (held.strength[0, 0, 1:, :2] - held.strength[0, 0, :-1, :2]).abs()
-    assert change[1:, 0].sum() > 20 * change[1:, 1].sum()
-
-
-def test_read_outs_name_what_does_not_fit():
-    with pytest.raises(ShapeError, match="conv_window=4"):
-        stored_keys(SelfModifyingTitans(8), torch.zeros(1, 2, 8))
+def test_shapes_that_differ_are_named():
     with pytest.raises(ShapeError, match=r"expected the same shape \(B, T\)"):
         loss_by_position(Copycat(), torch.zeros(2, 3).long(), torch.zeros(2, 2).long())

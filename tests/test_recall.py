@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from nllab.bench.recall import TASKS
 from nllab.streams.recall import (
     IGNORE,
-    MAD,
     accuracy,
     compression,
     fuzzy_recall,
@@ -20,7 +20,7 @@ def draw(task, batch=8, seed=0, scored=True):
     return task.draw(batch, torch.Generator().manual_seed(seed), scored)
 
 
-@pytest.mark.parametrize("make", [*MAD, mqar])
+@pytest.mark.parametrize("make", TASKS.values())
 def test_drawn_again_the_same_and_inside_the_vocabulary(make):
     task = make()
     tokens, targets = draw(task, 4)

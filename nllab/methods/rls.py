@@ -13,18 +13,10 @@ from nllab.methods.random_features import OnFrozenFeatures
 from nllab.streams.stream import Part
 
 
-def ridge_solution(rows: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """argmin_W |targets - rows W^T|^2 + ridge |W|^2, all at once: the slow, obvious form. (N, D), (N, K) -> (K, D)."""
-    gram = rows.T @ rows + ridge * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return torch.linalg.solve(gram, rows.T @ targets).T
-
-
 def rls_write(weight: Tensor, inverse: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(weight, inverse) after N more rows: W <- W + (Y - X W^T)^T G and P <- P - (X P)^T G, with G = (I + X P X^T)^-1 X
-    P.
+    """(weight, inverse) after N more rows: W <- W + (Y - X W^T)^T G, P <- P - (X P)^T G, G = (I + X P X^T)^-1 X P.
 
-    Started from W = 0 and P = I / ridge this is `ridge_solution` on all rows so far, whether they come one by one or in
-    batches.
+    Started from W = 0 and P = I / ridge this is the ridge regression on all rows so far, in batches or one by one.
     Shapes: weight (K, D) · inverse (D, D) · rows (N, D) · targets (N, K).
     """
     projected = rows @ inverse

@@ -176,6 +176,3 @@ def mqar(vocabulary: int = 64, length: int = 64, pairs: int = 8) -> Task:
         return Batch(tokens, torch.cat([torch.full((batch, 2 * pairs), IGNORE), answers], 1))
 
     return Task("MQAR", vocabulary, draw)
-
-
-MAD = (compression, in_context_recall, fuzzy_recall, selective_copying, memorization)
