@@ -286,6 +286,8 @@ class View {
     frame.tabIndex = 0;
     frame.setAttribute("role", "slider");
     frame.setAttribute("aria-valuemin", 0);
+    frame.setAttribute("aria-valuenow", 0);
+    frame.setAttribute("aria-label", "The time of this run, before its first step");
     const step = (event) => chart.stepAt(event.clientX - frame.getBoundingClientRect().left);
     frame.addEventListener("pointermove", (event) => this.point(step(event)));
     frame.addEventListener("pointerdown", (event) => {

@@ -22,6 +22,22 @@ def drawn(page):
     return page
 
 
+def settled(page):
+    """When for half a second no script has run and nothing has faded: half faded, or before its style sheet is there,
+    every text is pale."""
+    page.evaluate("""() => new Promise((resolve) => {
+      const busy = () => !document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]') ||
+        document.getAnimations().some((one) => one.effect.getComputedTiming().iterations < Infinity);
+      let since = Infinity;
+      const look = (now) => {
+        since = busy() ? Infinity : Math.min(since, now);
+        if (now - since > 500) resolve();
+        else requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+    })""")
+
+
 def step_of(page):
     return int(page.locator(".nl-number-step dd").first.inner_text())
 

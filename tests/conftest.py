@@ -52,7 +52,7 @@ def visit(browser, address):
 
     contexts, said, abroad = [], [], []
 
-    def open_page(query="", viewport=DESK, **settings):
+    def open_page(query="", viewport=DESK, figures=True, **settings):
         contexts.append(browser.new_context(viewport=viewport, **settings))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE * 1000)
@@ -66,8 +66,7 @@ def visit(browser, address):
             lambda request: None if request.url.startswith((address, "data:", "blob:")) else abroad.append(request.url),
         )
         page.goto(f"{address}/{query}")
-        drawn(page)
-        return page
+        return drawn(page) if figures else page
 
     yield open_page
     for context in contexts:

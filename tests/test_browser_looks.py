@@ -7,7 +7,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from browsing import DESK, NEEDS_CHROMIUM, PATIENCE, PHONE, drawn, press, step_of, until
+from browsing import DESK, NEEDS_CHROMIUM, PATIENCE, PHONE, drawn, press, settled, step_of, until
 
 axe_playwright_python = pytest.importorskip("axe_playwright_python")  # for the axe.min.js that it brings
 pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
@@ -57,7 +57,7 @@ def test_every_text_is_legible(visit, scheme):
     for name, title in {**titles, "Glossary": "Glossary", "Mathematics": "The mathematics"}.items():
         page.goto(f"{page.url.split('?')[0].rpartition('/')[0]}/{name.lower()}")
         page.get_by_role("heading", name=title, exact=True).wait_for()
-        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        settled(page)
         found += page.evaluate(CONTRASTS)
     assert not [told for told in found if told[0] < (2.95 if told[2] else 4.5)]  # a curve's name has the curve's colour
 
@@ -122,7 +122,7 @@ def test_a_lesson_with_one_run_keeps_nothing_of_the_two_before(visit):
 
 
 def test_the_tour_brings_what_it_speaks_of_into_sight_and_trains(visit):
-    page = visit("tour")
+    page = visit("tour", figures=False)
     press(page, "tour_begin")
     page.locator(".st-key-tour", has_text="1 of ").wait_for()
     press(page, "tour_next")
@@ -221,7 +221,7 @@ def test_a_slide_shows_the_figures_without_controls_and_trains_by_itself(visit):
         assert not page.locator(gone).first.is_visible()
     assert "embed=true" in page.url and "seed=3" in page.url
     page.keyboard.press("Space")
-    page.locator(".nl-panel[data-playing=false]").wait_for()
+    until(lambda: page.locator(".nl-panel[data-playing=false][data-finished=false]").count() == 2)
     page.mouse.move(600, DESK["height"] - 15)  # as in a video, they come up for whoever points there
     until(lambda: controls.evaluate("one => getComputedStyle(one).opacity") == "1")
 
@@ -233,7 +233,7 @@ SERIOUS = """async () => (await axe.run()).violations.filter(({ impact }) => ['s
 
 def faults(page):
     """What axe finds serious on the page as it stands."""
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    settled(page)
     if not page.evaluate("'axe' in window"):
         page.add_script_tag(path=AXE)
     return [(page.url, *fault) for fault in page.evaluate(SERIOUS)]

@@ -45,7 +45,7 @@ export class FanView {
     this.canvas.addEventListener("keydown", (event) => {
       const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!way || !this.futures.length) return;
-      this.pick(Math.max(0, Math.min(this.futures.length - 1, (this.picked ?? 0) + way)));
+      this.pick(Math.max(0, Math.min(this.futures.length - 1, (this.picked ?? -1) + way)));
       event.preventDefault();
       event.stopPropagation();
     });

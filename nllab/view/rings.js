@@ -8,7 +8,7 @@ function svgElement(tag, attributes, text) {
 
 export class Rings {
   constructor() {
-    this.root = svgElement("svg", { viewBox: "0 0 460 250", class: "nl-rings", role: "img" });
+    this.root = svgElement("svg", { viewBox: "0 0 460 250", class: "nl-rings", role: "img", "aria-label": "The nested loops" });
     this.rings = [];
   }
 

@@ -51,7 +51,10 @@ export class Stage {
     this.list = made("ul", "nl-levels");
     this.side.append(this.wall, this.words, this.list);
     this.root.append(this.picture, this.side);
-    for (const canvas of [this.canvas, this.wall]) canvas.setAttribute("role", "img");
+    for (const [canvas, name] of [[this.canvas, "The network"], [this.wall, "Test samples"]]) {
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", name);
+    }
     this.canvas.addEventListener("pointermove", (event) => this.look(event));
     this.canvas.addEventListener("pointerleave", () => (this.loupe.hidden = true));
     this.wall.addEventListener("pointermove", (event) => this.name(event));
