@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
+from numbers import Integral, Real
 
 MOST_CHARACTERS = 480  # of a message; a value that it quotes may be of any length
 
@@ -67,7 +68,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> SettingError:
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
     """Raise SettingError unless the value is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise SettingError(f"{name} is {value!r}; it must be a whole number, {least} or more.")
 
 
@@ -94,7 +95,7 @@ def check_sizes(name: str, values: object, *counts: int) -> None:
 def check_number(name: str, value: object, interval: str) -> None:
     """A number in an interval as it is written: "[0, 1)" is 0 or more and below 1."""
     low, high = map(float, interval[1:-1].split(","))
-    inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    inside = isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high  # type: ignore[operator]
     if not inside or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
         raise SettingError(f"{name} is {value!r}; expected a number in {interval}.")
 

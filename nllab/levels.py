@@ -13,17 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from nllab.errors import SettingError, check_choice
+from nllab.errors import SettingError, check_choice, check_number, check_whole
 
 
 def check_period(name: str, period: object) -> int:
     """The period, if it is a whole number of at least 1. Raises SettingError."""
-    if isinstance(period, bool) or not isinstance(period, int) or period < 1:
-        raise SettingError(
-            f"Level {name!r} has period {period!r}; a period is a whole number of steps, 1 or more (1 writes at every"
-            " step)."
-        )
-    return period
+    check_whole(f"Level {name!r}: period", period)
+    return int(period)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)
@@ -64,14 +60,9 @@ class Level:
                 f"Level {self.name!r} names no module; give at least one pattern such as 'blocks.0.*' or '*'."
             )
         check_period(self.name, self.period)
-        if self.rate is not None and not 0 <= self.rate < float("inf"):
-            raise SettingError(f"Level {self.name!r} has rate {self.rate!r}; a rate is a finite number, 0 or more.")
-        if self.retention is not None and not 0 <= self.retention <= 1:
-            raise SettingError(
-                f"Level {self.name!r} has retention {self.retention!r}; it lies in [0, 1], and 1 keeps everything."
-            )
-        if self.ridge is not None and not 0 < self.ridge < float("inf"):
-            raise SettingError(f"Level {self.name!r} has ridge {self.ridge!r}; a ridge is a finite number above 0.")
+        for setting, interval in (("rate", "[0, inf)"), ("retention", "[0, 1]"), ("ridge", "(0, inf)")):
+            if (value := getattr(self, setting)) is not None:
+                check_number(f"Level {self.name!r}: {setting}", value, interval)
 
     def matches(self, parameter: str) -> bool:
         """Whether a dotted parameter name belongs here: it, or a module that holds it, fits one of the patterns."""

@@ -16,7 +16,7 @@ import torch
 
 from nllab.anatomy import open_write
 from nllab.checkpoint import bytes_of
-from nllab.errors import NllabError, SettingError, check_choice, check_whole
+from nllab.errors import NllabError, SettingError, check_choice, check_number, check_whole
 from nllab.events import Event, Switch, accuracy_of, task_of
 from nllab.experiment import Experiment
 from nllab.runs import Run, ScheduledCommand
@@ -211,18 +211,15 @@ class LiveRun:
         if below is not None:
             task, value = below
             check_choice("task", task, self.run.tasks)
-            if not 0 <= value <= 1:
-                raise SettingError(f"below is {value!r}; an accuracy lies in [0, 1].")
-        if above is not None and not 0 <= above <= 1:
-            raise SettingError(f"above is {above!r}; an accuracy lies in [0, 1].")
+            check_number("below, an accuracy,", value, "[0, 1]")
+        if above is not None:
+            check_number("above, an accuracy,", above, "[0, 1]")
         self.stop_at, self.stop_below, self.stop_above = at, below, above
 
     def set_speed(self, speed: float | None) -> None:
         """Steps per second at the most; None for unlimited. Raises SettingError for a speed that is none."""
-        if speed is not None and not 0 < speed < float("inf"):
-            raise SettingError(
-                f"speed is {speed!r}; it must be a number of steps per second above 0, or None for unlimited."
-            )
+        if speed is not None:
+            check_number("speed", speed, "(0, inf)")
         self.speed = None if speed is None or speed >= FASTEST else float(speed)
 
     def command(self, name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nllab.errors import SettingError
+from nllab.errors import SettingError, check_number
 from nllab.experiment import Experiment
 from nllab.workers import Job, Pool
 
@@ -55,8 +55,7 @@ class Room:
     def predict(self, student: Student, value: float) -> None:
         """What the accuracy on the first task will be at the end. Raises SettingError once training has begun, or for
         what is no accuracy."""
-        if not 0 <= value <= 1:
-            raise SettingError(f"The prediction is {value!r}; an accuracy lies between 0 and 1.")
+        check_number("The prediction, an accuracy,", value, "[0, 1]")
         if student.job is not None:
             raise SettingError("The training has begun, so the prediction stands.")
         student.prediction = float(value)

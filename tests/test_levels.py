@@ -57,7 +57,7 @@ def test_levels_that_do_not_fit_the_model_are_named(levels, message):
 
 @pytest.mark.parametrize("period", [0, -1, 1.5, "4", True, None])
 def test_impossible_periods_are_named(period):
-    with pytest.raises(SettingError, match=r"'slow' has period .*1 or more"):
+    with pytest.raises(SettingError, match=r"'slow': period is .*1 or more"):
         Level("slow", "*", period)
 
 

@@ -306,7 +306,7 @@ def test_a_closure_is_evaluated_and_its_loss_returned(name, digits):
 @pytest.mark.parametrize("name", LADDER)
 @pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf"), "0.1", True, None])
 def test_impossible_rates_are_named(name, lr):
-    with pytest.raises(SettingError, match="lr is .*finite number, 0 or more"):
+    with pytest.raises(SettingError, match=r"lr is .*number in \[0, inf\)"):
         make(name, digits_model(), lr=lr)
 
 
@@ -330,7 +330,7 @@ def test_impossible_rates_are_named(name, lr):
     ],
 )
 def test_impossible_settings_are_named(name, settings):
-    with pytest.raises(SettingError, match=f"{next(iter(settings))} is .*must be"):
+    with pytest.raises(SettingError, match=f"{next(iter(settings))}.* is .*; (it must be|expected) "):
         make(name, digits_model(), **settings)
 
 

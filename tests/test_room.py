@@ -88,7 +88,7 @@ def test_a_student_predicts_before_training_and_not_after():
     with pytest.raises(SettingError, match="Predict first"):
         room.train(one)
     for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(SettingError, match="between 0 and 1"):
+        with pytest.raises(SettingError, match=r"number in \[0, 1\]"):
             room.predict(one, wrong)
     room.predict(one, 0.4)
     assert room.train(one).experiment.seed == 0

@@ -214,9 +214,9 @@ def test_without_observation_the_memory_starts_at_the_toggle():
     [
         ("optimizer", "adma", "Did you mean 'adam'"),
         ("teach", "C", "Unknown task 'C'"),
-        ("period", ["slow", 0], "has period 0"),
+        ("period", ["slow", 0], "period is 0"),
         ("period", ["slwo", 3], "Did you mean 'slow'"),
-        ("period", "slow", "has period None"),
+        ("period", "slow", "period is None"),
         ("learning_rate", -1, "learning_rate is -1"),
         ("rate", math.inf, "rate is inf"),
         ("retention", 2, "retention is 2"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import SettingError
+from nllab.errors import check_number
 from nllab.methods.objective import Objective
 from nllab.methods.random_features import OnFrozenFeatures
 from nllab.streams.stream import Part
@@ -40,8 +40,7 @@ class RLS(OnFrozenFeatures):
     def __init__(
         self, objective: Objective, generator: torch.Generator, *, ridge: float, features: int = 0, filters: int = 0
     ) -> None:
-        if ridge <= 0:
-            raise SettingError(f"method_settings: ridge is {ridge!r}; it must be above 0.")
+        check_number("method_settings: ridge", ridge, "(0, inf)")
         self.objective, self.generator, self.ridge = objective, generator, ridge
         self.memory = {}
 

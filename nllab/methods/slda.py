@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nllab.errors import SettingError
+from nllab.errors import check_number
 from nllab.methods.objective import Objective
 from nllab.methods.random_features import OnFrozenFeatures
 from nllab.streams.stream import Part
@@ -52,8 +52,7 @@ class SLDA(OnFrozenFeatures):
         features: int = 0,
         gamma: float = 0.0,
     ) -> None:
-        if not 0 < shrinkage <= 1:
-            raise SettingError(f"method_settings: shrinkage is {shrinkage!r}; it lies above 0 and up to 1.")
+        check_number("method_settings: shrinkage", shrinkage, "(0, 1]")
         self.objective, self.generator, self.shrinkage = objective, generator, shrinkage
         self.memory = {}
 

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import inf
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nllab.errors import DivergedError, SettingError
+from nllab.errors import DivergedError, SettingError, check_number, check_whole
+
+# What a setting may be: a number in an interval, a whole number of at least so much, or so many of either.
+Rule = str | int | tuple[str, ...]
+NONNEGATIVE, POSITIVE, FRACTION, BELOW_ONE = "[0, inf)", "(0, inf)", "[0, 1]", "[0, 1)"
+COUNT, PERIOD = 0, 1
 
 
-def _number(value: object, low: float = -inf) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < inf
-
-
-def _betas(count: int) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, tuple | list) and len(value) == count and all(_number(b, 0) and b < 1 for b in value)
-    )
-
-
-# What a setting may be: in words for the error, and as a test.
-Rule = tuple[str, Callable[[Any], bool]]
-NONNEGATIVE: Rule = ("a finite number, 0 or more", lambda value: _number(value, 0))
-POSITIVE: Rule = ("a finite number above 0", lambda value: _number(value, 0) and value > 0)
-FRACTION: Rule = ("a number in [0, 1]", lambda value: _number(value, 0) and value <= 1)
-BELOW_ONE: Rule = ("a number in [0, 1)", lambda value: _number(value, 0) and value < 1)
-BETAS: Rule = ("two numbers in [0, 1)", _betas(2))
-THREE_BETAS: Rule = ("three numbers in [0, 1)", _betas(3))
-COUNT: Rule = ("a whole number, 0 or more", lambda value: _number(value, 0) and isinstance(value, Integral))
-PERIOD: Rule = ("a whole number, 1 or more", lambda value: _number(value, 1) and isinstance(value, Integral))
+def check_setting(name: str, value: Any, rule: Rule) -> None:
+    """Raise SettingError unless the value is what the rule says."""
+    if isinstance(rule, str):
+        check_number(name, value, rule)
+    elif isinstance(rule, int):
+        check_whole(name, value, rule)
+    elif not isinstance(value, tuple | list) or len(value) != len(rule):
+        raise SettingError(f"{name} is {value!r}; expected {len(rule)} numbers in {rule[0]}.")
+    else:
+        for part, own in zip(value, rule, strict=True):
+            check_number(f"{name}, here {value!r}, has a part that", part, own)
 
 
 def check_parameters(params: Iterable[Any]) -> list[Any]:
@@ -49,9 +43,8 @@ def check_parameters(params: Iterable[Any]) -> list[Any]:
 def check_settings(optimizer: Optimizer, **rules: Rule) -> None:
     """Raises SettingError if a setting of any parameter group breaks its rule; groups already carry the defaults."""
     for group in optimizer.param_groups:
-        for name, (words, fits) in rules.items():
-            if not fits(group[name]):
-                raise SettingError(f"{type(optimizer).__name__}: {name} is {group[name]!r}; it must be {words}.")
+        for name, rule in rules.items():
+            check_setting(f"{type(optimizer).__name__}: {name}", group[name], rule)
 
 
 def check_gradients(optimizer: Optimizer) -> list[tuple[dict[str, Any], Tensor, Tensor]]:

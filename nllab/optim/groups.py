@@ -7,11 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nllab.errors import SettingError
 from nllab.levels import Level
 from nllab.optim import layers, packed
 from nllab.optim.affine import SCALED, Scale
-from nllab.optim.checks import BELOW_ONE, COUNT, FRACTION, NONNEGATIVE, PERIOD, POSITIVE, Rule
+from nllab.optim.checks import BELOW_ONE, COUNT, FRACTION, NONNEGATIVE, PERIOD, POSITIVE, Rule, check_setting
 
 RULES: dict[str, Rule] = {
     "rate": NONNEGATIVE,
@@ -27,9 +26,9 @@ RULES: dict[str, Rule] = {
 
 def check(settings: Mapping[str, Any]) -> None:
     """Raises SettingError for a setting out of range."""
-    for name, (words, fits) in RULES.items():
-        if name in settings and not fits(settings[name]):
-            raise SettingError(f"{name} is {settings[name]!r}; it must be {words}.")
+    for name, rule in RULES.items():
+        if name in settings:
+            check_setting(name, settings[name], rule)
 
 
 def settings_of(level: Level) -> dict[str, float]:

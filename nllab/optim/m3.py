@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nllab.optim.checks import (
+    BELOW_ONE,
     COUNT,
     NONNEGATIVE,
     PERIOD,
     POSITIVE,
-    THREE_BETAS,
     as_matrix,
     check_gradients,
     check_parameters,
@@ -82,7 +82,7 @@ class M3(Optimizer):
             "hidden": True,
         }
         super().__init__(check_parameters(params), defaults)
-        check_settings(self, lr=NONNEGATIVE, betas=THREE_BETAS, slow_weight=NONNEGATIVE, period=PERIOD)
+        check_settings(self, lr=NONNEGATIVE, betas=(BELOW_ONE,) * 3, slow_weight=NONNEGATIVE, period=PERIOD)
         check_settings(self, newton_schulz_steps=COUNT, eps=POSITIVE, adamw_lr=NONNEGATIVE)
 
     @torch.no_grad()

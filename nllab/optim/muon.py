@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from nllab.errors import SettingError
 from nllab.optim.checks import (
     BELOW_ONE,
-    BETAS,
     COUNT,
     NONNEGATIVE,
     as_matrix,
@@ -111,7 +110,7 @@ class Muon(Optimizer):
         defaults |= {"weight_decay": weight_decay, "adamw_lr": adamw_lr, "adamw_betas": adamw_betas, "hidden": True}
         super().__init__(check_parameters(params), defaults)
         check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE, newton_schulz_steps=COUNT)
-        check_settings(self, weight_decay=NONNEGATIVE, adamw_lr=NONNEGATIVE, adamw_betas=BETAS)
+        check_settings(self, weight_decay=NONNEGATIVE, adamw_lr=NONNEGATIVE, adamw_betas=(BELOW_ONE,) * 2)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

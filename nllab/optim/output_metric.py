@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nllab.errors import DivergedError, SettingError
+from nllab.errors import DivergedError, SettingError, check_number
 
 
 def precondition(gradient: Tensor, metric: Tensor, damping: float) -> Tensor:
@@ -49,8 +49,7 @@ class OutputMetric:
     """
 
     def __init__(self, model: nn.Module, *, damping: float = 0.1) -> None:
-        if not 0 < damping < float("inf"):
-            raise SettingError(f"damping is {damping!r}; it must be a finite number above 0.")
+        check_number("damping", damping, "(0, inf)")
         self.layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
         if not self.layers:
             raise SettingError(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nllab.errors import DataError, SettingError
+from nllab.errors import DataError, check_number, check_whole
 
 END, UNKNOWN = 0, 1  # the end of a name (and what stands before its start); a character outside the alphabet
 IGNORE = -100  # the target of a padded position, which cross_entropy leaves out
@@ -69,10 +69,8 @@ def read_text(path: str | Path, *, context: int, held_out: float = 0.1) -> Text:
     context: characters of one training sequence; each part must hold at least one.
     Raises: DataError, with the name of the file, if it is not there, empty, binary, not UTF-8, or too short.
     """
-    if context < 1 or not 0 < held_out < 1:
-        raise SettingError(
-            f"context is {context} and held_out {held_out}; expected 1 or more characters, and a share between 0 and 1."
-        )
+    check_whole("context, in characters,", context)
+    check_number("held_out, a share of the text,", held_out, "(0, 1)")
     place = Path(path)
     if place.is_dir():
         files = sorted(f for f in place.rglob("*") if f.is_file() and f.suffix.lower() in SUFFIXES)
