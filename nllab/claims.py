@@ -259,10 +259,10 @@ def summary_of(results: Mapping[str, Mapping[str, Any]], score: str = "average_a
         return None
     means = {name: sum(found) / len(found) for name, found in values.items()}
     best = max(means, key=lambda name: means[name])
-    told = {name: compare_seeds(values[best], found) for name, found in values.items() if name != best}
-    if None in told.values():
+    orders = {name: compare_seeds(values[best], found) for name, found in values.items() if name != best}
+    if None in orders.values():
         return f"{best} has the best {score.replace('_', ' ')} on one seed; take more seeds to tell it from chance."
-    alike = [name for name, order in told.items() if order == "alike"]
+    alike = [name for name, order in orders.items() if order == "alike"]
     ahead = f"{best} has the best {score.replace('_', ' ')}, {means[best]:.3f}"
     return f"{ahead}; {', '.join(alike)} cannot be told apart from it." if alike else f"{ahead}, ahead of all others."
 

@@ -124,7 +124,7 @@ class LiveRun:
             self.experiment, self._trainer, self.run = experiment, trainer, run
             self.state, self.subject = State.of(trainer), Subject.of(trainer)
             self._ring: deque[Event] = deque(maxlen=RING)
-            self._told = 0
+            self._published = 0
             self.checkpoints: dict[
                 int, tuple[dict[str, Any], int, int]
             ] = {}  # step -> (what the trainer was, events there were, bytes)
@@ -247,14 +247,14 @@ class LiveRun:
             self._wake.notify()
 
     def since(self, cursor: int = 0, generation: int | None = None) -> tuple[int, list[Event]]:
-        """(new cursor, events told since `cursor`); after a reset, or to a newcomer, as many of the last events as are
-        kept."""
+        """(new cursor, events published since `cursor`); after a reset, or to a newcomer, as many of the last events as
+        are kept."""
         with self._telling:
-            ring, told = list(self._ring), self._told
+            ring, published = list(self._ring), self._published
             if generation is not None and generation != self.generation:
                 cursor = 0
-        fresh = min(max(told - cursor, 0), len(ring))
-        return told, ring[len(ring) - fresh :]
+        fresh = min(max(published - cursor, 0), len(ring))
+        return published, ring[len(ring) - fresh :]
 
     def portrait(self) -> list[Event]:
         """The newest portrait of the network (see `Trainer.portrait`), taken between two steps because somebody asked;
@@ -381,7 +381,7 @@ class LiveRun:
             self.run.extend(events)
             self.state = State.of(self._trainer)
             self._ring.extend(events)
-            self._told += len(events)
+            self._published += len(events)
         if self._awaited and self._is_awaited(self._awaited, self._trainer.steps):
             self.pause()
         if reason := self._reason_to_stop(events):
@@ -456,7 +456,7 @@ class LiveRun:
             self.run = run.upto(count)
             self.state = State.of(self._trainer)
             self._ring = deque(self.run.log, maxlen=RING)
-            self._told = count
+            self._published = count
             self.generation += 1
             self.error = self.notice = None
             self._was_above, self._was_below = False, True

@@ -50,8 +50,8 @@ def _picture(title: str, sub: str, data: list[Spec], table: list[list[Any]], **l
 def _matrix(event: Experience, samples: Samples, run: Run) -> Spec:
     matrix, summary = run.accuracy_matrix, run.summary
     visits = [experience.task for experience in run.of(Experience)]
-    told = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
-    sub = " · ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in told if value is not None)
+    scores = [(readable(name), summary[name]) for name in ("forgetting", "backward_transfer", "forward_transfer")]
+    sub = " · ".join(f"{name} {round(value, 2) + 0.0:.2f}" for name, value in scores if value is not None)
     cells = matrix.round(3).tolist()
     heat = {
         "type": "heatmap",
@@ -172,16 +172,16 @@ def _answers(event: Answers, samples: Samples, run: Run) -> Spec | None:
             for y in range(height):
                 for x in range(width):
                     cells[i * tall + above + y][k * wide + x] = int(image[y * width + x], 16)
-            told = str(now) if now == label else f"<b>({now})</b>"
+            text = str(now) if now == label else f"<b>({now})</b>"
             if then is not None:
-                told = (str(then) if then == label else f"({then})") + f"<br>{told}"
+                text = (str(then) if then == label else f"({then})") + f"<br>{text}"
             place = {
                 "x": k * wide + width / 2 - 0.5,
                 "y": i * tall + above - 0.5,
                 "yanchor": "bottom",
                 "showarrow": False,
             }
-            notes.append({**place, "text": told, "font": {"size": 11}})
+            notes.append({**place, "text": text, "font": {"size": 11}})
     heat = {
         "type": "heatmap",
         "z": cells,
@@ -238,13 +238,13 @@ def _texts(event: Texts, samples: Samples, run: Run) -> Spec:
         places.append(len(table) + (len(names) - 1) / 2)
         labels.append(f"task {name}")
         for k, whole in enumerate(names):
-            told = [whole, *([before.texts[name][k]] if before else []), event.texts[name][k]]
-            right += told[-1] == whole
+            texts = [whole, *([before.texts[name][k]] if before else []), event.texts[name][k]]
+            right += texts[-1] == whole
             line = len(table)
-            table.append([name, *told])
+            table.append([name, *texts])
             notes += [
                 _cell(_written(text, given, text == whole and i > 0), i, len(columns), line)
-                for i, text in enumerate(told)
+                for i, text in enumerate(texts)
             ]
     y = {"range": [len(table) - 0.5, -0.6], "tickvals": places, "ticktext": labels}
     sub = f"step {event.step}: {right} of {len(table) - 1} as they are spelled; in bold the letters it was given"

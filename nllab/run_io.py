@@ -42,8 +42,8 @@ AGAIN = "Download the run once more from the lab and upload that file as it is."
 
 def head(run: Run) -> dict[str, Any]:
     """The first line of a file of events."""
-    told = {"tasks": list(run.tasks), "levels": run.levels, "experiment": run.experiment.model_dump(mode="json")}
-    return {"format": FORMAT, "nllab": __version__, **told}
+    header = {"tasks": list(run.tasks), "levels": run.levels, "experiment": run.experiment.model_dump(mode="json")}
+    return {"format": FORMAT, "nllab": __version__, **header}
 
 
 def copies(run: Run) -> dict[str, bytes]:
@@ -81,8 +81,8 @@ def pack(run: Run) -> bytes:
 def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None, str]]:
     """The lines of the run's table, in the order of COLUMNS: one for each number and, for what is no number, one with
     `text` in JSON. Line 0 is the run's own. Numbers that are not finite are left out."""
-    told = head(run) | {"bytes_kept": run.bytes_kept}
-    yield (0, "run", 0, "", "", "", None, json.dumps(told))
+    header = head(run) | {"bytes_kept": run.bytes_kept}
+    yield (0, "run", 0, "", "", "", None, json.dumps(header))
     for i, event in enumerate(run.log, start=1):
         place = (i, event.kind, event.step, task_of(event))
         found = list(numbers(event))
@@ -169,9 +169,9 @@ def unpack(name: str, data: bytes) -> Run:
         raise RunFormatError(_too_large(name))
     try:
         if data.removeprefix(b"\xef\xbb\xbf").startswith(b"event,kind,"):
-            told, lines = run_table.lines(data, COLUMNS)
-            _check_head(json.dumps(told).encode(), "this table")
-            return _with_events(_begun(told, told.get("experiment"), told.get("bytes_kept")), lines, "its events")
+            header, lines = run_table.lines(data, COLUMNS)
+            _check_head(json.dumps(header).encode(), "this table")
+            return _with_events(_begun(header, header.get("experiment"), header.get("bytes_kept")), lines, "its events")
         if data[:2] != b"PK":
             raise RunFormatError(_not_a_zip(data))
         return _of_members(_members(data))
@@ -277,8 +277,8 @@ def _of_members(members: dict[str, bytes]) -> Run:
 def _of_format_1(settings: bytes, data: bytes) -> Run:
     name = EVENT_FILES[1]
     first, *lines = data.removesuffix(b"\n").split(b"\n")
-    told = _check_head(first, name)
-    return _with_events(_begun(told, _json(settings, "experiment.json"), told.get("bytes_kept")), lines, name)
+    header = _check_head(first, name)
+    return _with_events(_begun(header, _json(settings, "experiment.json"), header.get("bytes_kept")), lines, name)
 
 
 def of_log(log: run_log.Log) -> Run:
@@ -318,23 +318,23 @@ def _with_events(run: Run, lines: Sequence[bytes], name: str) -> Run:
 
 def _check_head(line: bytes, name: str) -> dict[str, Any]:
     """The first line of a file of events, whose format is one that this version reads."""
-    told = _json(line, f"the first line of {name}") if line.strip() else {}
-    if not isinstance(told, dict) or "format" not in told:
+    header = _json(line, f"the first line of {name}") if line.strip() else {}
+    if not isinstance(header, dict) or "format" not in header:
         raise RunFormatError(f"the line that says what run this is, its first, is missing. {AGAIN}")
-    if told["format"] not in tuple(EVENT_FILES):
-        what = f"it has format {str(told['format'])[:20]}, and this version of nllab reads formats 1 to {FORMAT}"
+    if header["format"] not in tuple(EVENT_FILES):
+        what = f"it has format {str(header['format'])[:20]}, and this version of nllab reads formats 1 to {FORMAT}"
         raise RunFormatError(f"{what}. Open it with the version that wrote it, or run the experiment again.")
-    return told
+    return header
 
 
-def _begun(told: Any, settings: Any, bytes_kept: Any) -> Run:
+def _begun(header: Any, settings: Any, bytes_kept: Any) -> Run:
     """The run of this head, before its first event."""
     try:
         experiment = Experiment(**settings)
     except (NllabError, TypeError) as error:
         raise RunFormatError(f"its experiment cannot be used: {str(error)[:300]} {AGAIN}") from None
-    tasks: Any = told.get("tasks")
-    levels: Any = told.get("levels")
+    tasks: Any = header.get("tasks")
+    levels: Any = header.get("levels")
     for kind, names in (("tasks", tasks), ("levels", levels)):
         good = isinstance(names, list if kind == "tasks" else dict) and 1 <= len(names) <= MOST_NAMES
         if not good or not all(isinstance(n, str) and NAME.fullmatch(n) for n in names) or len({*names}) < len(names):

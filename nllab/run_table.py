@@ -51,26 +51,26 @@ def _rows(text: str, width: int) -> Iterator[tuple[int, list[str]]]:
 
 def _event(rows: Iterator[tuple[int, list[str]]]) -> dict[str, Any]:
     """One event from its rows."""
-    told: dict[str, Any] = {}
+    event: dict[str, Any] = {}
     accuracy: dict[str, float] = {}
     levels: dict[str, dict[str, Any]] = {}
     for number, (_, kind, step, task, metric, subject, value, text) in rows:
-        if not told:
-            told = {"kind": kind, "step": _whole(step, number)} | ({"task": task} if task else {})
+        if not event:
+            event = {"kind": kind, "step": _whole(step, number)} | ({"task": task} if task else {})
         if not metric:
-            told |= _object(text, number)
+            event |= _object(text, number)
         elif metric == "accuracy":
             accuracy[subject] = _number(value, number)
         elif not subject:
-            told[metric] = _number(value, number)
+            event[metric] = _number(value, number)
         else:
             found = _number(value, number)
             typed = bool(found) if metric in TRUTH else int(found) if metric in WHOLE else found
             levels.setdefault(subject, dict.fromkeys(SIZES))[metric] = typed
-    held = told.pop("held", {}) if levels else {}
+    held = event.pop("held", {}) if levels else {}
     for level, shares in held.items() if isinstance(held, dict) else ():
         levels.setdefault(level, dict.fromkeys(SIZES))["held"] = shares
-    return told | ({"accuracy": accuracy} if accuracy else {}) | ({"levels": levels} if levels else {})
+    return event | ({"accuracy": accuracy} if accuracy else {}) | ({"levels": levels} if levels else {})
 
 
 def _whole(text: str, number: int) -> int:

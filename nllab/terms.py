@@ -13,9 +13,8 @@ TERMS = {
         " the world has changed its answers, low where there is noise."
     ),
     "average, joint and chance": (
-        "Three lines to hold a run against: its mean over the tasks; the ceiling, a network taught all tasks "
-        "at once, "
-        "mixed; the floor, guessing."
+        "Three lines to hold a run against: its mean over the tasks; the ceiling, a network taught all tasks at"
+        " once, mixed; the floor, guessing."
     ),
     "batch": "The samples of one step.",
     "catastrophic forgetting": "What was learned is lost because something else is learned with the same weights.",
@@ -51,7 +50,7 @@ TERMS = {
         " speed."
     ),
     "new answers": (
-        "The share of recent errors whose right answer was heard for the first time only just before: high when a task"
+        "The share of recent errors whose right answer was first seen only just before: high when a task"
         " with new classes has begun."
     ),
     "novelty": "How new an input is to a layer's memory: 1 is what the memory holds on average, more is newer.",

@@ -164,16 +164,16 @@ def _run(worker: subprocess.Popen, job: Job) -> bool:
         worker.stdin.write(json.dumps(asked) + "\n")
         worker.stdin.flush()
         for line in worker.stdout:
-            told = json.loads(line)
-            job.step = told.get("step", job.step)
-            job.planned_steps = told.get("planned_steps", job.planned_steps)
-            job.tasks = tuple(told.get("tasks", job.tasks))
-            if "future" in told:
-                job.futures.append(told["future"])
-            if "accuracy" in told:
-                job.curve.append((told["step"], told["accuracy"]))
-            job.error = told.get("error")
-            job.summary = told.get("summary")
+            message = json.loads(line)
+            job.step = message.get("step", job.step)
+            job.planned_steps = message.get("planned_steps", job.planned_steps)
+            job.tasks = tuple(message.get("tasks", job.tasks))
+            if "future" in message:
+                job.futures.append(message["future"])
+            if "accuracy" in message:
+                job.curve.append((message["step"], message["accuracy"]))
+            job.error = message.get("error")
+            job.summary = message.get("summary")
             if job.is_over:
                 return True
     except (OSError, ValueError):
@@ -192,8 +192,8 @@ def _serve() -> None:
 
     torch.set_num_threads(1)
 
-    def tell(**told: Any) -> None:
-        print(json.dumps(jsonable(told)), flush=True)
+    def tell(**message: Any) -> None:
+        print(json.dumps(jsonable(message)), flush=True)
 
     for line in sys.stdin:
         try:

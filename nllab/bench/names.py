@@ -115,7 +115,7 @@ class NextCharacter(Method):
     """Cross-entropy of the next character: the mean over those asked for AdamW; summed for the deep optimizer, whose
     gradients the metric of the outputs may precondition before the step.
 
-    Told: nothing. Keeps: the metric.
+    Needs: nothing. Keeps: the metric.
     """
 
     def __init__(self, objective: Objective, summed: bool, metric: OutputMetric | None) -> None:

@@ -23,7 +23,7 @@ class AGEM(Method):
     does not.
 
     Source: Chaudhry et al. 2019, arXiv 1812.00420, Eq. 11.
-    Told: nothing, but it stores samples. Keeps: `buffer` samples with their labels. Buffer 0 is naive, bit for bit.
+    Needs: nothing, but it stores samples. Keeps: `buffer` samples with their labels. Buffer 0 is naive, bit for bit.
     Differs from paper: the samples are a reservoir of everything seen instead of so many from each finished task, so no
         boundary is needed; as many of them are drawn at each step as the batch has.
     """

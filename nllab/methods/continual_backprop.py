@@ -66,7 +66,7 @@ class ContinualBackprop(Method):
 
     Utility: running mean (decay) of |h| times the sum of the absolute outgoing weights.
     Source: Dohare et al. 2024, Nature 632, Algorithm 1; Dohare, Sutton & Mahmood 2023, arXiv 2306.13812.
-    Told: nothing. Keeps: two numbers a hidden unit. Replacement 0 is naive, bit for bit.
+    Needs: nothing. Keeps: two numbers a hidden unit. Replacement 0 is naive, bit for bit.
     Differs from paper: an optimizer's own moments of a unit that starts anew stay. Units are those of a linear layer
         that one activation joins to the next linear layer; others, such as a residual stream, learn unchanged.
     """

@@ -18,8 +18,8 @@ class DERpp(Method):
 
     Source: Buzzega et al. 2020, arXiv 2004.07211, Eq. 6. The scores are stored as they were when the sample was
         learned.
-    Told: nothing, but it stores samples. Keeps: `buffer` samples with labels and scores. alpha = beta = 0 is naive, bit
-        for bit.
+    Needs: nothing, but it stores samples. Keeps: `buffer` samples with labels and scores. alpha = beta = 0 is naive,
+        bit for bit.
     Differs from paper: nothing (the squared distance is a mean over the outputs, as in its code).
     """
 

@@ -16,7 +16,7 @@ class ER(Method):
     seen.
 
     Source: Chaudhry et al. 2019, arXiv 1902.10486 (ER-Reservoir).
-    Told: nothing, but it stores samples. Keeps: `buffer` samples with their labels. Strength 0 is naive, bit for bit.
+    Needs: nothing, but it stores samples. Keeps: `buffer` samples with their labels. Strength 0 is naive, bit for bit.
     Differs from paper: the two losses are means of their own, so that strength 0 is defined; at strength 1 it is twice
         the paper's mean.
     """

@@ -61,7 +61,7 @@ class EWC(Method):
 
     Source: Kirkpatrick et al. 2017, arXiv 1612.00796, Eq. 3. F is measured at the end of each task on `samples` of its
         samples.
-    Told: boundaries. Keeps: weights and Fisher diagonal of every old task, so it grows. Strength 0 is naive, bit for
+    Needs: boundaries. Keeps: weights and Fisher diagonal of every old task, so it grows. Strength 0 is naive, bit for
         bit.
     Differs from paper: the Fisher information of the output layer counts only the outputs that the loss counts.
     """
@@ -87,7 +87,7 @@ class OnlineEWC(Method):
     weights.
 
     Source: Schwarz et al. 2018, arXiv 1805.06370, Eq. 9.
-    Told: boundaries. Keeps: two numbers a weight. Strength 0 is naive, bit for bit.
+    Needs: boundaries. Keeps: two numbers a weight. Strength 0 is naive, bit for bit.
     Differs from paper: as in `EWC`; F_task is not normalised to one scale.
     """
 

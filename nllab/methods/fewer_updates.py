@@ -14,7 +14,7 @@ class FewerUpdates(Method):
 
     A method that keeps A better than this at the same accuracy on B does more than to hold still. every = 1 is naive,
     bit for bit.
-    Told: nothing. Keeps: a count.
+    Needs: nothing. Keeps: a count.
     """
 
     def __init__(self, objective: Objective, generator: torch.Generator, *, every: int) -> None:

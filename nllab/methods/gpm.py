@@ -32,7 +32,7 @@ class GPM(Method):
 
     gradient: 1 projects the gradient before the optimizer sees it, 0 the change that it has written; see `OWM`.
     Source: Saha, Garg & Roy 2021, arXiv 2103.09762, Eq. 6-9 and Algorithm 1 (paper symbol: epsilon_th = threshold).
-    Told: boundaries. Keeps: a basis for every layer, at most in x in. Threshold 0 is naive, bit for bit.
+    Needs: boundaries. Keeps: a basis for every layer, at most in x in. Threshold 0 is naive, bit for bit.
     Differs from paper: one threshold for all layers and tasks; the output layer is projected too, since one layer
         serves all tasks; the change that the optimizer has written is projected rather than its gradient, the same for
         SGD. Biases are protected as weights of a constant input. Parameters outside linear layers and plain

@@ -14,7 +14,7 @@ class L2Init(Method):
     """Regenerative regularization: loss + strength * sum (weight - initial weight)^2.
 
     Source: Kumar, Marklund & Van Roy 2023, arXiv 2308.11958, Section 4.
-    Told: nothing. Keeps: the initial weights. Strength 0 is naive, bit for bit.
+    Needs: nothing. Keeps: the initial weights. Strength 0 is naive, bit for bit.
     Differs from paper: nothing.
     """
 

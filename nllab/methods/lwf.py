@@ -24,7 +24,7 @@ class LwF(Method):
     classes known then.
 
     Source: Li & Hoiem 2016, arXiv 1606.09282, Eq. 2-4.
-    Told: boundaries. Keeps: one copy of the weights, and which classes were known. Strength 0 is naive, bit for bit.
+    Needs: boundaries. Keeps: one copy of the weights, and which classes were known. Strength 0 is naive, bit for bit.
     Differs from paper: one output layer for all tasks, so the old classes' outputs stand for the old tasks' layers; no
         warm-up; temperature^2 in front, so that the strength means the same at every temperature.
     """

@@ -1,7 +1,7 @@
 """The seam between a trainer and a continual-learning method.
 
 A trainer calls, for every batch: `loss` (its gradient is taken), `before_step` (gradients are there, nothing is written
-yet), writes with its optimizer, `after_step`; and `end_of_experience` only for a method that is told of boundaries. All
+yet), writes with its optimizer, `after_step`; and `end_of_experience` only for a method that needs task boundaries. All
 that a method remembers beyond the weights is the dictionary `memory`, all that it draws comes from `generator`: whoever
 keeps these two can go on from there.
 """
@@ -66,7 +66,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 class Naive(Method):
     """Plain training, one batch after another: what every method is compared with.
 
-    Told: nothing. Keeps: nothing.
+    Needs: nothing. Keeps: nothing.
     """
 
     def __init__(self, objective: Objective, generator: torch.Generator) -> None:

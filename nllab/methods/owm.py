@@ -31,8 +31,8 @@ class OWM(Method):
         a projected gradient, and with it the protection (arXiv 2604.22407).
     Source: Zeng et al. 2019, arXiv 1810.01256, Eq. 1-3 (paper symbols: alpha = 1 / strength, P the projector of each
         layer).
-    Told: boundaries. Keeps: two matrices in x in for every layer, one of them in double precision. Strength 0 is naive,
-        bit for bit.
+    Needs: boundaries. Keeps: two matrices in x in for every layer, one of them in double precision. Strength 0 is
+        naive, bit for bit.
     Differs from paper: P is computed once at the boundary instead of by rank-one updates, the same matrix; the change
         that the optimizer has written is projected rather than its gradient, the same for SGD, so that it holds for any
         optimizer.

@@ -31,7 +31,7 @@ class RLS(OnFrozenFeatures):
     Source: the streaming form of analytic continual learning (Zhuang et al. 2022, arXiv 2205.14922, Theorem 1) and of
         RanPAC (McDonnell et al. 2023, arXiv 2307.02251), on features drawn at random instead of learned on a first task
         or beforehand.
-    Told: nothing. Keeps: one matrix D x D in double precision, D the number of features and one for the bias.
+    Needs: nothing. Keeps: one matrix D x D in double precision, D the number of features and one for the bias.
     Differs from paper: no first task to learn features from; the bias is penalised like any weight.
     """
 

@@ -20,7 +20,7 @@ class ShrinkAndPerturb(Method):
     weight (variance 1 / inputs of its unit; none on biases).
 
     Source: Ash & Adams 2020, arXiv 1910.08475, Section 4.
-    Told: nothing. Keeps: nothing. Shrink and perturb 0 are naive, bit for bit.
+    Needs: nothing. Keeps: nothing. Shrink and perturb 0 are naive, bit for bit.
     Differs from paper: at every step by a little instead of once when new data arrive, as in Dohare et al. 2024
         (Nature 632), so that no boundary is needed.
     """

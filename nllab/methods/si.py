@@ -18,7 +18,7 @@ class SI(Method):
     its end Omega += max(w, 0) / (distance^2 + damping), and loss + strength * sum_k Omega_k (weight_k - weight*_k)^2
     protects it.
     Source: Zenke, Poole & Ganguli 2017, arXiv 1703.04200, Eq. 3-5 (paper symbols: c = strength, xi = damping).
-    Told: boundaries. Keeps: three numbers a weight. Strength 0 is naive, bit for bit.
+    Needs: boundaries. Keeps: three numbers a weight. Strength 0 is naive, bit for bit.
     Differs from paper: negative shares count as none, so that a spring never pushes away.
     """
 

@@ -35,7 +35,7 @@ class SLDA(OnFrozenFeatures):
 
     Source: Hayes & Kanan 2020, arXiv 1909.01520, Eq. 1-4 (paper symbol: ε = shrinkage); RanDumb: Prabhu et al. 2024,
         arXiv 2402.08823, Section 2.
-    Told: nothing. Keeps: a matrix D x D and a row for each class, in double precision; D the number of features.
+    Needs: nothing. Keeps: a matrix D x D and a row for each class, in double precision; D the number of features.
     Differs from paper: features are random instead of pretrained (SLDA); the covariance is exact instead of a running
         estimate about moving means, and shrinks towards its own mean variance instead of the identity, so that the
         scale of features plays no part. RanDumb's paper takes 25,000 features.

@@ -27,7 +27,7 @@ class UPGD(Method):
     over steps (decay, corrected for its start). noise: standard deviation of the perturbation.
     Source: Elsayed & Mahmood 2024, arXiv 2404.00781, Algorithm 1 (global, first order; paper symbols: beta_u = decay,
         sigma = noise).
-    Told: nothing. Keeps: a number a weight.
+    Needs: nothing. Keeps: a number a weight.
     Differs from paper: the factor 2, as in its code, so that a weight of no use takes the optimizer's whole step;
         weight decay is left out. With SGD it is the paper's update; any other optimizer gets the gated gradient.
     """

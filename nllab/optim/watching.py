@@ -69,8 +69,8 @@ class WatchingOptimizer(torch.optim.Optimizer):
                 " there is nothing for a context memory to hold."
             )
         self.policy = Policy() if manager else None
-        me, told = weakref.ref(self), (loss, loss_reduction or "mean")
-        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), *told)
+        me, reduction = weakref.ref(self), loss_reduction or "mean"
+        self._watcher = Watcher(model, self._holdings.matrices, lambda: _error_weight(me()), loss, reduction)
         self._watcher.scales = self._holdings.scales
         self._steps, self._notices, self._fresh, self._moved = 0, Notices(warn), False, 0.0
         self._hidden, self._watched = 0.0, 0  # rate of hidden layers; steps watched, less those written
