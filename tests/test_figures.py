@@ -26,7 +26,7 @@ from nllab.experiment import Experiment
 from nllab.runs import Run
 
 LEVELS = {"input": 1, "slow": 4, "head": 1}
-TOLD = {"surprise": 0.4, "novelty": 1.2, "conflict": 0.9}
+MEASURED = dict.fromkeys(figures.SIGNALS, 0.9) | {"surprise": 0.4, "novelty": 1.2}
 TASKS = ("A", "B")
 
 
@@ -39,7 +39,7 @@ def step(number, *, task="A", optimizer="adam", accuracy=None, drift=0.1):
             drift=drift * (i + 1) * number,
             drift_since_switch=0.0,
             gradient_norm=1.0,
-            **(TOLD if accuracy and optimizer == "deep" and number % period == 0 else {}),
+            **(MEASURED if accuracy and optimizer == "deep" and number % period == 0 else {}),
         )
         for i, (name, period) in enumerate(LEVELS.items())
     }
@@ -361,11 +361,11 @@ def test_signals_stand_where_they_were_measured_and_end_in_the_name_of_their_lev
     rows = [step(i, optimizer="deep", accuracy=(0.9, 0.9) if i % 2 == 0 else None) for i in range(1, 9)]
     spec = figures.draw(name, run_of(rows))
     assert [trace["x"] for trace in spec["data"][:-1]] == [[2, 4, 6, 8], [4, 8], [2, 4, 6, 8]]
-    assert all(value == TOLD[name] for trace in spec["data"][:-1] for value in trace["y"])
+    assert all(value == MEASURED[name] for trace in spec["data"][:-1] for value in trace["y"])
     assert spec["data"][-1]["text"] == [" input", " slow", " head"] and spec["data"][-1]["x"] == [8, 8, 8]
     heights = sorted(spec["data"][-1]["y"])
     assert all(
-        high - low >= 0.1 * TOLD[name] for low, high in zip(heights, heights[1:], strict=False)
+        high - low >= 0.1 * MEASURED[name] for low, high in zip(heights, heights[1:], strict=False)
     )  # none lies on another
     go.Figure(spec)
     assert figures.ends(name, lesson(), TASKS, LEVELS) is None  # Adam measures nothing

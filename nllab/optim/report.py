@@ -52,8 +52,8 @@ class LevelReport(NamedTuple):
         """Of the layers of a level; an account that a layer does not know holds nothing back there."""
         names = dict.fromkeys(name for layer in layers for name in layer.held)
         held = {name: sum(layer.held.get(name, 0.0) for layer in layers) / len(layers) for name in names}
-        signals = (sum(layer[i] for layer in layers) / len(layers) for i in range(3))  # type: ignore[misc]
-        return cls(*signals, held)  # type: ignore[arg-type]
+        signals = {name: sum(getattr(layer, name) for layer in layers) / len(layers) for name in cls._fields[:-1]}
+        return cls(**signals, held=held)
 
 
 def held_by(gradient: Tensor, step: Tensor, ridge: float, accounts: Mapping[str, Tensor]) -> dict[str, float]:
