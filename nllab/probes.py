@@ -54,7 +54,7 @@ def coarse(matrix: Tensor, size: int = GRID) -> Tensor:
 
 @torch.no_grad()
 def answers(model: nn.Module, inputs: Tensor) -> list[int]:
-    """The class with the highest score for each input."""
+    """The class with the highest score for each input (N, ...), with dropout and running statistics at rest."""
     was_training = model.training
     model.eval()
     found = model(inputs).argmax(-1).tolist()

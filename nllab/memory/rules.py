@@ -99,7 +99,7 @@ def settle(tokens: Span, change: Tensor) -> Tensor:
 
 
 def take_away(tokens: Span, state: Tensor, taken: Tensor) -> Tensor:
-    """The state after the run: γ_C M - Wᵀ diag(γ_C / γ) K."""
+    """The state after the run, γ_C M - Wᵀ diag(γ_C / γ) K. state (..., Dv, Dk) · taken W (..., C, Dv)."""
     return tokens.kept * state + (-tokens.kept_since * taken).mT @ tokens.key
 
 

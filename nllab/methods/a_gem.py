@@ -13,7 +13,7 @@ from nllab.streams.stream import Part
 
 def project(gradient: Tensor, reference: Tensor) -> Tensor:
     """The nearest gradient whose product with the reference is not negative: g - (g.r / r.r) r where g.r < 0, else g
-    itself."""
+    itself. Shapes: gradient, reference and the result (P,), all parameters in one row."""
     agreement = gradient @ reference
     return gradient - (agreement / (reference @ reference)) * reference if agreement < 0 else gradient
 

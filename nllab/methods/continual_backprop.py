@@ -22,7 +22,7 @@ def contribution(features: Tensor, outgoing: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def start_anew(layer: nn.Linear, reader: nn.Linear, units: Tensor, generator: torch.Generator) -> None:
+def start_anew(layer: nn.Linear, following: nn.Linear, units: Tensor, generator: torch.Generator) -> None:
     """Incoming weights of these units (indices) as `nn.Linear` draws them, outgoing weights 0: what the model says
     changes by no more than what the units had contributed."""
     bound = layer.in_features**-0.5
@@ -30,13 +30,13 @@ def start_anew(layer: nn.Linear, reader: nn.Linear, units: Tensor, generator: to
     layer.weight[units] = ((2 * fresh - 1) * bound).to(layer.weight.device)
     if layer.bias is not None:
         layer.bias[units] = 0
-    reader.weight[:, units] = 0
+    following.weight[:, units] = 0
 
 
 @contextmanager
 def hidden_units(model: nn.Module) -> Iterator[dict[str, tuple[nn.Linear, nn.Linear, Tensor]]]:
     """While the block runs, finds every trainable linear layer whose outputs go through an activation and nothing else
-    into the next one that runs: name -> (layer, its reader, features (B, units))."""
+    into the next one that runs: name -> (layer, the next one, features (B, units))."""
     found: dict[str, tuple[nn.Linear, nn.Linear, Tensor]] = {}
     last: list[tuple[str, nn.Linear, Tensor]] = []
 
@@ -86,18 +86,18 @@ class ContinualBackprop(Method):
     @torch.no_grad()
     def after_step(self, model: nn.Module, batch: Part, scores: Tensor) -> None:
         utility, age, waiting = (self.memory[name] for name in ("utility", "age", "waiting"))
-        for name, (layer, reader, features) in self._units.items():
+        for name, (layer, following, features) in self._units.items():
             if name not in age:
                 utility[name], age[name] = features.new_zeros(features.shape[1]), features.new_zeros(features.shape[1])
                 waiting[name] = 0.0
             age[name] += 1
-            utility[name].lerp_(contribution(features, reader.weight), 1 - self.decay)
+            utility[name].lerp_(contribution(features, following.weight), 1 - self.decay)
             old = (age[name] > self.maturity).nonzero().flatten()
             waiting[name] += self.replacement * len(old)
             count = min(int(waiting[name]), len(old))
             if count:
                 waiting[name] -= count
                 units = old[utility[name][old].argsort()[:count]]
-                start_anew(layer, reader, units, self.generator)
+                start_anew(layer, following, units, self.generator)
                 utility[name][units] = age[name][units] = 0
         self._units = {}

@@ -44,7 +44,10 @@ def fisher_diagonal(
 
 @torch.no_grad()
 def pull(model: nn.Module, anchor: Mapping[str, Tensor], stiffness: Mapping[str, Tensor], strength: float) -> None:
-    """Add the gradient of strength / 2 * sum stiffness * (weight - anchor)^2 to what is in `.grad`."""
+    """Add the gradient of strength / 2 * sum stiffness * (weight - anchor)^2 to what is in `.grad`.
+
+    anchor, stiffness: by the parameter's name, each in its shape.
+    """
     for name, p in trainable(model).items():
         force = stiffness[name] * (p - anchor[name])
         p.grad = strength * force if p.grad is None else p.grad.add_(force, alpha=strength)

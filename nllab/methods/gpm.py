@@ -14,7 +14,7 @@ from nllab.streams.stream import Part
 
 def extended(basis: Tensor | None, rows: Tensor, threshold: float) -> Tensor:
     """The basis (in, k) with as many new orthonormal directions as hold the share `threshold` of the rows' energy
-    together with the old."""
+    together with the old. Shapes: basis (in, k) or None for none yet · rows (N, in) · returns (in, k or more)."""
     known = rows.new_zeros(rows.shape[1], 0) if basis is None else basis
     energy = rows.square().sum()
     rest = rows - rows @ known @ known.T

@@ -14,7 +14,7 @@ from nllab.streams.stream import Part
 
 def distillation(scores: Tensor, taught: Tensor, temperature: float) -> Tensor:
     """temperature^2 * KL(softmax(taught / temperature) || softmax(scores / temperature)), mean over the batch; 0 where
-    both agree."""
+    both agree. Shapes: scores, taught (B, classes) · returns a number, nats."""
     old, new = (taught / temperature).log_softmax(1), (scores / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(new, old, reduction="batchmean", log_target=True)
 

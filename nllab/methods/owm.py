@@ -15,6 +15,7 @@ def used_directions(gram: Tensor, strength: float) -> Tensor:
     """I - P with P = (I + strength * gram)^-1: near 1 along inputs often seen, 0 across all of them.
 
     Sherman-Morrison over one input after the other gives the same P (the paper's recursion with alpha = 1 / strength).
+    Shapes: gram and the result (in, in), symmetric.
     """
     values, directions = torch.linalg.eigh(gram)
     weighed = strength * values.clamp_min(0)

@@ -11,7 +11,7 @@ from nllab.streams.stream import Part
 
 
 def shrunk_and_perturbed(weight: Tensor, noise: Tensor, shrink: float, perturb: float) -> Tensor:
-    """(1 - shrink) weight + perturb noise."""
+    """(1 - shrink) weight + perturb noise, all in one shape."""
     return (1 - shrink) * weight + perturb * noise
 
 

@@ -12,7 +12,7 @@ from nllab.methods.objective import Objective
 def gates(utilities: dict[str, Tensor]) -> dict[str, Tensor]:
     """1 - sigmoid(utility / largest utility of all weights): 1/2 where a weight is of no use, 0.27 for the most useful.
 
-    A largest utility of 0 or less says nothing: then all gates are 1/2.
+    A largest utility of 0 or less says nothing: then all gates are 1/2. Each gate has the shape of its weight.
     """
     largest = torch.stack([u.max() for u in utilities.values()]).max()
     if largest <= 0:

@@ -337,7 +337,7 @@ def observe(matrix: Tensor, rows: Tensor | Patches, weights: Tensor | None = Non
 
 def fade(matrix: Tensor, retention: float, ridge: float) -> None:
     """A <- retention * (A - ridge I) + ridge I in place: the ridge stays, so that nothing winds up in directions that
-    fall silent."""
+    fall silent. Shapes: (D, D), blocks (K, d, d), or a diagonal (D,)."""
     matrix.mul_(retention)
     (matrix if matrix.ndim == 1 else matrix.diagonal(dim1=-2, dim2=-1)).add_((1 - retention) * ridge)
 

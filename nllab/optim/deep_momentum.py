@@ -55,7 +55,7 @@ def read(memory: DeepMemory, gradient: Tensor) -> Tensor:
 
 
 def inner_loss(memory: DeepMemory, gradient: Tensor) -> Tensor:
-    """1/2||m(u) + G||^2: the memory is to answer the direction of a gradient with the step down it."""
+    """1/2||m(u) + G||^2: the memory is to answer the direction of a gradient (rows, columns) with the step down it."""
     return (read(memory, gradient) + gradient).square().sum() / 2
 
 
