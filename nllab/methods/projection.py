@@ -64,8 +64,8 @@ def watched(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[Tensor]]]:
 def take_back(layer: Layer, before: Tensor, used: Tensor) -> None:
     """W <- W - (W - W_before) used: of the change just written, what would answer to used directions is undone.
 
-    before: the layer's matrix (out, in [+ 1]). · used: (in [+ 1], in [+ 1]), symmetric, between 0 (a free direction) and
-        1 (one that must not change); 0 leaves W bit for bit.
+    before: the layer's matrix (out, in [+ 1]). · used: (in [+ 1], in [+ 1]), symmetric, between 0 (a free direction)
+        and 1 (one that must not change); 0 leaves W bit for bit.
     """
     back = (matrix_of(layer) - before) @ used
     fan_in = layer.weight[0].numel()
