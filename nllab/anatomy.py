@@ -85,10 +85,10 @@ def open_write(trainer: Trainer, level: str) -> tuple[list[Event], dict[str, Any
     old = Matrix(before[layer.weight], None if layer.bias is None else before[layer.bias])
     inputs = _inputs_of(trainer.model, layer, trainer.snapshots.samples)
     try:
-        found = _dissect(write, old.tensor() - write.layer.tensor(), inputs)
+        parts = _dissect(write, old.tensor() - write.layer.tensor(), inputs)
     except DivergedError:
         return events, None
-    return events, jsonable(found | _circumstances(trainer, level))
+    return events, jsonable(parts | _circumstances(trainer, level))
 
 
 def _dissect(write: Written, change: Tensor, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _dissect(write: Written, change: Tensor, inputs: Mapping[str, Tensor]) -> di
     # To the coordinates of the parameters themselves, in which gradient descent goes straight along its gradient.
     unit = gradient.new_full((gradient.shape[1],), write.layer.unit)
     unit[write.layer.fan_in :] = 1.0
-    found: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "samples": len(rows),
         "held_by": held_by(gradient, write.step, write.ridge, write.accounts) if size > SMALL else {},
         "spill": {
@@ -111,7 +111,7 @@ def _dissect(write: Written, change: Tensor, inputs: Mapping[str, Tensor]) -> di
         },
     }
     if size <= SMALL:
-        return found | {"plane": None, "pictures": None}
+        return parts | {"plane": None, "pictures": None}
     left, sizes, _ = torch.linalg.svd(gradient / unit, full_matrices=False)
     main = left[:, 0] @ (gradient / unit)  # of all that the gradient asks for, what it asks for most
     picture, taken = bend(main, lambda some: write.solve(some * unit) * unit), left[:, 0] @ (change * unit)
@@ -125,7 +125,7 @@ def _dissect(write: Written, change: Tensor, inputs: Mapping[str, Tensor]) -> di
         "outside": max(0.0, 1 - float(written.norm()) ** 2 / length**2) ** 0.5 if length > 0 else 0.0,
         "share": float(sizes[0] ** 2 / sizes.square().sum()),
     }
-    return found | {
+    return parts | {
         "plane": plane,
         "pictures": {"gradient": _picture(main, write), "written": _picture(taken, write) if length > 0 else None},
     }
@@ -140,25 +140,25 @@ def _picture(direction: Tensor, write: Written) -> list[int]:
 @torch.no_grad()
 def _inputs_of(model: nn.Module, layer: Any, samples: Mapping[str, Part]) -> dict[str, Tensor]:
     """Task -> what its samples are to this layer, (N, D)."""
-    found: dict[str, list[Tensor]] = {task: [] for task in samples}
+    inputs: dict[str, list[Tensor]] = {task: [] for task in samples}
     was_training = model.training
     model.eval()
     try:
         for task, part in samples.items():
-            hook = layer.register_forward_hook(lambda _, given, __, task=task: found[task].append(given[0]))
+            hook = layer.register_forward_hook(lambda _, given, __, task=task: inputs[task].append(given[0]))
             try:
                 model(part.inputs)
             finally:
                 hook.remove()
     finally:
         model.train(was_training)
-    return {task: torch.cat([rows_of(layer, one) for one in given]) for task, given in found.items() if given}
+    return {task: torch.cat([rows_of(layer, one) for one in given]) for task, given in inputs.items() if given}
 
 
 @torch.no_grad()
 def _circumstances(trainer: Trainer, level: str) -> dict[str, Any]:
     """What stands around a write: the sample, its scores before and after, who wrote."""
-    found = {
+    facts = {
         "step": trainer.steps,
         "level": level,
         "acting": trainer.acting,
@@ -174,5 +174,5 @@ def _circumstances(trainer: Trainer, level: str) -> dict[str, Any]:
         trainer.model.eval()
         after = trainer.model(part.inputs)[0]
         trainer.model.train(was_training)
-        found |= {"seen": sample_of(part, scores), "scores_after": [float(f"{one:.3g}") for one in after.tolist()]}
-    return found
+        facts |= {"seen": sample_of(part, scores), "scores_after": [float(f"{one:.3g}") for one in after.tolist()]}
+    return facts

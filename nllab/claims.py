@@ -149,8 +149,8 @@ def what_became(run: Run, joint: Mapping[str, float] | None = None) -> str | Non
 
     joint: accuracies of the same network trained on all tasks at once, where that was run.
     """
-    found = fates(run)
-    worst = sorted(found.items(), key=lambda item: SEVERITY.index(item[1][2]))[:1]
+    fate_of = fates(run)
+    worst = sorted(fate_of.items(), key=lambda item: SEVERITY.index(item[1][2]))[:1]
     for task, (before, after, became) in worst:
         scale = scales_of(run)[task]
         left = share_left(before, after, scale.chance)
@@ -170,9 +170,9 @@ def what_became(run: Run, joint: Mapping[str, float] | None = None) -> str | Non
             " be kept or lost.",
         }
         said = [words[became]]
-        if len(found) > 1:
-            left_over = sum(fate in KEEPS for *_, fate in found.values())
-            said.append(f"{left_over} of {len(found)} earlier tasks are kept, whole or for the most part.")
+        if len(fate_of) > 1:
+            left_over = sum(fate in KEEPS for *_, fate in fate_of.values())
+            said.append(f"{left_over} of {len(fate_of)} earlier tasks are kept, whole or for the most part.")
         if became != "never learned" and (untested := not_learned(run)):
             said.append(untested)
         elif became != "never learned" and joint and task in joint:
@@ -192,10 +192,10 @@ def beside_joint(task: str, after: float, joint: float, count: int) -> str:
 
 def hint(run: Run) -> str | None:
     """What to try next: "collapsed", "survived", "twin", "lost" (with the deep optimizer on), or nothing to say."""
-    found, last = fates(run), run.last(Step)
-    if not found or last is None or not_learned(run):
+    fate_of, last = fates(run), run.last(Step)
+    if not fate_of or last is None or not_learned(run):
         return None
-    became = [fate for _, _, fate in found.values()]
+    became = [fate for _, _, fate in fate_of.values()]
     if any(fate in ("lost", "partly lost") for fate in became):
         return "collapsed" if last.optimizer != "deep" else "lost"
     over = isinstance(run.log[-1], End) and last.optimizer == "deep"
@@ -239,7 +239,7 @@ def why_it_loses(run: Run) -> str | None:
                 held.setdefault(name, []).append(level.conflict)
     if not held:
         return "The deep optimizer did not keep it, and nothing was measured that says why."
-    shares = {name: sum(found) / len(found) for name, found in held.items()}
+    shares = {name: sum(values) / len(values) for name, values in held.items()}
     least = min(shares, key=lambda name: shares[name])
     missing = [name for name in run.levels if name not in shares]
     text = (

@@ -50,9 +50,9 @@ def recalled(model: Any, tokens: Tensor, keys: Tensor) -> Tensor:
     Shapes: tokens (T,) · keys (K,) tokens to ask with · returns probabilities (T, K, V) of the token that follows the
         key.
     """
-    asked, state, found = keys.view(-1, 1), None, []
+    asked, state, answers = keys.view(-1, 1), None, []
     for token in tokens:
         _, state = model.stream(token.expand(len(keys), 1), state)
         answer, _ = model.stream(asked, state, writes=False)
-        found.append(answer[:, -1].softmax(-1))
-    return torch.stack(found)
+        answers.append(answer[:, -1].softmax(-1))
+    return torch.stack(answers)

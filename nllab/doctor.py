@@ -92,7 +92,7 @@ def _packages(problems: list[str]) -> dict[str, str | None]:
     """The version of everything that nllab requires; a problem for what is missing or too old."""
     try:
         required = importlib.metadata.requires("nllab") or []
-        found: dict[str, str | None] = {"nllab": importlib.metadata.version("nllab")}
+        versions: dict[str, str | None] = {"nllab": importlib.metadata.version("nllab")}
     except importlib.metadata.PackageNotFoundError:
         problems.append("nllab itself is not installed; in its folder run: pip install -e .")
         return {"nllab": None}
@@ -103,14 +103,14 @@ def _packages(problems: list[str]) -> dict[str, str | None]:
         name = re.split(r"[^A-Za-z0-9._-]", wanted, maxsplit=1)[0]
         least = "".join(re.findall(r">=\s*([0-9.]+)", wanted)[:1])
         try:
-            found[name] = version = importlib.metadata.version(name)
+            versions[name] = version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
+            versions[name] = None
             problems.append(f"{name} is not installed; run: pip install {name}")
             continue
         if least and _numbers(version) < _numbers(least):
             problems.append(f"{name} is {version}, and the lab needs {least} or later; run: pip install -U {name}")
-    return found
+    return versions
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -159,34 +159,34 @@ def _runs(path: Path, asked_for: bool, problems: list[str]) -> list[dict[str, An
     try:
         folders = [path, *(p for p in sorted(path.iterdir()) if p.is_dir())] if path.is_dir() else []
         folders += [p for folder in folders[1:MOST_RUNS] for p in sorted(folder.iterdir()) if p.is_dir()]
-        found = [folder for folder in folders if any((folder / name).is_file() for name in FORMATS.values())]
+        saved = [folder for folder in folders if any((folder / name).is_file() for name in FORMATS.values())]
     except OSError as error:
         if asked_for:
             problems.append(f"{path} cannot be looked at ({error.strerror}).")
         return []
-    if not found and asked_for:
+    if not saved and asked_for:
         problems.append(
             f"{path} holds no saved run; a run is a folder that nllab run --out wrote."
             if path.exists()
             else f"{path} does not exist."
         )
-    return [_run(folder) for folder in found[:MOST_RUNS]]
+    return [_run(folder) for folder in saved[:MOST_RUNS]]
 
 
 def _run(folder: Path) -> dict[str, Any]:
     file = next(folder / name for name in reversed(FORMATS.values()) if (folder / name).is_file())
-    told: dict[str, Any] = {"path": str(folder), "format": None, "written_by": None, "problem": None}
+    entry: dict[str, Any] = {"path": str(folder), "format": None, "written_by": None, "problem": None}
     try:
         with file.open("rb") as lines:
             head = json.loads(lines.readline(MOST_HEAD))
-        told["format"], told["written_by"] = head["format"], head.get("nllab")
+        entry["format"], entry["written_by"] = head["format"], head.get("nllab")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        told["problem"] = f"{folder} is no run that can be read: the first line of {file.name} is damaged."
-        return told
-    if told["format"] not in tuple(FORMATS):
-        by = f", written by nllab {str(told['written_by'])[:20]}" if told["written_by"] else ""
-        told["problem"] = (
-            f"{folder} has format {str(told['format'])[:20]}{by}, and this version reads"
+        entry["problem"] = f"{folder} is no run that can be read: the first line of {file.name} is damaged."
+        return entry
+    if entry["format"] not in tuple(FORMATS):
+        by = f", written by nllab {str(entry['written_by'])[:20]}" if entry["written_by"] else ""
+        entry["problem"] = (
+            f"{folder} has format {str(entry['format'])[:20]}{by}, and this version reads"
             f" {', '.join(map(str, FORMATS))}. Read it with that version, or update nllab."
         )
-    return told
+    return entry

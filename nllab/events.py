@@ -400,8 +400,8 @@ def jsonable(value: Any) -> Any:
     """An event, or any value, as JSON can hold it: fields that are missing are left out, and numbers that are not
     finite are None."""
     if is_dataclass(value):
-        found = {field.name: (field.default, getattr(value, field.name)) for field in fields(value)}
-        return {key: jsonable(held) for key, (usual, held) in found.items() if held is not usual or key == "kind"}
+        values = {field.name: (field.default, getattr(value, field.name)) for field in fields(value)}
+        return {key: jsonable(held) for key, (usual, held) in values.items() if held is not usual or key == "kind"}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -211,9 +211,12 @@ def points(
 ) -> list[dict[str, list]]:
     """What the events add to each trace but the last: {"x": [...], "y": [...]} per task or level."""
     if name == "accuracy":
-        told = list(measured(events))
+        measurements = list(measured(events))
         return [
-            {"x": [event.step for event, _ in told], "y": [round(accuracy[task], 4) for _, accuracy in told]}
+            {
+                "x": [event.step for event, _ in measurements],
+                "y": [round(accuracy[task], 4) for _, accuracy in measurements],
+            }
             for task in tasks
         ]
     steps = [event for event in events if isinstance(event, Step)]
@@ -223,11 +226,11 @@ def points(
             for level in levels
         ]
     if name in SIGNALS:
-        found = [
+        measured_steps = [
             [(step.step, _rounded(value)) for step in steps if (value := _signal(name, step, level)) is not None]
             for level in levels
         ]
-        return [{"x": [step for step, _ in pairs], "y": [value for _, value in pairs]} for pairs in found]
+        return [{"x": [step for step, _ in pairs], "y": [value for _, value in pairs]} for pairs in measured_steps]
     traces = []
     for i, level in enumerate(levels):
         wrote = [step.step for step in steps if step.levels[level].wrote]
@@ -257,17 +260,17 @@ def ends(name: str, events: Sequence[Event], tasks: Sequence[str], levels: Mappi
             if any(getattr(level, name) is not None for level in event.levels.values()):
                 return _signal_ends(name, events, levels)
         else:
-            found = [event.levels[level] for level in levels]
+            states = [event.levels[level] for level in levels]
             if name == "raster":
-                text = [f" {level.writes}" + (" writes" if i == 0 else "") for i, level in enumerate(found)]
-                return {"x": [event.step] * len(found), "y": list(range(len(found))), "text": text}
-            drifts = [_on_log_axis(level.drift) for level in found]
+                text = [f" {level.writes}" + (" writes" if i == 0 else "") for i, level in enumerate(states)]
+                return {"x": [event.step] * len(states), "y": list(range(len(states))), "text": text}
+            drifts = [_on_log_axis(level.drift) for level in states]
             values = [math.log10(drift) if drift else None for drift in drifts]
-            told = [value for value in values if value is not None] or [0.0]
+            finite = [value for value in values if value is not None] or [0.0]
             text = [f" {name}" if drift else "" for name, drift in zip(levels, drifts, strict=True)]
-            apart = _apart(values, max(0.16, 0.09 * (max(told) - min(told) + 1.2)))
+            apart = _apart(values, max(0.16, 0.09 * (max(finite) - min(finite) + 1.2)))
             return {
-                "x": [event.step] * len(found),
+                "x": [event.step] * len(states),
                 "y": [y if y is None else float(f"{10**y:.4g}") for y in apart],
                 "text": text,
             }
@@ -278,15 +281,15 @@ def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) 
     """The name of each level at its last value among the events, which should reach back far enough for slow levels to
     be among them."""
     steps = [event for event in events if isinstance(event, Step)]
-    found = [
+    series = [
         (level, step.step, value)
         for step in steps
         for level in levels
         if (value := _signal(name, step, level)) is not None
     ]
-    last = {level: (step, _rounded(value)) for level, step, value in found}
+    last = {level: (step, _rounded(value)) for level, step, value in series}
     values = [last.get(level, (0, None))[1] for level in levels]
-    reach = 1.0 if name == "conflict" else max((value for _, _, value in found), default=1.0)
+    reach = 1.0 if name == "conflict" else max((value for _, _, value in series), default=1.0)
     text = ["" if value is None else f" {level}" for level, value in zip(levels, values, strict=True)]
     step = max(step for step, _ in last.values())
     apart = _apart(values, 0.11 * reach)
@@ -296,10 +299,10 @@ def _signal_ends(name: str, events: Sequence[Event], levels: Mapping[str, int]) 
 
 def _signal(name: str, step: Step, level: str) -> float | None:
     """What is drawn of a level's signal; of a conflict whose accounts are known, that with other tasks."""
-    told = step.levels[level]
-    if name == "conflict" and told.held and set(told.held) != {""}:
-        return max(0.0, sum(share for task, share in told.held.items() if task not in ("", step.task)))
-    return getattr(told, name)
+    level_step = step.levels[level]
+    if name == "conflict" and level_step.held and set(level_step.held) != {""}:
+        return max(0.0, sum(share for task, share in level_step.held.items() if task not in ("", step.task)))
+    return getattr(level_step, name)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -313,27 +316,27 @@ def _on_log_axis(value: float | None) -> float | None:
 def _apart(values: Sequence[float | None], gap: float) -> list[Any]:
     """The values moved as little as it takes to lie at least `gap` apart, their order kept; None where there is
     none."""
-    told = {i: value for i, value in enumerate(values) if value is not None}
-    order = sorted(told, key=lambda i: told[i])
-    moved = dict(told)
+    places = {i: value for i, value in enumerate(values) if value is not None}
+    order = sorted(places, key=lambda i: places[i])
+    moved = dict(places)
     for low, high in zip(order, order[1:], strict=False):
         moved[high] = max(moved[high], moved[low] + gap)
-    shift = sum(moved[i] - value for i, value in told.items()) / max(len(told), 1)
+    shift = sum(moved[i] - value for i, value in places.items()) / max(len(places), 1)
     return [round(moved[i] - shift, 4) if i in moved else None for i in range(len(values))]
 
 
 def marks(events: Iterable[Event]) -> list[dict[str, Any]]:
     """What changed and when: {step, kind: "switch" | "command" | "end", text}, in order. A taught task shows as the
     switch it brings."""
-    found = []
+    changes = []
     for event in events:
         if isinstance(event, Switch):
-            found.append({"step": event.step, "kind": "switch", "text": f"task {event.task}"})
+            changes.append({"step": event.step, "kind": "switch", "text": f"task {event.task}"})
         elif isinstance(event, Command) and event.name != "teach":
-            found.append({"step": event.step, "kind": "command", "text": _asked(event.name, event.value)})
+            changes.append({"step": event.step, "kind": "command", "text": _asked(event.name, event.value)})
         elif isinstance(event, End) and event.reason != "finished":
-            found.append({"step": event.step, "kind": "end", "text": "stopped"})
-    return found
+            changes.append({"step": event.step, "kind": "end", "text": "stopped"})
+    return changes
 
 
 def label_marks(experiment: Experiment, steps: int) -> list[dict[str, Any]]:

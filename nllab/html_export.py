@@ -42,7 +42,7 @@ def recording(run: Run) -> dict[str, Any]:
         if name in figures.FIGURES or any(trace["x"] for trace in spec["data"])
     }
     score = run.summary
-    found = {
+    content = {
         "title": _title(run),
         "tasks": run.tasks,
         "figures": drawn,
@@ -71,15 +71,15 @@ def recording(run: Run) -> dict[str, Any]:
         "snippet": snippet(run),
         "command": command_line(run),
     }
-    return jsonable(found)
+    return jsonable(content)
 
 
 def _scenes(run: Run) -> list[dict[str, Any]]:
     """The portraits, as many as fit, the first and the last among them."""
-    found = list(Scenes(drawn=any(run.of(Network))).read(run.log))
-    stride = math.ceil(len(found) / SCENES) or 1
+    scenes = list(Scenes(drawn=any(run.of(Network))).read(run.log))
+    stride = math.ceil(len(scenes) / SCENES) or 1
     sent: dict[str, str] = {}
-    return [changed_levels(scene, sent) for scene in found[::-1][::stride][::-1]]
+    return [changed_levels(scene, sent) for scene in scenes[::-1][::stride][::-1]]
 
 
 def _title(run: Run) -> str:
@@ -116,7 +116,7 @@ def _moments(run: Run) -> list[dict[str, Any]]:
     log = run.log
     ends = [i for i, event in enumerate(log) if i + 1 == len(log) or log[i + 1].step > event.step]
     stride = math.ceil(len(ends) / MOMENTS) or 1
-    found, optimizer, task, periods, read = [], run.experiment.optimizer, run.tasks[0], dict(run.levels), 0
+    moments, optimizer, task, periods, read = [], run.experiment.optimizer, run.tasks[0], dict(run.levels), 0
     for i in [*ends[:-1:stride], *ends[-1:]] or [-1]:
         past = log[: i + 1]
         step = next((event for event in reversed(past) if isinstance(event, Step)), None)
@@ -124,10 +124,10 @@ def _moments(run: Run) -> list[dict[str, Any]]:
             optimizer, task = step.optimizer, step.task
         asked = periods_asked(past[read:])
         periods |= asked
-        lanes = {"lanes": figures.lanes(periods)["ticktext"]} if asked or not found else {}
+        lanes = {"lanes": figures.lanes(periods)["ticktext"]} if asked or not moments else {}
         read = len(past)
         labels = {name: figures.ends(name, past, run.tasks, run.levels) for name in figures.CURVES}
-        found.append(
+        moments.append(
             {
                 "step": past[-1].step if past else 0,
                 "task": task,
@@ -138,12 +138,12 @@ def _moments(run: Run) -> list[dict[str, Any]]:
                 **lanes,
             }
         )
-    return found
+    return moments
 
 
 def _stills(run: Run) -> dict[str, list[list[Any]]]:
     """Pictures by their names, each [step, figure]; of a long run as many as fit."""
-    found = {}
+    pictures_of = {}
     for kind, name in STILLS.items():
         if kind is Where and any(run.of(Network)):
             continue
@@ -151,8 +151,8 @@ def _stills(run: Run) -> dict[str, list[list[Any]]]:
         stride = math.ceil(len(places) / PICTURES) or 1
         specs = [[run.log[end - 1].step, pictures.still(name, run, end)] for end in places[::-1][::stride][::-1]]
         if any(spec for _, spec in specs):
-            found[name] = [[step, spec] for step, spec in specs if spec]
-    return found
+            pictures_of[name] = [[step, spec] for step, spec in specs if spec]
+    return pictures_of
 
 
 def embedded(value: Any) -> str:
@@ -171,19 +171,19 @@ def page(runs: Run | Mapping[str, Run]) -> str:
     """A run, or runs side by side by their titles, as one HTML document. It asks for nothing from anywhere, and its own
     rules forbid that it could."""
     rules = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-    told = recordings(runs if isinstance(runs, Mapping) else {"": runs})
+    recorded = recordings(runs if isinstance(runs, Mapping) else {"": runs})
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{rules}">
-<title>{escape(told[0]["title"])} · nllab</title>
+<title>{escape(recorded[0]["title"])} · nllab</title>
 <style>{style()}</style>
 </head>
 <body class="pl-page">
 <main id="player"><noscript>This recording is played by a script, and scripts are switched off here.</noscript></main>
-<script type="application/json" id="recording">{embedded(told)}</script>
+<script type="application/json" id="recording">{embedded(recorded)}</script>
 <script>{script()}
 new Player(document.getElementById("player"), JSON.parse(document.getElementById("recording").textContent));
 </script>

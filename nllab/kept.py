@@ -141,7 +141,7 @@ class Keeper:
         that holds no run that can be read is left out."""
         with self._looking:
             own = {writer.folder for _, writer in self._writers.values()}
-        found = []
+        runs = []
         for folder in sorted(_folders(self.folder), key=_time, reverse=True):
             match = NAME.fullmatch(folder.name)
             assert match
@@ -153,8 +153,8 @@ class Keeper:
                     file.seek(max(file.tell(), (folder / run_log.LOG).stat().st_size - TAIL_BYTES))
                     steps = re.findall(rb'"step":(\d{1,9})[,}]', file.read())
                 experiment = Experiment(**head["experiment"])
-                found.append(Kept(match[1], folder, experiment, int(steps[-1]), _time(folder)))
-        return found
+                runs.append(Kept(match[1], folder, experiment, int(steps[-1]), _time(folder)))
+        return runs
 
 
 def _folders(folder: Path) -> list[Path]:

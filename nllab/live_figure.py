@@ -100,6 +100,6 @@ def kept(name: str, log: list[Event], tasks: int, levels: int) -> Sequence[Event
     if name == "drift":
         stride = math.ceil(len(steps) * levels / POINTS)
         return steps[:: max(stride, 1)] + steps[-1:]
-    told = [event for event in log if accuracy_of(event) is not None]
-    stride = math.ceil(len(told) * tasks / POINTS)
-    return told[:: max(stride, 1)] + told[-1:]
+    measurements = [event for event in log if accuracy_of(event) is not None]
+    stride = math.ceil(len(measurements) * tasks / POINTS)
+    return measurements[:: max(stride, 1)] + measurements[-1:]

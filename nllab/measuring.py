@@ -26,8 +26,8 @@ SPARSE = 1000  # a usual gap past this asks for none
 
 def _early(every: int) -> frozenset[int]:
     """Steps since a change, below `every`, at which it is measured."""
-    found, place = set(range(1, DENSE + 1)), float(DENSE)
+    steps, place = set(range(1, DENSE + 1)), float(DENSE)
     while place < every:
         place = max(place + 1, place * RATIO)
-        found.add(round(place))
-    return frozenset(found)
+        steps.add(round(place))
+    return frozenset(steps)

@@ -43,10 +43,10 @@ def first_visits(visits: Sequence[int]) -> dict[int, int]:
 
     ```
     """
-    found: dict[int, int] = {}
+    firsts: dict[int, int] = {}
     for experience, task in enumerate(visits):
-        found.setdefault(task, experience)
-    return found
+        firsts.setdefault(task, experience)
+    return firsts
 
 
 def average_accuracy(accuracy_matrix: ArrayLike, visits: Sequence[int]) -> float:

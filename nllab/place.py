@@ -63,13 +63,13 @@ class Place:
         encoded = base64.b64encode(self._picture).decode()
         picture = f'<img alt="" src="data:image/png;base64,{encoded}">' if encoded else ""
         still = f'<div class="nllab-still">{picture}<p><em>{self.hint}</em></p></div>'
-        found: dict[str, Any] = {
+        content: dict[str, Any] = {
             "text/plain": self.hint,
             "text/html": f'<div id="{self.id}">{still}<div class="nllab-live"></div></div>',
         }
         if self.frames:
-            found[FRAMES] = self.frames
-        return found
+            content[FRAMES] = self.frames
+        return content
 
     def show(self) -> None:
         """Put what stands here into the cell's output."""

@@ -43,13 +43,13 @@ class Portraitist:
     @classmethod
     def of(cls, model: nn.Module, levels: Sequence[Level], samples: Mapping[str, Part]) -> Portraitist | None:
         """None for a network that is too large to be drawn, or without linear layers in every level."""
-        found: dict[str, list[nn.Linear]] = {level.name: [] for level in levels}
+        linears: dict[str, list[nn.Linear]] = {level.name: [] for level in levels}
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 home = next((level.name for level in levels if level.matches(f"{name}.weight")), None)
                 if home:
-                    found[home].append(module)
-        layers = {name: _drawn(linear) for name, linear in found.items()}
+                    linears[home].append(module)
+        layers = {name: _drawn(linear) for name, linear in linears.items()}
         if not all(layers.values()) or any(first.out_features > MOST_UNITS for first, *_ in layers.values()):
             return None
         numbers = sum(layer.weight.numel() for drawn in layers.values() for layer in drawn)

@@ -57,9 +57,9 @@ def answers(model: nn.Module, inputs: Tensor) -> list[int]:
     """The class with the highest score for each input (N, ...), with dropout and running statistics at rest."""
     was_training = model.training
     model.eval()
-    found = model(inputs).argmax(-1).tolist()
+    classes = model(inputs).argmax(-1).tolist()
     model.train(was_training)
-    return found
+    return classes
 
 
 @torch.no_grad()
@@ -73,18 +73,18 @@ def continued(
     """
     was_training = model.training
     model.eval()
-    found, open_ = [list(beginning) for beginning in beginnings], set(range(len(beginnings)))
+    texts, open_ = [list(beginning) for beginning in beginnings], set(range(len(beginnings)))
     device = next(model.parameters()).device
-    while open_ := {i for i in open_ if len(found[i]) < longest}:
+    while open_ := {i for i in open_ if len(texts[i]) < longest}:
         order = sorted(open_)
-        seen = torch.tensor([([0] * window + found[i])[-window:] for i in order], device=device)
+        seen = torch.tensor([([0] * window + texts[i])[-window:] for i in order], device=device)
         for i, label in zip(order, model(side_by_side(seen, classes)).argmax(-1).tolist(), strict=True):
             if label:
-                found[i].append(label)
+                texts[i].append(label)
             else:
                 open_.discard(i)
     model.train(was_training)
-    return found
+    return texts
 
 
 def plane(left: float, right: float, bottom: float, top: float, size: int = SURFACE) -> Tensor:
@@ -138,19 +138,19 @@ class Movement:
     def where(self) -> list[list[list[float]]]:
         """How far the blocks of each matrix of the level have moved, relative to the matrix as it began (or as such, if
         that was 0)."""
-        found, place = [], 0
+        maps, place = [], 0
         for p in self.parameters:
             initial = self.initial[place : place + p.numel()].view(p.shape)
             place += p.numel()
             if p.ndim == 2:
                 scale = float(initial.square().mean().sqrt()) or 1.0
-                found.append(
+                maps.append(
                     [
                         [float(f"{value:.3g}") for value in row]
                         for row in (coarse(p.detach() - initial) / scale).tolist()
                     ]
                 )
-        return found
+        return maps
 
     def mark(self) -> None:
         """Start `drift_since_mark` anew, as at a switch of the task."""

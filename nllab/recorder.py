@@ -47,23 +47,23 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Raises StoreError where the folder does not take it."""
-        told = {
+        plan = {
             "experiment": self.experiment.model_dump(mode="json"),
             "seeds": self.seeds,
             "commands": self.commands,
             "steps": self.steps,
             "device": self.device,
         }
-        store.write_file(folder / PLAN, json.dumps(told, indent=2).encode() + b"\n")
+        store.write_file(folder / PLAN, json.dumps(plan, indent=2).encode() + b"\n")
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """Raises SettingError where the folder has none, RunFormatError where it is damaged."""
         try:
-            told = json.loads((folder / PLAN).read_bytes())
-            commands = tuple((at, name, value) for at, name, value in told["commands"])
-            experiment = Experiment(**told["experiment"])
-            return cls(experiment, told["seeds"], commands, told["steps"], told["device"])
+            plan = json.loads((folder / PLAN).read_bytes())
+            commands = tuple((at, name, value) for at, name, value in plan["commands"])
+            experiment = Experiment(**plan["experiment"])
+            return cls(experiment, plan["seeds"], commands, plan["steps"], plan["device"])
         except OSError as error:
             raise SettingError(
                 f"{folder} holds no runs to go on with: {PLAN} cannot be read ({error.strerror}). Name a folder that"

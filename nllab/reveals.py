@@ -77,10 +77,10 @@ def who_wrote(runs: Runs, periods: Sequence[int] = (1, 4, 16)) -> Answer:
     if late and first["head"].wrote:
         text += f" In the first step {', '.join(late)} missed a write: the head began at zero, and no gradient passes"
         text += " through zeros."
-    found = [i for i, period in enumerate(periods) if abs(counts["slow"] - run.steps // period) <= 1]
-    if len(found) != 1:
+    candidates = [i for i, period in enumerate(periods) if abs(counts["slow"] - run.steps // period) <= 1]
+    if len(candidates) != 1:
         return None, text + f" That is none of the answers: slow changed {counts['slow']} times."
-    return found[0], text
+    return candidates[0], text
 
 
 def slow_levels(runs: Runs) -> Answer:

@@ -85,7 +85,7 @@ def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None
     yield (0, "run", 0, "", "", "", None, json.dumps(header))
     for i, event in enumerate(run.log, start=1):
         place = (i, event.kind, event.step, task_of(event))
-        found = list(numbers(event))
+        values = list(numbers(event))
         counted = (
             "kind",
             "step",
@@ -96,9 +96,9 @@ def table(run: Run) -> Iterator[tuple[int, str, int, str, str, str, float | None
         rest = {key: value for key, value in jsonable(event).items() if key not in counted}
         if isinstance(event, Step) and (held := {name: one.held for name, one in event.levels.items() if one.held}):
             rest["held"] = held
-        if rest or not found:
+        if rest or not values:
             yield (*place, "", "", None, json.dumps(rest) if rest else "")
-        for metric, subject, value in found:
+        for metric, subject, value in values:
             if value is not None and math.isfinite(value):
                 yield (*place, metric, subject, float(value), "")
 
@@ -233,13 +233,13 @@ def _members(data: bytes) -> dict[str, bytes]:
 
 
 def _member(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], names: Sequence[str]) -> tuple[str, bytes]:
-    found = [m for m in members if m.filename.split("/")[-1] in names and not m.filename.startswith("__MACOSX/")]
-    if len(found) != 1:
-        raise RunFormatError(f"this zip has {len(found) or 'no'} {names[-1]}, and a run has one. {AGAIN}")
-    name = found[0].filename.split("/")[-1]
-    if found[0].flag_bits & 1 or found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    matching = [m for m in members if m.filename.split("/")[-1] in names and not m.filename.startswith("__MACOSX/")]
+    if len(matching) != 1:
+        raise RunFormatError(f"this zip has {len(matching) or 'no'} {names[-1]}, and a run has one. {AGAIN}")
+    name = matching[0].filename.split("/")[-1]
+    if matching[0].flag_bits & 1 or matching[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RunFormatError(f"{name} in this zip is encrypted or packed in a way that the lab does not use. {AGAIN}")
-    with archive.open(found[0]) as file:
+    with archive.open(matching[0]) as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise RunFormatError(

@@ -79,13 +79,13 @@ def decode(data: bytes, name: str = LOG) -> Log:
     sums: list[str] = []
     size = 0
     for number, line in enumerate(lines, start=1):
-        found = SUM.fullmatch(line[-SUM_BYTES:])
-        if not found or len(line) > MOST_LINE_BYTES:
+        match = SUM.fullmatch(line[-SUM_BYTES:])
+        if not match or len(line) > MOST_LINE_BYTES:
             raise RunFormatError(f"{name}: line {number} is damaged: it does not end in its checksum. {AGAIN}")
         text, before = line[:-SUM_BYTES] + b"}", sums[-1] if sums else ""
         own = chained(before, text)
-        if own.encode() != found[1]:
-            raise RunFormatError(f"{name}: {_misfit(number, found[1].decode(), sums)} {AGAIN}")
+        if own.encode() != match[1]:
+            raise RunFormatError(f"{name}: {_misfit(number, match[1].decode(), sums)} {AGAIN}")
         sums.append(own)
         size += len(line) + 1
         texts.append(text)
@@ -109,12 +109,12 @@ def _object(text: bytes, where: str) -> Record:
         raise RunFormatError(f"{where} holds {word}, and every number of a run is finite. {AGAIN}")
 
     try:
-        found = json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         raise RunFormatError(f"{where} is damaged: it is not JSON. {AGAIN}") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise RunFormatError(f"{where} is damaged: it is not an object. {AGAIN}")
-    return found
+    return value
 
 
 def closing_line(lines: int, files: Mapping[str, bytes], **more: Any) -> Record:

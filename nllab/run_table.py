@@ -64,8 +64,8 @@ def _event(rows: Iterator[tuple[int, list[str]]]) -> dict[str, Any]:
         elif not subject:
             event[metric] = _number(value, number)
         else:
-            found = _number(value, number)
-            typed = bool(found) if metric in TRUTH else int(found) if metric in WHOLE else found
+            size = _number(value, number)
+            typed = bool(size) if metric in TRUTH else int(size) if metric in WHOLE else size
             levels.setdefault(subject, dict.fromkeys(SIZES))[metric] = typed
     held = event.pop("held", {}) if levels else {}
     for level, shares in held.items() if isinstance(held, dict) else ():
@@ -91,9 +91,9 @@ def _number(text: str, number: int) -> float:
 
 def _object(text: str, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(text) if text else {}
+        value = json.loads(text) if text else {}
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        value = None
+    if not isinstance(value, dict):
         raise RunFormatError(f"line {number}: its text is no object in JSON. {REMEDY}")
-    return found
+    return value

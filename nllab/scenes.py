@@ -55,9 +55,9 @@ class Scenes:
 
     def scene(self, portrait: Network) -> dict[str, Any]:
         """This portrait beside what has been read so far."""
-        found = jsonable(portrait)
-        del found["kind"]
-        return {**self.beside, **found}
+        drawing = jsonable(portrait)
+        del drawing["kind"]
+        return {**self.beside, **drawing}
 
 
 def _shares(held: Mapping[str, float]) -> dict[str, float]:
@@ -81,11 +81,11 @@ def stage(
     """What a stage has to know of a run before anything happens. weights: how many the network has. drawn: whether
     portraits of it come."""
     shown = next((event for event in samples if isinstance(event, Samples)), None)
-    told = jsonable(shown) if shown else {}
+    opening = jsonable(shown) if shown else {}
     return {
-        "classes": told.get("words", []),
-        "samples": {"tasks": told["tasks"], "shape": told.get("shape")} if shown else None,
-        "given": told.get("given"),
+        "classes": opening.get("words", []),
+        "samples": {"tasks": opening["tasks"], "shape": opening.get("shape")} if shown else None,
+        "given": opening.get("given"),
         "drawn": drawn,
         "weights": weights,
         "shades": figures.level_colours(levels),

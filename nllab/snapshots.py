@@ -35,22 +35,22 @@ class Snapshots:
 
     def _spread(self, parts: Mapping[str, Part]) -> dict[str, Part]:
         """Samples spread evenly over each task's."""
-        found = {}
+        spreads = {}
         for name, part in parts.items():
             fit = min(IMAGES_SHOWN, PIXELS_SHOWN // self.stream.features) // len(parts)
             count = min(len(part), POINTS_SHOWN if self.plane else max(FEWEST_IMAGES, fit))
             if count:
-                found[name] = part[torch.linspace(0, len(part) - 1, count).long()]
-        return found
+                spreads[name] = part[torch.linspace(0, len(part) - 1, count).long()]
+        return spreads
 
     def _texts_of(self, parts: Mapping[str, Part]) -> dict[str, list[list[int]]]:
         """Texts, as classes, of each task a few that go on beyond what is given."""
-        found = {}
+        continued = {}
         for name, part in parts.items():
             texts = [text for text in part.texts if GIVEN < len(text) <= probes.LONGEST]
             count = min(TEXTS_SHOWN // len(parts), len(texts))
-            found[name] = [texts[i] for i in torch.linspace(0, len(texts) - 1, count).long().tolist()]
-        return {name: texts for name, texts in found.items() if texts}
+            continued[name] = [texts[i] for i in torch.linspace(0, len(texts) - 1, count).long().tolist()]
+        return {name: texts for name, texts in continued.items() if texts}
 
     def _spelled(self, text: Iterable[int]) -> str:
         return "".join(self.stream.letters[label - 1] for label in text)

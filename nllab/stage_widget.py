@@ -84,13 +84,18 @@ class StageWidget(anywidget.AnyWidget):
         if live.generation != self._generation:
             self._generation, self._cursor = live.generation, 0
             self._scenes = Scenes(subject.drawable)
-            told = stage(list(subject.samples), list(run.levels), weights=subject.weights, drawn=subject.drawable)
-            self.opened = {**told, "tasks": list(run.tasks), "levels": list(run.levels), "periods": live.state.periods}
+            opening = stage(list(subject.samples), list(run.levels), weights=subject.weights, drawn=subject.drawable)
+            self.opened = {
+                **opening,
+                "tasks": list(run.tasks),
+                "levels": list(run.levels),
+                "periods": live.state.periods,
+            }
         events = run.log[self._cursor :]
         self._cursor += len(events)
-        found = [*self._scenes.read(events), *self._scenes.read(live.portrait())]
-        if found and not self._is_shown(found[-1]):
-            self.scene = found[-1]
+        scenes = [*self._scenes.read(events), *self._scenes.read(live.portrait())]
+        if scenes and not self._is_shown(scenes[-1]):
+            self.scene = scenes[-1]
 
     def _is_shown(self, scene: Mapping[str, Any]) -> bool:
         return bool(self.scene) and self.scene.get("step") == scene["step"] and self.scene == scene

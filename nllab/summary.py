@@ -31,31 +31,31 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
-def rank(found: Mapping[str, Any]) -> float:
+def rank(summary: Mapping[str, Any]) -> float:
     """What settings are ranked by, of what `summarize` says: average accuracy; -inf where it is undefined or training
     diverged, since a run that ended early has an average, too: of the tasks that it came to."""
-    score = found["metrics"]["average_accuracy"]["mean"]
-    return -math.inf if score is None or found["diverged"] else score
+    score = summary["metrics"]["average_accuracy"]["mean"]
+    return -math.inf if score is None or summary["diverged"] else score
 
 
 def differences(runs: Mapping[str, Run]) -> list[list[str]]:
     """What sets these runs apart, by their titles: a head, a row for each setting that differs, one for each score that
     some have."""
     settings = {title: run.experiment.model_dump() for title, run in runs.items()}
-    found = {title: run.summary for title, run in runs.items()}
+    summaries = {title: run.summary for title, run in runs.items()}
     table = [["", *runs]]
     for key in Experiment.model_fields:
         values = [given[key] for given in settings.values()]
         if any(value != values[0] for value in values):
             table.append([readable(key), *map(_told, values)])
     for key in ("steps", *SCORES):
-        values = [summary[key] for summary in found.values()]
+        values = [summary[key] for summary in summaries.values()]
         if any(value is not None for value in values):
             table.append([readable(key), *map(_told, values)])
     table.append(
         [
             "writes by level",
-            *(", ".join(f"{k} {v}" for k, v in summary["update_counts"].items()) for summary in found.values()),
+            *(", ".join(f"{k} {v}" for k, v in summary["update_counts"].items()) for summary in summaries.values()),
         ]
     )
     changes = [
@@ -107,8 +107,8 @@ def summarize(experiment: Experiment, runs: Sequence[Run], seconds: float) -> di
     """What `nllab run --json` prints: scores over seeds, accuracy matrices, online accuracy, update counts, bytes,
     seconds."""
     diverged = [end.text for run in runs for end in run.of(End) if end.reason == "diverged"]
-    told = sum_up([run.experiment for run in runs], [run.summary for run in runs], seconds, diverged)
-    return told | {"experiment": experiment.model_dump(mode="json")}
+    totals = sum_up([run.experiment for run in runs], [run.summary for run in runs], seconds, diverged)
+    return totals | {"experiment": experiment.model_dump(mode="json")}
 
 
 def sum_up(

@@ -54,7 +54,7 @@ def record(settings: Mapping[str, Any], device: str = "cpu") -> Record:
     torch.set_num_threads(1)  # so that a run is the same wherever it runs
     experiment = Experiment(**settings)
     started = time.perf_counter()
-    told: Record = dict.fromkeys(COLUMNS) | {
+    row: Record = dict.fromkeys(COLUMNS) | {
         "key": key_of(experiment),
         **{name: getattr(experiment, name) for name in ("stream", "optimizer", "method", "model", "seed")},
         "settings": json.dumps({k: v for k, v in experiment.model_dump(mode="json").items() if _is_changed(k, v)}),
@@ -65,15 +65,15 @@ def record(settings: Mapping[str, Any], device: str = "cpu") -> Record:
     try:
         run = Trainer(experiment, device=device).run()
     except NllabError as error:
-        return told | {"status": "refused", "reason": str(error)}
+        return row | {"status": "refused", "reason": str(error)}
     except Exception as error:  # one run that fails must not end the others
-        return told | {"status": "failed", "reason": f"{type(error).__name__}: {str(error)[:300]}"}
+        return row | {"status": "failed", "reason": f"{type(error).__name__}: {str(error)[:300]}"}
     summary = jsonable(run.summary)
     ends = run.of(End)
-    told |= {name: summary[name] for name in (*SCORES, "steps", "bytes_kept")}
-    told |= {"status": "diverged" if ends and ends[-1].reason == "diverged" else "finished"}
-    told |= {"reason": ends[-1].text if told["status"] == "diverged" else None, "summary": json.dumps(summary)}
-    return told | {"seconds": time.perf_counter() - started}
+    row |= {name: summary[name] for name in (*SCORES, "steps", "bytes_kept")}
+    row |= {"status": "diverged" if ends and ends[-1].reason == "diverged" else "finished"}
+    row |= {"reason": ends[-1].text if row["status"] == "diverged" else None, "summary": json.dumps(summary)}
+    return row | {"seconds": time.perf_counter() - started}
 
 
 def _is_changed(name: str, value: Any) -> bool:
@@ -84,17 +84,17 @@ def _is_changed(name: str, value: Any) -> bool:
 # -- the table
 
 
-def add(table: Path, told: Record) -> None:
+def add(table: Path, row: Record) -> None:
     """Write one row as a file of its own, whole or not at all. Raises SettingError where it cannot be written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     types = {name: pa.string() for name in TEXTS} | {name: pa.int64() for name in WHOLE}
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in COLUMNS])
-    target, draft = table / f"{told['key']}.parquet", table / f".{told['key']}.{os.getpid()}"
+    target, draft = table / f"{row['key']}.parquet", table / f".{row['key']}.{os.getpid()}"
     try:
         table.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([told], schema=schema), draft)
+        pq.write_table(pa.Table.from_pylist([row], schema=schema), draft)
         os.replace(draft, target)
     except OSError as error:
         raise SettingError(f"{table} cannot be written to: {error.strerror}. Name another place with --out.") from None
@@ -106,25 +106,25 @@ def read(table: str | Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = []
+    tables = []
     folder = Path(table)
     if folder.exists() and not folder.is_dir():
         raise RunFormatError(f"{folder} is a file, and a table of a sweep is a folder. Name another place.")
     for file in sorted(folder.glob("[!._]*.parquet")):
         try:
-            found.append(pq.read_table(file, columns=list(COLUMNS)))
+            tables.append(pq.read_table(file, columns=list(COLUMNS)))
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:120]
             raise RunFormatError(f"{file} cannot be read ({said}); delete it, and the sweep trains it again.") from None
-    return pa.concat_tables(found).to_pandas() if found else pd.DataFrame(columns=list(COLUMNS))
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
 def finished(table: Path | None) -> dict[str, Record]:
     """The rows of runs that need not be trained again, by their keys."""
     if table is None or not table.exists():
         return {}
-    told = read(table)
-    rows = told[told["status"].isin(DONE)].astype(object).to_dict("records")  # type: ignore[call-overload]
+    frame = read(table)
+    rows = frame[frame["status"].isin(DONE)].astype(object).to_dict("records")  # type: ignore[call-overload]
     return {str(row["key"]): {str(k): None if v != v else v for k, v in row.items()} for row in rows}
 
 
@@ -155,13 +155,13 @@ def execute(
     with _workers(jobs, scheduler) as deadly:
         while missing := [experiment for key, experiment in wanted.items() if key not in rows]:
             try:
-                for told in _trained(missing, device, jobs, scheduler):
+                for record in _trained(missing, device, jobs, scheduler):
                     if table is not None:
-                        add(table, told)
-                    rows[told["key"]] = told
+                        add(table, record)
+                    rows[record["key"]] = record
                     deaths = 0
-                    who = f"{told['stream'][:60]} {told['optimizer']} seed {told['seed']}"
-                    tell(f"{len(rows)}/{len(wanted)} {who}: {_score(told)}")
+                    who = f"{record['stream'][:60]} {record['optimizer']} seed {record['seed']}"
+                    tell(f"{len(rows)}/{len(wanted)} {who}: {_score(record)}")
             except deadly as error:
                 deaths += 1
                 if deaths == MOST_DEATHS:
@@ -204,9 +204,9 @@ def _workers(jobs: int, scheduler: str | None) -> Iterator[tuple[type[Exception]
         yield (KilledWorker,)
 
 
-def _score(told: Record) -> str:
-    score = told["average_accuracy"]
-    return told["status"] if score is None else f"{score:.3f}" + (", diverged" if told["status"] == "diverged" else "")
+def _score(row: Record) -> str:
+    score = row["average_accuracy"]
+    return row["status"] if score is None else f"{score:.3f}" + (", diverged" if row["status"] == "diverged" else "")
 
 
 def results(tried: Mapping[str, Experiment], seeds: int, **how: Any) -> dict[str, dict[str, Any]]:
@@ -216,14 +216,14 @@ def results(tried: Mapping[str, Experiment], seeds: int, **how: Any) -> dict[str
     """
     runs = {label: [one.but(seed=one.seed + i) for i in range(seeds)] for label, one in tried.items()}
     rows = execute([one for several in runs.values() for one in several], **how)
-    found = {}
+    scored = {}
     for label, several in runs.items():
-        told = [rows[key_of(one)] for one in several]
-        if broken := [row for row in told if row["status"] not in DONE]:
-            found[label] = {"refused": broken[0]["reason"]}
+        records = [rows[key_of(one)] for one in several]
+        if broken := [row for row in records if row["status"] not in DONE]:
+            scored[label] = {"refused": broken[0]["reason"]}
             continue
-        summaries = [json.loads(row["summary"]) for row in told]
-        diverged = [row["reason"] for row in told if row["status"] == "diverged"]
-        found[label] = sum_up(several, summaries, sum(row["seconds"] for row in told), diverged)
-        found[label]["device"] = how.get("device", "cpu")
-    return found
+        summaries = [json.loads(row["summary"]) for row in records]
+        diverged = [row["reason"] for row in records if row["status"] == "diverged"]
+        scored[label] = sum_up(several, summaries, sum(row["seconds"] for row in records), diverged)
+        scored[label]["device"] = how.get("device", "cpu")
+    return scored

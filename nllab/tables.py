@@ -28,7 +28,7 @@ def interval(difference: Mapping[str, Any] | None) -> str:
     return _with_error(difference, "half_width", "+.3f")
 
 
-def _with_error(found: Mapping[str, Any] | None, error: str, form: str) -> str:
-    if found is None or found["mean"] is None:
+def _with_error(score: Mapping[str, Any] | None, error: str, form: str) -> str:
+    if score is None or score["mean"] is None:
         return "–"
-    return f"{found['mean']:{form}}" + ("" if found[error] is None else f" ± {found[error]:{form.lstrip('+')}}")
+    return f"{score['mean']:{form}}" + ("" if score[error] is None else f" ± {score[error]:{form.lstrip('+')}}")

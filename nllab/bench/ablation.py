@@ -59,14 +59,14 @@ def sequences(length: int, seed: int = 0) -> tuple[tuple[Tensor, Tensor], tuple[
     letters = Alphabet(name for t in tongues for table in (t.train, t.test) for name in table.values())
 
     def rows(part: str) -> tuple[Tensor, Tensor]:
-        found = []
+        lines = []
         for tongue in tongues:
             names = list(getattr(tongue, part).values())
             Random(seed).shuffle(names)
             text = torch.tensor([token for name in names for token in (0, *letters.encode(name))])
             count = (len(text) - 1) // length
-            found.append((text[: count * length].view(count, length), text[1 : count * length + 1].view(count, length)))
-        return torch.cat([inputs for inputs, _ in found]), torch.cat([targets for _, targets in found])
+            lines.append((text[: count * length].view(count, length), text[1 : count * length + 1].view(count, length)))
+        return torch.cat([inputs for inputs, _ in lines]), torch.cat([targets for _, targets in lines])
 
     return rows("train"), rows("test"), letters
 
@@ -128,7 +128,7 @@ def run_ablation(
     if quick:
         rows, seeds, steps = rows[:3], 1, 60
     learned, tested, letters = sequences(64)
-    found = []
+    results = []
     for row in rows:
         started, values, size = time.perf_counter(), [], 0
         for seed in range(seeds):
@@ -138,7 +138,7 @@ def run_ablation(
             train(model, learned, steps=steps, batch=16, rate=RATE, seed=seed, device=device)
             inputs, targets = (part.to(model.head.weight.device) for part in tested)
             values.append(2 ** bits_per_character(model, inputs, targets))
-        found.append(
+        results.append(
             {
                 "row": row,
                 "parameters": size,
@@ -149,14 +149,14 @@ def run_ablation(
                 "seconds": time.perf_counter() - started,
             }
         )
-        report(f"{row}: perplexity {mean(values):.3f} ({found[-1]['seconds']:.0f} s)")
+        report(f"{row}: perplexity {mean(values):.3f} ({results[-1]['seconds']:.0f} s)")
     return {
         "seeds": seeds,
         "steps": steps,
         "rate": RATE,
         "uniform": len(letters),
         "torch": torch.__version__,
-        "rows": found,
+        "rows": results,
     }
 
 

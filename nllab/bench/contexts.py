@@ -97,7 +97,7 @@ def run_contexts(
     single context cannot show is said in `cannot_show`. jobs: processes that train at once."""
     grids = candidates(experiment)
     asked = [one.but(evaluate_on="validation") for grid in grids.values() for one in grid]
-    scores = iter([found["online"] for found in _all_trained(asked, TUNED_ON, jobs)])
+    scores = iter([lives["online"] for lives in _all_trained(asked, TUNED_ON, jobs)])
     learners, tried = {}, {}
     for name, grid in grids.items():
         reached = [next(scores) for _ in grid]
@@ -110,8 +110,8 @@ def run_contexts(
     results = _all_trained(paired, 1.0, jobs)
     rows: dict[str, Any] = {}
     for name, learner in learners.items():
-        found = [next(results) for _ in range(seeds)]
-        scores_of = {score: spread([f[score] for f in found]) for score in found[0]}
+        lives = [next(results) for _ in range(seeds)]
+        scores_of = {score: spread([f[score] for f in lives]) for score in lives[0]}
         rows[name] = {"settings": _settings(learner, experiment), "scores": scores_of}
         tell(name)
     own = rows[TWO]["scores"]["online"]["values"]

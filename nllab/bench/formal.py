@@ -279,7 +279,7 @@ def run_formal(
                 strings: Strings = strings,
             ) -> Fit:
                 torch.manual_seed(seed)
-                found = fit(
+                outcome = fit(
                     build(name, language, trial[1]),
                     language,
                     strings,
@@ -289,10 +289,10 @@ def run_formal(
                     device=device,
                 )
                 report(
-                    f"{language.name}, {name}, {told(name, trial)}, seed {seed}: {100 * found.train:.1f} /"
-                    f" {100 * found.longer:.1f} (step {found.step}, {found.seconds:.0f} s)"
+                    f"{language.name}, {name}, {told(name, trial)}, seed {seed}: {100 * outcome.train:.1f} /"
+                    f" {100 * outcome.longer:.1f} (step {outcome.step}, {outcome.seconds:.0f} s)"
                 )
-                return found
+                return outcome
 
             trials = {trial: train(trial, 0) for trial in (offered[:1] if quick else offered)}
             chosen = max(reversed(trials), key=lambda trial: sum(trials[trial].validation))

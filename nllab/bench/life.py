@@ -124,8 +124,8 @@ def scores_of(life: Life) -> dict[str, float | None]:
     ends = min(ENDS, max(1, len(life.online) // 4))
     first, last = mean(life.online[:ends]), mean(life.online[-ends:])
     learned, kept = mean(life.learned), mean(life.kept)
-    found = {"first": first, "last": last, "lasting": last / first, "learned": learned, "kept": kept}
-    return {**found, "share_kept": kept / learned if learned else None}
+    scores = {"first": first, "last": last, "lasting": last / first, "learned": learned, "kept": kept}
+    return {**scores, "share_kept": kept / learned if learned else None}
 
 
 def run_life(

@@ -238,14 +238,14 @@ def follow(
     stream = stream_of(parts, first, vocabulary, setting.batch, seed)
     trainer = trainer_of(net.train(), optimizer, setting, stream, passes=passes, seed=seed, device=device)
     asked = [replace(lesson, test=tuple(part.to(trainer.device) for part in lesson.test)) for lesson in lessons]
-    found = []
+    scores = []
     for number in range(len(parts)):
         while trainer.experience == number and not trainer.done:
             trainer.step()
         net.eval()
-        found.append([score(net, lesson) for lesson in asked])
+        scores.append([score(net, lesson) for lesson in asked])
         net.train()
-    return found
+    return scores
 
 
 def name_lessons(codes: Sequence[str], seed: int = 0, validation: bool = False) -> tuple[list[Lesson], Alphabet]:
@@ -264,10 +264,10 @@ def validate(
     """Bits per character, average over five languages after the last, on names held out from the training names: what
     settings are chosen by."""
     lessons, letters = name_lessons(FIVE, validation=True)
-    found = follow(
+    scores = follow(
         lessons, len(letters), model=model, optimizer=optimizer, seed=seed, passes=passes, setting=setting, joint=joint
     )
-    return mean(found[-1])
+    return mean(scores[-1])
 
 
 def text_lessons(paths: Sequence[str], context: int = 64) -> tuple[list[Lesson], Alphabet, str]:

@@ -168,12 +168,12 @@ def run_recall(
 
             def train(rate: float, seed: int, name: str = name, task: Task = task) -> dict[str, Any]:
                 torch.manual_seed(seed)
-                found = fit(build(name, task), task, rate=rate, steps=steps, batch=32, seed=seed, device=device)
+                outcome = fit(build(name, task), task, rate=rate, steps=steps, batch=32, seed=seed, device=device)
                 report(
-                    f"{task.name}, {name}, rate {rate:g}, seed {seed}: {100 * found['accuracy']:.1f}"
-                    f" ({found['seconds']:.0f} s)"
+                    f"{task.name}, {name}, rate {rate:g}, seed {seed}: {100 * outcome['accuracy']:.1f}"
+                    f" ({outcome['seconds']:.0f} s)"
                 )
-                return found
+                return outcome
 
             trials: dict[float, dict[str, Any]] = {}
             for rate in rates:

@@ -119,18 +119,18 @@ def candidates(
     experiment: Experiment, trials: int, methods: Sequence[str], optimizers: Sequence[str]
 ) -> dict[str, tuple[Changes, ...]]:
     """Learner -> the settings to choose from; the deep optimizer first, with its one default."""
-    found: dict[str, tuple[Changes, ...]] = {"deep": ({"optimizer": "deep"},)}
+    settings: dict[str, tuple[Changes, ...]] = {"deep": ({"optimizer": "deep"},)}
     for name in optimizers:
         if name != "deep":
             usual: Changes = {"optimizer": name, "observe": False}
-            found[name] = tuple({**usual, **changes} for changes in optimizer_grid(LEARNING_RATES[name])[:trials]) or (
-                usual,
-            )
+            settings[name] = tuple(
+                {**usual, **changes} for changes in optimizer_grid(LEARNING_RATES[name])[:trials]
+            ) or (usual,)
     for name in methods:
         if name == "rls-conv" and not has_images(experiment):
             continue
-        found[name] = tuple({**SETUPS[name], **changes} for changes in GRIDS[name][:trials]) or (SETUPS[name],)
-    return found
+        settings[name] = tuple({**SETUPS[name], **changes} for changes in GRIDS[name][:trials]) or (SETUPS[name],)
+    return settings
 
 
 def has_images(experiment: Experiment) -> bool:
@@ -155,11 +155,11 @@ def rows_of(
             yield name, row_of(name, experiment, grid, seeds, tuning_seeds, train)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = {
+        result = {
             name: pool.submit(row_of, name, experiment, grid, seeds, tuning_seeds, train)
             for name, grid in learners.items()
         }
-        for name, row in found.items():
+        for name, row in result.items():
             yield name, row.result()
 
 
@@ -215,7 +215,7 @@ def joint_drop(experiment: Experiment, seeds: int, device: str) -> dict[str, Any
     mixed."""
     from nllab.trainer import Trainer
 
-    found = []
+    drops = []
     for seed in range(experiment.seed, experiment.seed + seeds):
         seeded = experiment.but(seed=seed, joint=True, evaluate_every=100_000)
         stream = stream_of(seeded)
@@ -225,8 +225,8 @@ def joint_drop(experiment: Experiment, seeds: int, device: str) -> dict[str, Any
             tasks = tuple(stream.tasks[task] for task in visits[: i + 1])
             part = replace(stream, tasks=tasks, plan=tuple(range(i + 1)))
             matrix[i, visits[: i + 1]] = Trainer(seeded, stream=part, device=device).run().accuracy_matrix[-1]
-        found.append(metrics.forgetting(matrix, visits))
-    return spread(found)
+        drops.append(metrics.forgetting(matrix, visits))
+    return spread(drops)
 
 
 def step_times(experiments: Mapping[str, Experiment], rounds: int, device: str) -> dict[str, Any]:
@@ -265,13 +265,13 @@ def rows_already(out: Path | None, shared: Mapping[str, Any]) -> dict[str, Any]:
     if out is None or out.suffix != ".json" or not out.exists():
         return {}
     try:
-        found = json.loads(out.read_text(encoding="utf-8"))
-        same = found["format"] == FORMAT and all(found[key] == value for key, value in shared.items())
+        saved = json.loads(out.read_text(encoding="utf-8"))
+        same = saved["format"] == FORMAT and all(saved[key] == value for key, value in shared.items())
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{out} is not a result of this bench; name a new file.") from None
     if not same:
         raise DataError(f"{out} holds a result of other settings; name a new file, or delete it.")
-    return found["rows"]
+    return saved["rows"]
 
 
 def write(out: Path | None, result: Mapping[str, Any]) -> None:
@@ -288,14 +288,14 @@ def write(out: Path | None, result: Mapping[str, Any]) -> None:
         head += [f"{score} {what}" for score in SCORES for what in ("mean", "std")]
         lines.writerow([*head, "first 20 batches of B mean", "bytes kept", "step time relative to Adam's"])
         for name, row in result["rows"].items():
-            for is_twin, found in ((False, row), (True, row["twin"])):
-                if found is not None:
-                    scores = [found["metrics"][score][what] for score in SCORES for what in ("mean", "std")]
+            for is_twin, part in ((False, row), (True, row["twin"])):
+                if part is not None:
+                    scores = [part["metrics"][score][what] for score in SCORES for what in ("mean", "std")]
                     ratio = result["step_time"].get(name, {}).get("ratio_to_adam")
-                    online = found["online_accuracy"][1]["mean"] if len(found["online_accuracy"]) > 1 else None
+                    online = part["online_accuracy"][1]["mean"] if len(part["online_accuracy"]) > 1 else None
                     settings = json.dumps(row["settings"])
                     lines.writerow(
-                        [name, is_twin, " ".join(row["told"]), settings, *scores, online, found["bytes_kept"], ratio]
+                        [name, is_twin, " ".join(row["told"]), settings, *scores, online, part["bytes_kept"], ratio]
                     )
 
 

@@ -103,15 +103,15 @@ def version(package: str) -> str | None:
 
 def layers(dim: int) -> dict[str, nn.Module]:
     """Sequence layers of one width; the first is what the others are measured against."""
-    found: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     if version("titans-pytorch"):
         from titans_pytorch import NeuralMemory  # type: ignore[import-not-found]
 
         for c, factor in ((16, 4.0), (64, 4.0), (16, 2.0)):
             # A factor of 4 is the package's default.
             memory = NeuralMemory(dim=dim, chunk_size=c, default_model_kwargs={"depth": 2, "expansion_factor": factor})
-            found[f"titans-pytorch NeuralMemory, chunk {c}, hidden {factor:.0f} D"] = memory
-    found |= {
+            modules[f"titans-pytorch NeuralMemory, chunk {c}, hidden {factor:.0f} D"] = memory
+    modules |= {
         "torch TransformerEncoderLayer": nn.TransformerEncoderLayer(dim, 2, 4 * dim, 0.0, batch_first=True),
         "SelfModifyingTitans, linear, chunk 16": SelfModifyingTitans(dim),
         "SelfModifyingTitans, linear, chunk 64": SelfModifyingTitans(dim, chunk_size=64),
@@ -126,13 +126,13 @@ def layers(dim: int) -> dict[str, nn.Module]:
         "Hope block, three levels": Hope(dim, LEVELS),
         "Hope-Attention block, three levels": HopeAttention(dim, LEVELS, heads=2),
     }
-    return found
+    return modules
 
 
 def models(dim: int) -> dict[str, nn.Module]:
     """Two-layer language models; the first is what the others are measured against."""
     shared = {"levels": LEVELS, "hidden": 4 * dim}
-    found: dict[str, nn.Module] = {
+    modules: dict[str, nn.Module] = {
         "HopeLM": HopeLM(VOCABULARY, dim, 2, **shared),
         "HopeLM, CMS on the clock of tokens": HopeLM(VOCABULARY, dim, 2, inner_lr=0.01, **shared),
         "Hope-Attention LM": HopeLM(VOCABULARY, dim, 2, mixer="attention", heads=2, **shared),
@@ -146,8 +146,8 @@ def models(dim: int) -> dict[str, nn.Module]:
         for variant in ("hope_attention", "hope_selfmod"):
             config = ModelConfig(VOCABULARY, dim, 2, 2, LevelSpec(name="titan", update_period=16), levels)
             config.block_variant, config.self_mod_chunk_size, config.self_mod_chunk_size_memory = variant, 8, 64
-            found[f"nested-learning {variant}"] = HOPEModel(config)
-    return found
+            modules[f"nested-learning {variant}"] = HOPEModel(config)
+    return modules
 
 
 def layer_step(layer: nn.Module, x: Tensor) -> Step:

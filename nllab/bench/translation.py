@@ -25,7 +25,7 @@ from nllab.tables import table_of
 TRANSLATING = {**SETTINGS, "adamw": Setting(1e-3, 8)}
 
 
-def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: float = 2.0) -> float:
+def chrf(answers: Sequence[str], wanted: Sequence[str], order: int = 6, beta: float = 2.0) -> float:
     """chrF of a whole test set, 0 to 100: F-score of character n-grams up to `order`, recall weighing `beta` times as
     much; without spaces.
 
@@ -35,7 +35,7 @@ def chrf(found: Sequence[str], wanted: Sequence[str], order: int = 6, beta: floa
     precision, recall = [], []
     for n in range(1, order + 1):
         same = ours = theirs = 0
-        for a, b in zip(found, wanted, strict=True):
+        for a, b in zip(answers, wanted, strict=True):
             grams = [
                 Counter(s[i : i + n] for i in range(len(s) - n + 1)) for s in (a.replace(" ", ""), b.replace(" ", ""))
             ]
@@ -83,7 +83,7 @@ def translation_lessons(
 def answers(model: nn.Module, requests: Sequence[str], letters: Alphabet, longest: int = 60) -> list[str]:
     """The most likely answer, character by character, to each request."""
     device = model.head.weight.device if isinstance(model, LanguageModel) else "cpu"
-    found: list[str] = [""] * len(requests)
+    texts: list[str] = [""] * len(requests)
     by_length: dict[int, list[int]] = {}
     for i, request in enumerate(requests):
         by_length.setdefault(len(request), []).append(i)
@@ -95,8 +95,8 @@ def answers(model: nn.Module, requests: Sequence[str], letters: Alphabet, longes
             if (tokens[:, start:] == END).any(1).all():
                 break
         for i, row in zip(group, tokens[:, start:].tolist(), strict=True):
-            found[i] = letters.decode(row)
-    return found
+            texts[i] = letters.decode(row)
+    return texts
 
 
 def run_translation(
@@ -119,9 +119,9 @@ def run_translation(
 
     def score(model: nn.Module, lesson: Lesson) -> tuple[float, float]:
         asked = held[lesson.name][:: 8 if quick else 1]
-        found = answers(model, [request for request, _ in asked], letters)
+        answered = answers(model, [request for request, _ in asked], letters)
         wanted = [answer for _, answer in asked]
-        return mean(a == b for a, b in zip(found, wanted, strict=True)), chrf(found, wanted)
+        return mean(a == b for a, b in zip(answered, wanted, strict=True)), chrf(answered, wanted)
 
     rows = []
     for model in models:

@@ -42,12 +42,12 @@ def run_widths(
     for width in chosen:
         values: dict[str, list[float]] = {LEARNED: [], TWIN: []}
         for seed in range(2 if quick else seeds):
-            for name, found in values.items():
+            for name, scores in values.items():
                 settings = {"dim": width, "hidden": width, "frozen": name == TWIN, "evaluate_every": 100_000}
                 run = Trainer(Experiment.preset(preset, optimizer="deep", seed=seed, **settings), device=device).run()
-                found.append(run.summary["average_accuracy"])
+                scores.append(run.summary["average_accuracy"])
         gap = paired_difference(values[LEARNED], values[TWIN])
-        rows.append({"width": width, **{name: spread(found) for name, found in values.items()}, "difference": gap})
+        rows.append({"width": width, **{name: spread(scores) for name, scores in values.items()}, "difference": gap})
         report(f"{width} units: {hidden_levels(values[LEARNED], values[TWIN])}")
     result = {"preset": preset, "seeds": 2 if quick else seeds, "rows": rows}
     return result | {"sentence": sentence(rows), "figure": width_curve(result)}
@@ -67,12 +67,12 @@ def sentence(rows: Sequence[Mapping[str, Any]]) -> str | None:
     gains = [row["difference"]["values"] for row in (narrow, wide)]
     order = compare_seeds(*gains)
     means = [f"{row['difference']['mean']:+.3f} at {row['width']} units" for row in (narrow, wide)]
-    told = f"What levels that learn add to their twin: {means[0]}, {means[1]}"
+    text = f"What levels that learn add to their twin: {means[0]}, {means[1]}"
     if order is None:
-        return f"{told}; one seed does not say whether that is more than chance."
+        return f"{text}; one seed does not say whether that is more than chance."
     if order == "alike":
-        return f"{told}, which differ by less than they vary."
-    return f"{told}: the wider the net, the {'less' if order == 'higher' else 'more'} learning adds."
+        return f"{text}, which differ by less than they vary."
+    return f"{text}: the wider the net, the {'less' if order == 'higher' else 'more'} learning adds."
 
 
 def _of(row: Mapping[str, Any]) -> int:

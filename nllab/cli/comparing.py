@@ -169,16 +169,16 @@ def sweep(
         shown = [preset] * (len(places) > 1) + [writer or ""] * bool(writers) + changes
         tried[" ".join(shown) or preset] = experiment_of(preset, [*usual, *changes], optimizer=writer)  # type: ignore[arg-type]
     how = {"jobs": jobs or os.cpu_count() or 1, "scheduler": scheduler, "table": out, "device": device, "tell": tell}
-    found = results(tried, seeds, **how)
-    refused = {name: row["refused"] for name, row in found.items() if "refused" in row}
-    rows = {name: row for name, row in found.items() if name not in refused}
+    summaries = results(tried, seeds, **how)
+    refused = {name: row["refused"] for name, row in summaries.items() if "refused" in row}
+    rows = {name: row for name, row in summaries.items() if name not in refused}
     if not rows:
         raise SettingError(next(iter(refused.values())))
     rows = dict(sorted(rows.items(), key=lambda item: rank(item[1]), reverse=True))
     best = next(iter(rows))
     if as_json:
-        told = {"preset": presets, "seeds": seeds, "best": best, "rows": rows, "refused": refused}
-        print(json.dumps(told, allow_nan=False))
+        result = {"preset": presets, "seeds": seeds, "best": best, "rows": rows, "refused": refused}
+        print(json.dumps(result, allow_nan=False))
         return
     lines = [
         (name + (", diverged" if row["diverged"] else ""), *(mean_std(row["metrics"][score]) for score in SWEPT))

@@ -80,16 +80,16 @@ def progress_bar(label: str, total: int, shown: bool) -> Iterator[Any]:
 
 def scores_table(title: str, results: dict[str, dict[str, Any]]) -> Table:
     """One column for each result, one row for each score that is defined for any of them."""
-    found = list(results.values())
-    rows = {name.replace("_", " "): [mean_std(one["metrics"][name]) for one in found] for name in SCORES}
+    summaries = list(results.values())
+    rows = {name.replace("_", " "): [mean_std(one["metrics"][name]) for one in summaries] for name in SCORES}
     rows = {name: cells for name, cells in rows.items() if set(cells) != {"–"}}
-    for i in range(max(len(one["online_accuracy"]) for one in found)):
-        cells = [mean_std(one["online_accuracy"][i] if i < len(one["online_accuracy"]) else None) for one in found]
+    for i in range(max(len(one["online_accuracy"]) for one in summaries)):
+        cells = [mean_std(one["online_accuracy"][i] if i < len(one["online_accuracy"]) else None) for one in summaries]
         rows[f"first 20 batches of experience {i + 1}"] = cells
-    for level in found[0]["update_counts"]:
-        rows[f"writes of {level}"] = [f"{one['update_counts'][level]['mean']:.0f}" for one in found]
-    rows["bytes kept beyond the weights"] = [f"{one['bytes_kept']:,}" for one in found]
-    rows["seconds"] = [f"{one['seconds']:.1f}" for one in found]
+    for level in summaries[0]["update_counts"]:
+        rows[f"writes of {level}"] = [f"{one['update_counts'][level]['mean']:.0f}" for one in summaries]
+    rows["bytes kept beyond the weights"] = [f"{one['bytes_kept']:,}" for one in summaries]
+    rows["seconds"] = [f"{one['seconds']:.1f}" for one in summaries]
     return table_of(title, ("", *results), [(name, *cells) for name, cells in rows.items()])
 
 

@@ -128,17 +128,17 @@ def lab(
 def _show_progress(folder: Path, out: Path | None, reader: str) -> None:
     from nllab.course import marks
 
-    found = marks.collected(folder, reader)
+    progress = marks.collected(folder, reader)
     rows = []
     for name in marks.exercises():
-        entry = found["exercises"].get(name, {})
+        entry = progress["exercises"].get(name, {})
         cells = (entry.get("solved", "")[:10], *(entry.get(key, "") for key in ("attempts", "prediction", "truth")))
         rows.append((name, *("" if cell is None else str(cell) for cell in cells)))
-    title = f"{found['solved']} of {found['of']} exercises solved"
+    title = f"{progress['solved']} of {progress['of']} exercises solved"
     wide().print(table_of(title, ("exercise", "solved", "attempts", "predicted", "came out"), rows, 5))
     if out:
         try:
-            out.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+            out.write_text(json.dumps(progress, indent=1, ensure_ascii=False), encoding="utf-8")
         except OSError as error:
             raise SettingError(f"{out} cannot be written: {error.strerror}.") from None
         errors.print(f"wrote {out}", highlight=False, markup=False)
@@ -149,11 +149,11 @@ def _grade(files: Sequence[Path]) -> None:
 
     rows = []
     for path in files:
-        found = marks.read_collected(path)
-        results = marks.grade(found)
+        answers = marks.read_collected(path)
+        results = marks.grade(answers)
         passed = [name for name, (good, _) in results.items() if good]
         failed = "; ".join(f"{name}: {sentence}" for name, (good, sentence) in results.items() if not good)
-        rows.append((path.name, str(found.get("reader", "")), f"{len(passed)} of {found.get('of')}", failed))
+        rows.append((path.name, str(answers.get("reader", "")), f"{len(passed)} of {answers.get('of')}", failed))
     wide().print(table_of("Answers, run again", ("file", "reader", "passed", "what did not"), rows, 4))
 
 

@@ -186,10 +186,10 @@ def export(
             "Nothing to write: name a file, such as --html run.html, --zip run.zip, --csv run.csv or --parquet"
             " run.parquet."
         )
-    found = run_io.load_run(source)
+    loaded = run_io.load_run(source)
     for path, make in wanted.items():
         try:
-            path.write_bytes(make(found))
+            path.write_bytes(make(loaded))
         except OSError as error:
             raise SettingError(f"{path} cannot be written: {error.strerror}.") from None
         errors.print(f"wrote {path}", highlight=False, markup=False)

@@ -99,9 +99,9 @@ def of_arrays(
         texts = [label.decode("utf-8", errors="replace") for label in labels.tolist()]
     else:
         texts = [str(label) for label in labels.tolist()]
-    found = identities(texts, task, filename, findings)
-    if (found == "").any():
-        row = int(np.flatnonzero(found == "")[0])
+    names = identities(texts, task, filename, findings)
+    if (names == "").any():
+        row = int(np.flatnonzero(names == "")[0])
         raise DataError(f"{name}: the label of sample {row} (from 0) is empty. Name its class or leave the sample out.")
     check_numbers(inputs, name)
     if inputs.ndim == 2:
@@ -112,7 +112,7 @@ def of_arrays(
             )
         values = inputs.astype(np.float64)
         columns = {f"column {i + 1}": values[:, i] for i in range(values.shape[1])}
-        return Table(task, filename, read_as, found, columns, named=False, keeps_places=True)
+        return Table(task, filename, read_as, names, columns, named=False, keeps_places=True)
     if inputs.ndim == 4:
         if inputs.shape[3] not in (1, 3, 4) and inputs.shape[1] in (1, 3):
             inputs = np.moveaxis(inputs, 1, 3)
@@ -122,7 +122,7 @@ def of_arrays(
                 f"{name}: inputs are {inputs.dtype} of shape {shape}; expected numbers of shape (N, D), (N, H, W) or"
                 " (N, H, W, 3)."
             )
-    return ArrayPictures(task, filename, read_as, found, inputs)
+    return ArrayPictures(task, filename, read_as, names, inputs)
 
 
 def check_numbers(inputs: NDArray[Any], name: str) -> None:

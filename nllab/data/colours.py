@@ -19,8 +19,8 @@ def one_kind(
     """All images grey (N, H, W), or all with red, green and blue side by side (N, H, 3 W); and which, in words."""
     if all(image.shape[3] == 1 or not _is_coloured(image) for image in images):
         return [_grey(image) for image in images], "grey"
-    told = [_told_by(image, names) for image, names in zip(images, labels, strict=True) if image.shape[3] == 3]
-    brightness, colour = max(a for a, _ in told), max(b for _, b in told)
+    spreads = [_told_by(image, names) for image, names in zip(images, labels, strict=True) if image.shape[3] == 3]
+    brightness, colour = max(a for a, _ in spreads), max(b for _, b in spreads)
     says = f"between classes lie {colour:.0%} of the differences in colour and {brightness:.0%} of those in brightness"
     if colour < 0.02 or colour < brightness / 2:
         findings.convert("", "colours", f"to grey, since they tell little of the classes ({says})")

@@ -42,14 +42,14 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
     """(the numbers of each table (N, D), names of the D columns). Raises DataError where tables do not belong together
     or nothing is left to learn from."""
     names = _matched(tables, findings)
-    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
     _compare_units(tables, findings)
     kept: dict[str, list[NDArray[np.float64]]] = {}
     for name, columns in names.items():
         if any(column.dtype == object for column in columns):
-            kept |= _categories(name, columns, tables, told, findings)
+            kept |= _categories(name, columns, tables, notes, findings)
             continue
-        columns = _filled(name, columns, tables, told, findings)
+        columns = _filled(name, columns, tables, notes, findings)
         if columns is None:
             continue
         if told_missing := _stands_for_missing(columns):
@@ -59,19 +59,19 @@ def joined(tables: Sequence[Table], findings: Findings) -> tuple[list[NDArray[np
             )
         reason = _counts_in_place(columns) if tables[0].keeps_places else _no_measurement(name, columns)
         if reason:
-            told["", reason].append(name)
+            notes["", reason].append(name)
             continue
         if (columns[0] == columns[0][0]).all():
             moves = any((column != columns[0][0]).any() for column in columns[1:])
             why = "does not vary in A, so A says nothing of its scale" if moves else "has the same value everywhere"
-            told["", why].append(name)
+            notes["", why].append(name)
             if not tables[0].keeps_places:
                 continue
         kept[name] = columns
-    for (task, why), left in told.items():
+    for (task, why), left in notes.items():
         findings.leave_out(task, f"{counted(len(left), 'column')} ({listed(left)})", why)
     if not kept or all((columns[0] == columns[0][0]).all() for columns in kept.values()):
-        reasons = "; ".join(f"{listed(left, 2)} {why}" for (_, why), left in list(told.items())[:3])
+        reasons = "; ".join(f"{listed(left, 2)} {why}" for (_, why), left in list(notes.items())[:3])
         raise DataError(
             f"{shown(tables[0].name)}: no column is left to learn from. {reasons[:250]}. Add a column of measurements"
             " that vary."
@@ -154,7 +154,7 @@ def _filled(
     name: str,
     columns: list[NDArray[Any]],
     tables: Sequence[Table],
-    told: dict[tuple[str, str], list[str]],
+    notes: dict[tuple[str, str], list[str]],
     findings: Findings,
 ) -> list[NDArray[np.float64]] | None:
     """The columns without holes, or None where they have too many. Raises DataError for numbers that are infinite."""
@@ -171,7 +171,7 @@ def _filled(
     if not any(gaps.any() for gaps in missing):
         return columns
     if any(gaps.mean() > MOST_MISSING for gaps in missing):
-        told["", f"more than {MOST_MISSING:.0%} of the cells are empty"].append(name)
+        notes["", f"more than {MOST_MISSING:.0%} of the cells are empty"].append(name)
         return None
     middle = float(np.median(columns[0][~missing[0]]))
     for gaps, table in zip(missing, tables, strict=True):
@@ -221,20 +221,20 @@ def _categories(
     name: str,
     columns: Sequence[NDArray[Any]],
     tables: Sequence[Table],
-    told: dict[tuple[str, str], list[str]],
+    notes: dict[tuple[str, str], list[str]],
     findings: Findings,
 ) -> dict[str, list[NDArray[np.float64]]]:
     """A text column as one column for each of its values in A, or as nothing."""
     texts = [np.array([_plain(cell) for cell in column], dtype=object) for column in columns]
     values = sorted({text for text in texts[0] if text})
     if not values:
-        told["", "is empty in A"].append(name)
+        notes["", "is empty in A"].append(name)
         return {}
     if len(values) > 1 and {value.lower() for value in values} <= PARTS:
-        told["", "says what is for training and what for tests; the lab cuts its own parts"].append(name)
+        notes["", "says what is for training and what for tests; the lab cuts its own parts"].append(name)
         return {}
     if len(values) == 1:
-        told["", "has the same text everywhere in A"].append(name)
+        notes["", "has the same text everywhere in A"].append(name)
         return {}
     rows = len(texts[0])
     if len(values) > MOST_VALUES or len(values) > max(2, rows // 5):
@@ -246,7 +246,7 @@ def _categories(
         )
         if sum(value[0].isdigit() or value[:2].strip("<>+-~≈±")[:1].isdigit() for value in values) > len(values) / 2:
             why = f"text such as {shown(values[0])}; if these are measurements, write them as numbers alone"
-        told["", why].append(name)
+        notes["", why].append(name)
         return {}
     strange = [int(sum(text not in values for text in column)) for column in texts]
     more = f" ({counted(sum(strange[1:]), 'cell')} of other tables hold none of these)" if sum(strange[1:]) else ""
@@ -261,7 +261,7 @@ def _categories(
         if len(column) >= ROWS_TO_JUDGE and len(pairs) == len({text for text, _ in pairs}):
             findings.warnings.append(giveaway(table.task, [name]))
     told_as = values[1:] if len(values) == 2 else values
-    told["", f"as text; in its place stands 1 or 0 for each of {listed(values)}{more}"].append(name)
+    notes["", f"as text; in its place stands 1 or 0 for each of {listed(values)}{more}"].append(name)
     return {f"{name} = {value}": [(text == value).astype(np.float64) for text in texts] for value in told_as}
 
 
@@ -291,7 +291,7 @@ def giveaways(values: NDArray[Any], names: Sequence[str], labels: NDArray[np.str
     rows = np.linspace(0, len(values) - 1, min(len(values), EXAMINED)).astype(int)
     _, classes = np.unique(labels[rows], return_inverse=True)
     count = int(classes.max()) + 1
-    found = {}
+    shares = {}
     for i, name in enumerate(names):
         order = np.lexsort((classes, values[rows, i]))
         if np.count_nonzero(np.diff(classes[order])) > count - 1 + 4 * (1 - NEARLY) * len(rows):
@@ -303,8 +303,8 @@ def giveaways(values: NDArray[Any], names: Sequence[str], labels: NDArray[np.str
         if len(set(most.tolist())) == count:
             right = _in_one_run_each(most.tolist(), held.max(1).tolist(), count)
             if right >= NEARLY * len(rows):
-                found[name] = right / len(rows)
-    return found
+                shares[name] = right / len(rows)
+    return shares
 
 
 def _in_one_run_each(classes: Sequence[int], sizes: Sequence[int], count: int) -> int:

@@ -175,8 +175,8 @@ def _opening(data: bytes) -> tuple[list[str], list[int], str | None, str]:
     skip, separator, comment = 0, None, ""
     for line in lines:
         bare = line.strip().strip('"')
-        if (found := re.fullmatch(r"sep=(.|\\t)", bare)) and not skip:
-            separator = "\t" if found[1] == "\\t" else found[1]
+        if (match := re.fullmatch(r"sep=(.|\\t)", bare)) and not skip:
+            separator = "\t" if match[1] == "\\t" else match[1]
         elif bare.startswith(("#", "%")):
             comment = bare.lstrip("#% ")
         elif bare:
@@ -274,9 +274,9 @@ def _signs(rows: Sequence[Sequence[str]], separator: str, findings: Findings, ta
 
 def ragged(error: Exception, name: str) -> DataError:
     """The error for what pandas could not read."""
-    found = re.search(r"Expected ([0-9]+) fields in line ([0-9]+), saw ([0-9]+)", str(error))
-    if found:
-        expected, line, saw = found.groups()
+    match = re.search(r"Expected ([0-9]+) fields in line ([0-9]+), saw ([0-9]+)", str(error))
+    if match:
+        expected, line, saw = match.groups()
         return DataError(
             f"{name}: line {line} has {counted(int(saw), 'cell')} and the rows before it {expected}. A separator inside"
             " a cell needs quotes around the cell."

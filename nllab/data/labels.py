@@ -47,7 +47,7 @@ def natural(label: str) -> tuple[float, str]:
 def identities(texts: Iterable[str], task: str, name: str, findings: Findings) -> NDArray[np.str_]:
     """The label of every sample. Raises DataError for what are no classes; an empty label stays empty."""
     spellings: dict[str, str] = {}
-    found = []
+    names = []
     merged: dict[str, set[str]] = defaultdict(set)
     for text in texts:
         if text not in spellings:
@@ -60,11 +60,11 @@ def identities(texts: Iterable[str], task: str, name: str, findings: Findings) -
             merged[spellings[text]].add(text)
             if len(merged) > MOST_CLASSES + 1:  # before the work of reading a million of them; an empty one is none
                 check_few(list(merged), name)
-        found.append(spellings[text])
+        names.append(spellings[text])
     for label, texts_of_it in merged.items():
         if len(texts_of_it) > 1 and label:
             findings.convert(task, f"labels {listed(sorted(texts_of_it))}", f"one class, {shown(label)}")
-    return np.array(found, dtype=np.str_)
+    return np.array(names, dtype=np.str_)
 
 
 def check_classes(labels: NDArray[np.str_], name: str) -> None:

@@ -71,7 +71,7 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
     shape = None
     if tables:
         inputs, names = columns.joined(tables, findings)
-        told = f"{counted(len(names), 'column')}: {listed(names, 8)}"
+        text = f"{counted(len(names), 'column')}: {listed(names, 8)}"
         for values, table in zip(inputs, tables, strict=True):
             alone = columns.giveaways(values, names, table.labels)
             if whole := [name for name, share in alone.items() if share == 1]:
@@ -86,7 +86,7 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
             check_classes(one.labels, shown(one.name))  # some images may have turned out to be damaged
         inputs, seen = colours.one_kind(decoded, [h.labels for h in images], findings)
         shape = (inputs[0].shape[1], inputs[0].shape[2])
-        told = f"images of {size[0]} x {size[1]} pixels, {seen}"
+        text = f"images of {size[0]} x {size[1]} pixels, {seen}"
         for values, one in zip(inputs, images, strict=True):
             if (values == values[:1]).all():
                 raise DataError(f"{shown(one.name)}: all its images are the same, so there is nothing to learn from.")
@@ -112,7 +112,7 @@ def load(paths: Sequence[str | Path], *, apart: bool = False) -> Loaded:
     else:
         overlap.compare_classes(labels, findings)
     overlap.compare_samples(inputs, labels, findings)
-    report = _report(held, labels, told, findings)
+    report = _report(held, labels, text, findings)
     classes = tuple(sorted(report.classes, key=natural))
     return Loaded(tuple(h.name for h in held), tuple(inputs), tuple(labels), classes, shape, report)
 

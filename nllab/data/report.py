@@ -80,16 +80,16 @@ class Report(BaseModel):
 
     def lines(self) -> list[str]:
         """The report as plain text, a fact a line."""
-        found = [f"{p.task}: {p.name}, {p.read_as}; {counted(p.samples, 'sample')}" for p in self.paths]
-        found.append(f"inputs: {self.inputs}")
-        found += [f"left out: {note}" for note in self.left_out]
-        found += [f"converted: {note}" for note in self.converted]
-        found.append("classes (samples in " + ", ".join(p.task for p in self.paths) + "):")
-        found += [f"  {name}: {', '.join(map(str, counts))}" for name, counts in self.classes.items()]
-        found.append("shared classes: " + (_all_or_some(self.shared, self.classes)))
-        found += [f"note: {note}" for note in self.notes]
-        found += [f"WARNING: {warning}" for warning in self.warnings]
-        return found
+        text = [f"{p.task}: {p.name}, {p.read_as}; {counted(p.samples, 'sample')}" for p in self.paths]
+        text.append(f"inputs: {self.inputs}")
+        text += [f"left out: {note}" for note in self.left_out]
+        text += [f"converted: {note}" for note in self.converted]
+        text.append("classes (samples in " + ", ".join(p.task for p in self.paths) + "):")
+        text += [f"  {name}: {', '.join(map(str, counts))}" for name, counts in self.classes.items()]
+        text.append("shared classes: " + (_all_or_some(self.shared, self.classes)))
+        text += [f"note: {note}" for note in self.notes]
+        text += [f"WARNING: {warning}" for warning in self.warnings]
+        return text
 
 
 def _all_or_some(shared: Sequence[str], classes: dict[str, tuple[int, ...]]) -> str:

@@ -47,14 +47,14 @@ class Scale:
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """(N, D) float32."""
-        found = np.empty(values.shape, dtype=np.float32)
+        scaled = np.empty(values.shape, dtype=np.float32)
         for at in range(0, len(values), QUARTILE_ROWS):  # bounds the memory in float64
             standard = (values[at : at + QUARTILE_ROWS] - self.centre) / self.spread
             size = np.abs(standard)
-            found[at : at + QUARTILE_ROWS] = np.where(
+            scaled[at : at + QUARTILE_ROWS] = np.where(
                 size > LIMIT, np.sign(standard) * (LIMIT + np.log1p(np.maximum(size - LIMIT, 0))), standard
             )
-        return found
+        return scaled
 
     def far(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """The share of values of each column that is compressed."""

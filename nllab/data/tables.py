@@ -58,32 +58,32 @@ def read_text(found: Found, task: str, findings: Findings) -> Table:
         rb'[^\\,;\t|\r\n]""[^,;\t|\r\n"]', data
     ):  # as MySQL writes a quotation mark within a cell
         data = data.replace(b'\\"', b'""')
-    told = dialect.detect(data, encoding, name, findings, task)
-    frame = _frame(data, told, name)
-    if told.header is None:
+    syntax = dialect.detect(data, encoding, name, findings, task)
+    frame = _frame(data, syntax, name)
+    if syntax.header is None:
         for i in [i for i in frame if frame[i].isna().all()][:FEW]:
-            frame[i] = _frame(data, told, name, i)[i]
+            frame[i] = _frame(data, syntax, name, i)[i]
         if frame[place := _nameless_labels(frame, name)].isna().any():
-            frame = _frame(data, told, name, place)  # None and NA are classes
-    return _table(frame, told, found.packed + str(told), task, found.path.name, findings)
+            frame = _frame(data, syntax, name, place)  # None and NA are classes
+    return _table(frame, syntax, found.packed + str(syntax), task, found.path.name, findings)
 
 
-def _frame(data: bytes, told: dialect.Dialect, name: str, position: int | None = None) -> Any:
+def _frame(data: bytes, syntax: dialect.Dialect, name: str, position: int | None = None) -> Any:
     """The cells, the labels in column `position` as text."""
     import pandas as pd
 
-    options: dict[str, Any] = {"sep": told.separator, "decimal": told.decimal, "thousands": told.thousands}
-    if told.header:
-        position = label_column(told.header, name) + told.row_names
+    options: dict[str, Any] = {"sep": syntax.separator, "decimal": syntax.decimal, "thousands": syntax.thousands}
+    if syntax.header:
+        position = label_column(syntax.header, name) + syntax.row_names
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pd.read_csv(
                 io.BytesIO(data),
                 header=None,
-                skiprows=told.skip,
+                skiprows=syntax.skip,
                 dtype=None if position is None else {position: str},
-                na_values={i: MISSING for i in range(told.width) if i != position},
+                na_values={i: MISSING for i in range(syntax.width) if i != position},
                 keep_default_na=False,
                 skipinitialspace=True,
                 skip_blank_lines=True,
@@ -157,8 +157,8 @@ def label_column(header: Sequence[str], name: str) -> int:
     )
 
 
-def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename: str, findings: Findings) -> Table:
-    name, width, header = shown(filename), frame.shape[1], told.header
+def _table(frame: Any, syntax: dialect.Dialect, read_as: str, task: str, filename: str, findings: Findings) -> Table:
+    name, width, header = shown(filename), frame.shape[1], syntax.header
     if header is None:
         place = _nameless_labels(frame, name)
         findings.notes.append(f"{task}: without a header, column {place + 1} was taken for the classes.")
@@ -169,7 +169,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
             raise DataError(
                 f"{name}: its rows have {width} cells and its header {len(header)} names. Give every column a name."
             )
-        front = told.row_names
+        front = syntax.row_names
         names = [""] * front + [cell.strip() for cell in header] + [""] * max(0, extra - front)
         place = label_column(header, name) + front
         if names[place].lower() != "label":
@@ -182,7 +182,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
         findings.leave_out(task, counted(int(again.sum()), "row"), "the header once more")
         frame = frame[~again]
     texts = frame[place]
-    if told.decimal == ",":
+    if syntax.decimal == ",":
         texts = texts.astype("object").where(
             texts.isna(), texts.astype(str).str.replace(_WHOLE_WITH_COMMA, r"\1", regex=True)
         )
@@ -203,7 +203,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
             findings.leave_out(task, counted(unlabelled, "row"), "without a label")
         rows = ~blank.to_numpy()
     labels = identities(texts[rows].tolist(), task, name, findings)
-    if told.encoding == dialect.ENCODINGS["cp1252"] and (
+    if syntax.encoding == dialect.ENCODINGS["cp1252"] and (
         strange := [text for text in [*sorted(set(labels.tolist())), *names] if not text.isascii()]
     ):
         findings.warnings.append(
@@ -222,7 +222,7 @@ def _table(frame: Any, told: dialect.Dialect, read_as: str, task: str, filename:
         again = 2
         while column in columns:
             column, again = f"{names[i]} ({again})", again + 1
-        columns[column], units[column] = _values(frame[i][rows], told.decimal, task, column, findings)
+        columns[column], units[column] = _values(frame[i][rows], syntax.decimal, task, column, findings)
     if nameless:
         findings.leave_out(
             task,
@@ -304,8 +304,8 @@ def _values(column: Any, decimal: str, task: str, name: str, findings: Findings)
 def _two_decimal_signs(text: Any) -> tuple[str, str] | None:
     """A number with a decimal point and one with a decimal comma, where a column has both."""
     single = text[text.str.count("[.,]") == 1].unique()
-    found = [next(filter(pattern.fullmatch, single), None) for pattern in (dialect.POINT, dialect.COMMA)]
-    return (found[0], found[1]) if found[0] and found[1] else None
+    examples = [next(filter(pattern.fullmatch, single), None) for pattern in (dialect.POINT, dialect.COMMA)]
+    return (examples[0], examples[1]) if examples[0] and examples[1] else None
 
 
 def _unit_of(text: Any) -> str:

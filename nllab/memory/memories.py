@@ -286,8 +286,8 @@ class MLPMemories(nn.Module):
 
     def fast_weights(self, running: tuple[Weights, ...], batch: int) -> dict[str, Weights]:
         """Name -> the memory's weights as they stand."""
-        found = {}
+        weights = {}
         for names, (up, down, gate_down) in zip(self.groups, running, strict=True):
             downs = [*gate_down.unbind(1), *down.unbind(1)]
-            found |= {name: pair for name, *pair in zip(names, up.unbind(1), downs, strict=True)}
-        return found
+            weights |= {name: pair for name, *pair in zip(names, up.unbind(1), downs, strict=True)}
+        return weights

@@ -327,8 +327,8 @@ def _matrices(state: Any, *kinds: type, residual: bool = True) -> Weights:
     of_kind = isinstance(state, kinds) and isinstance(first, Tensor)
     if not of_kind or first.dim() < 2 or first.dtype not in (torch.float32, torch.float64):
         expected = " or ".join(FORMS[kind] for kind in kinds)
-        found = f"{first.dtype} of shape {tuple(first.shape)}" if of_kind else f"a {type(state).__name__}"
-        raise ShapeError(f"state is {found}; expected {expected}, in float32 or float64.")
+        kind_of = f"{first.dtype} of shape {tuple(first.shape)}" if of_kind else f"a {type(state).__name__}"
+        raise ShapeError(f"state is {kind_of}; expected {expected}, in float32 or float64.")
     lead = first.shape[:-2]
     shapes = MLPWeights([*lead, "E", "Dk"], [*lead, "Dv", "E"]) if rest else [*lead, "Dv", "Dk"]  # type: ignore[arg-type]
     check_state("state", state, shapes, first)

@@ -43,9 +43,9 @@ class AGEM(Method):
             return
         parameters = [p for p in trainable(model).values() if p.grad is not None]
         loss = self.objective(model(old["inputs"]), old["labels"])
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         reference = torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, found, strict=True)]
+            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, gradients, strict=True)]
         )
         gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         for p, piece in zip(

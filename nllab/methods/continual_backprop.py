@@ -37,7 +37,7 @@ def start_anew(layer: nn.Linear, following: nn.Linear, units: Tensor, generator:
 def hidden_units(model: nn.Module) -> Iterator[dict[str, tuple[nn.Linear, nn.Linear, Tensor]]]:
     """While the block runs, finds every trainable linear layer whose outputs go through an activation and nothing else
     into the next one that runs: name -> (layer, the next one, features (B, units))."""
-    found: dict[str, tuple[nn.Linear, nn.Linear, Tensor]] = {}
+    units: dict[str, tuple[nn.Linear, nn.Linear, Tensor]] = {}
     last: list[tuple[str, nn.Linear, Tensor]] = []
 
     def ran(name: str):
@@ -46,7 +46,7 @@ def hidden_units(model: nn.Module) -> Iterator[dict[str, tuple[nn.Linear, nn.Lin
             if last and last[0][2].shape == features.shape:
                 before = last[0][2]
                 if any(torch.equal(activation(before), features) for activation in ACTIVATIONS):
-                    found[last[0][0]] = (last[0][1], layer, features.flatten(0, -2))
+                    units[last[0][0]] = (last[0][1], layer, features.flatten(0, -2))
             last[:] = [(name, layer, output.detach())]
 
         return hook
@@ -54,7 +54,7 @@ def hidden_units(model: nn.Module) -> Iterator[dict[str, tuple[nn.Linear, nn.Lin
     linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m.weight.requires_grad}
     handles = [layer.register_forward_hook(ran(name)) for name, layer in linear.items()]
     try:
-        yield found
+        yield units
     finally:
         for handle in handles:
             handle.remove()

@@ -53,14 +53,14 @@ class OWM(Method):
 
     def loss(self, model: nn.Module, batch: Part) -> tuple[Tensor, Tensor]:
         with watched(layers_of(model)) as caught:
-            found = super().loss(model, batch)
+            result = super().loss(model, batch)
         for name, pieces in caught.items():
             for rows in pieces:
                 rows = rows.mean(0, keepdim=True) if self.average else rows
                 # In double precision, or rounding makes free directions of a large sum look used.
                 gram = rows.T.double() @ rows.double()
                 self.memory["gram"][name] = self.memory["gram"][name] + gram if name in self.memory["gram"] else gram
-        return found
+        return result
 
     def before_step(self, model: nn.Module) -> None:
         if self.gradient:

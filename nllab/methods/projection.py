@@ -15,7 +15,7 @@ Layer = nn.Linear | nn.Conv2d
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
     """The trainable layers that are one matrix: linear ones and plain 2-D convolutions."""
-    found: dict[str, Layer] = {}
+    layers: dict[str, Layer] = {}
     for name, module in model.named_modules():
         plain = (
             isinstance(module, nn.Conv2d)
@@ -24,8 +24,8 @@ def layers_of(model: nn.Module) -> dict[str, Layer]:
             and module.padding != "same"
         )
         if (isinstance(module, nn.Linear) or plain) and module.weight.requires_grad:
-            found[name] = module  # type: ignore[assignment]
-    return found
+            layers[name] = module  # type: ignore[assignment]
+    return layers
 
 
 def rows_of(layer: Layer, inputs: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ def slots(seen: int, count: int, capacity: int, generator: torch.Generator) -> l
     Source: algorithm R, Vitter 1985: newcomer number n takes slot n while there is room, then a random slot with chance
         capacity / n.
     """
-    found = []
+    places = []
     for n in range(seen, seen + count):
         slot = n if n < capacity else int(torch.randint(n + 1, (1,), generator=generator))
-        found.append(slot if slot < capacity else -1)
-    return found
+        places.append(slot if slot < capacity else -1)
+    return places
 
 
 def keep(memory: dict[str, Any], capacity: int, generator: torch.Generator, **columns: Tensor) -> None:

@@ -46,8 +46,8 @@ class UPGD(Method):
             assert p.grad is not None
             self.memory["utility"][name].lerp_(-p.grad * p, 1 - self.decay)
         corrected = 1 - self.decay ** self.memory["steps"]
-        found = gates({name: self.memory["utility"][name] / corrected for name in parameters})
+        gate = gates({name: self.memory["utility"][name] / corrected for name in parameters})
         for name, p in parameters.items():
             assert p.grad is not None
             noise = torch.randn(p.shape, generator=self.generator, dtype=p.dtype).to(p.device)
-            p.grad.add_(noise, alpha=self.noise).mul_(2 * found[name])
+            p.grad.add_(noise, alpha=self.noise).mul_(2 * gate[name])

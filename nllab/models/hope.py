@@ -143,10 +143,10 @@ class BlockModel(nn.Module):
     def levels(self) -> tuple[Level, ...]:
         """For the clock of steps: input, mixers, memories from fast to slow (those of one name in several blocks are
         one level), head."""
-        found = [level for i, block in enumerate(self.blocks) for level in block.memory.levels(f"blocks.{i}.memory.")]
-        periods = sorted({level.name: level.period for level in found}.items(), key=lambda item: item[1])
+        inner = [level for i, block in enumerate(self.blocks) for level in block.memory.levels(f"blocks.{i}.memory.")]
+        periods = sorted({level.name: level.period for level in inner}.items(), key=lambda item: item[1])
         memories = (
-            Level(name, tuple(m for level in found if level.name == name for m in level.modules), n)
+            Level(name, tuple(m for level in inner if level.name == name for m in level.modules), n)
             for name, n in periods
         )
         return (Level("input", ("embed", "place")), Level("mixer", "blocks.*.mixer"), *memories, Level("head", "head"))

@@ -54,7 +54,7 @@ def check_gradients(optimizer: Optimizer) -> list[tuple[dict[str, Any], Tensor, 
     Raises DivergedError naming the first parameter whose gradient is not finite (its name if the optimizer was given
     named parameters, otherwise its place and shape), and SettingError for a sparse or complex gradient.
     """
-    found = []
+    checked = []
     for number, group in enumerate(optimizer.param_groups):
         for place, parameter in enumerate(group["params"]):
             if (gradient := parameter.grad) is None:
@@ -71,8 +71,8 @@ def check_gradients(optimizer: Optimizer) -> list[tuple[dict[str, Any], Tensor, 
                     f"The gradient of parameter {name} holds NaN or infinity; the step was refused and nothing was"
                     " changed."
                 )
-            found.append((group, parameter, gradient))
-    return found
+            checked.append((group, parameter, gradient))
+    return checked
 
 
 def evaluate(closure: Callable[[], Any] | None) -> Any:

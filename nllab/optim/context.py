@@ -212,10 +212,10 @@ class Context:
     def _through_rows(self, gradient: Tensor, rows: Tensor, deltas: Tensor) -> Solved | None:
         """G A^-1 by the rank-N form, and the new A^-1; None where rounding has made the old one useless."""
         assert self.past is not None
-        found = rank_n(rows, self.past, self.factors)
-        if found is None:
+        update = rank_n(rows, self.past, self.factors)
+        if update is None:
             return None
-        self.factors = found.factor if self.factors is None else torch.cat([self.factors, found.factor])
+        self.factors = update.factor if self.factors is None else torch.cat([self.factors, update.factor])
         # `.grad` is the truth: clipping may have scaled it, and anything else that touched it takes the slow form.
         scale = proportion(gradient, rows, deltas)
         if scale is None:
@@ -223,14 +223,14 @@ class Context:
             moved = step @ rows.T
         else:
             deltas = scale * deltas
-            step, moved = (found.unroot @ deltas).T @ found.factor, deltas.T @ found.projector
+            step, moved = (update.unroot @ deltas).T @ update.factor, deltas.T @ update.projector
         self.age += 1
         if self.age >= REFRESH:
             self.forget_inverse()
         elif self._many(len(self.factors)):
             observe(self.past, self.factors, sign=-1)
             self.factors = None
-        return Solved(gradient, step, moved, found.projector.diagonal())
+        return Solved(gradient, step, moved, update.projector.diagonal())
 
     def close_account(self, name: str, ridge: float) -> None:
         """Put what has come in since the last call, as far as it is still held, to the account of `name`."""
@@ -255,7 +255,7 @@ class Context:
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it holds."""
-        found = [
+        kept = [
             self.base,
             *self.late,
             self.past,
@@ -263,7 +263,7 @@ class Context:
             self.gradient,
             *(t for pair in self.rows for t in pair),
         ]
-        return [t for t in found if t is not None]
+        return [t for t in kept if t is not None]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device and a number type."""

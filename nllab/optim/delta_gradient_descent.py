@@ -138,22 +138,22 @@ class DeltaGradientDescent(Optimizer):
             complex; nothing is changed then.
         """
         loss = evaluate(closure)
-        found = {parameter: (group["lr"], gradient) for group, parameter, gradient in check_gradients(self)}
+        gradients = {parameter: (group["lr"], gradient) for group, parameter, gradient in check_gradients(self)}
         for weight, (gram, _) in self.seen.items():
-            if weight in found and not gram.isfinite().all():
+            if weight in gradients and not gram.isfinite().all():
                 name = next(name for name, parameter in self.model.named_parameters() if parameter is weight)
                 raise DivergedError(
                     f"The inputs of the layer with {name!r} hold NaN or infinity; the step was refused and nothing was"
                     " changed."
                 )
-        for weight in [weight for weight in self.seen if weight in found]:
-            (gram, count), (lr, gradient) = self.seen.pop(weight), found.pop(weight)
+        for weight in [weight for weight in self.seen if weight in gradients]:
+            (gram, count), (lr, gradient) = self.seen.pop(weight), gradients.pop(weight)
             gram = gram / count if self.loss_reduction == "mean" else gram
             bias = self.biases[weight]
-            if bias is not None and bias in found:
+            if bias is not None and bias in gradients:
                 joined, slope = (
                     torch.cat([weight, bias[:, None]], 1),
-                    torch.cat([gradient, found.pop(bias)[1][:, None]], 1),
+                    torch.cat([gradient, gradients.pop(bias)[1][:, None]], 1),
                 )
                 moved = delta_gradient_step(joined, slope, gram, lr=lr)
                 bias.copy_(moved[:, -1])
@@ -161,6 +161,6 @@ class DeltaGradientDescent(Optimizer):
                 columns = weight.shape[1]
                 moved = delta_gradient_step(weight, gradient, gram[:columns, :columns], lr=lr)
             weight.copy_(moved[:, : weight.shape[1]])
-        for parameter, (lr, gradient) in found.items():
+        for parameter, (lr, gradient) in gradients.items():
             parameter.sub_(gradient, alpha=lr)
         return loss

@@ -33,8 +33,8 @@ def check(settings: Mapping[str, Any]) -> None:
 
 def settings_of(level: Level) -> dict[str, float]:
     """What a level sets for itself."""
-    found = {"rate": level.rate, "retention": level.retention, "ridge": level.ridge}
-    return {name: value for name, value in found.items() if value is not None}
+    settings = {"rate": level.rate, "retention": level.retention, "ridge": level.ridge}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 class Group(dict[str, Any]):
@@ -79,14 +79,14 @@ class Holdings:
         if getattr(self, "_seen", None) == (mark := self._mark()):
             return False
         self._seen = mark
-        found = [m for m in layers.supported_layers(self.model) if m.weight not in self.released]
+        seen_layers = [m for m in layers.supported_layers(self.model) if m.weight not in self.released]
         self.names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
         before = self.matrices
         inner = [
             matrix for m in self.model.modules() for matrix in packed.matrices_of(m) if matrix.weight.requires_grad
         ]
         self.packed = {matrix.weight for matrix in inner} - self.released
-        self.matrices = {m.weight: before.get(m.weight) or layers.Matrix.of(m) for m in found}
+        self.matrices = {m.weight: before.get(m.weight) or layers.Matrix.of(m) for m in seen_layers}
         self.matrices |= {m.weight: before.get(m.weight) or m for m in inner if m.weight in self.packed}
         self.held = {p for matrix in self.matrices.values() for p in (matrix.weight, matrix.bias) if p is not None}
         norms = [Scale.of(m) for m in self.model.modules() if isinstance(m, SCALED)]
@@ -94,8 +94,8 @@ class Holdings:
         self.scales = {n.weight: held.get(n.weight) or n for n in norms if n and n.weight not in self.released}
         self.held |= {p for scale in self.scales.values() for p in (scale.weight, scale.bias) if p is not None}
         last = next((m for m in reversed(list(self.model.modules())) if isinstance(m, nn.Linear)), None)
-        self.head = last if last in found else found[0] if last is None and len(found) == 1 else None
-        self.entry = found[0].weight if found else None
+        self.head = last if last in seen_layers else seen_layers[0] if last is None and len(seen_layers) == 1 else None
+        self.entry = seen_layers[0].weight if seen_layers else None
         return True
 
     def release(self, weight: Tensor) -> None:

@@ -43,11 +43,11 @@ def supported_layers(model: nn.Module) -> list[Layer]:
     hidden = {
         child for module in model.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()
     }
-    found = [m for m in model.modules() if is_supported(m) and m not in hidden and _own_weight(m)]
+    supported = [m for m in model.modules() if is_supported(m) and m not in hidden and _own_weight(m)]
     kinds: dict[nn.Parameter, set[type]] = {}
-    for m in found:
+    for m in supported:
         kinds.setdefault(m.weight, set()).add(type(m))  # type: ignore[arg-type]
-    return [m for m in found if len(kinds[m.weight]) == 1]  # type: ignore[index,misc]
+    return [m for m in supported if len(kinds[m.weight]) == 1]  # type: ignore[index,misc]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -38,21 +38,21 @@ def _open(recurrence: nn.RNNBase) -> bool:
 def seen_by(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Iterator[tuple[Matrix, Tensor]]:
     """The matrices of a module that has just run, with their inputs (N, D) as contexts keep them; nothing where they
     did not come as plain tensors in their places."""
-    found = matrices_of(module)
-    if not found or not inputs or not isinstance(inputs[0], Tensor):
+    matrices = matrices_of(module)
+    if not matrices or not inputs or not isinstance(inputs[0], Tensor):
         return
     if isinstance(module, nn.MultiheadAttention):
         if len(inputs) < 3:
             return
         query, key, value = inputs[:3]
-        if len(found) == 3:
-            yield from ((m, _rows(m, given)) for m, given in zip(found, (query, key, value), strict=True))
+        if len(matrices) == 3:
+            yield from ((m, _rows(m, given)) for m, given in zip(matrices, (query, key, value), strict=True))
             return
         distinct = {(given.data_ptr(), given.shape, given.stride()): given for given in (query, key, value)}
-        yield found[0], torch.cat([_rows(found[0], given) for given in distinct.values()])
+        yield matrices[0], torch.cat([_rows(matrices[0], given) for given in distinct.values()])
         return
     assert isinstance(module, nn.RNNBase)
-    for matrix in found:
+    for matrix in matrices:
         if matrix.weight is module.weight_hh_l0:
             yield matrix, _rows(matrix, _states(module, inputs, output[0]))
         else:

@@ -45,9 +45,9 @@ def proportion(gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
     Shapes: gradient (out, D) · rows (N, D) · deltas (N, out) · returns a number.
     """
     probe = _probe(rows.shape[1], rows.dtype, rows.device)
-    found, outer = gradient @ probe, deltas.T @ (rows @ probe)
-    scale = torch.dot(found, outer) / torch.dot(outer, outer).clamp_min(1e-30)
-    return scale if (found - scale * outer).norm() <= EXACT * found.norm() else None
+    projected, outer = gradient @ probe, deltas.T @ (rows @ probe)
+    scale = torch.dot(projected, outer) / torch.dot(outer, outer).clamp_min(1e-30)
+    return scale if (projected - scale * outer).norm() <= EXACT * projected.norm() else None
 
 
 @lru_cache(maxsize=64)

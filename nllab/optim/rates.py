@@ -124,12 +124,12 @@ def passes_energy(change: Tensor, passes: Sequence[Pass], moved: Tensor | None) 
     if moved is None:
         return torch.stack([own_energy(change, seen.rows) for seen in passes]).sum()
     counts = [len(seen.rows) for seen in passes]
-    found = []
+    energies = []
     for seen, each in zip(passes, moved.square().sum(0)[-sum(counts) :].split(counts), strict=True):
         own = each if seen.weights is None else each / seen.weights
         some = own[:: max(1, len(own) // ROWS)]
-        found.append(some.sum() * (len(own) / len(some)))
-    return torch.stack(found).sum()
+        energies.append(some.sum() * (len(own) / len(some)))
+    return torch.stack(energies).sum()
 
 
 def best_rate(traces: Iterable[Trace]) -> float:

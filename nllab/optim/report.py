@@ -183,9 +183,9 @@ class Report:
     @cached_property
     def levels(self) -> dict[str, LevelReport]:
         """Level -> means over its layers. Layers whose memory has no inverse are left out, and levels of only such."""
-        found: dict[str, list[LevelReport]] = {}
+        reports: dict[str, list[LevelReport]] = {}
         for write in self.written:
             with suppress(DivergedError):  # what cannot be measured is not: only a write that is made must not fail
-                found.setdefault(write.level, []).append(write.measure())
-        found = {level: measured for level, measured in found.items() if measured}
-        return {level: LevelReport.mean(layers) for level, layers in found.items()}
+                reports.setdefault(write.level, []).append(write.measure())
+        reports = {level: measured for level, measured in reports.items() if measured}
+        return {level: LevelReport.mean(layers) for level, layers in reports.items()}

@@ -51,9 +51,9 @@ def restore(optimizer: WatchingOptimizer, state_dict: dict[str, Any]) -> None:
     missing = {"state", "param_groups", "steps", "acting", "error_weight", "loss", "policy"} - set(state_dict)
     if missing:
         raise SettingError(f"This is not the state of a DeepOptimizer: it lacks {', '.join(sorted(missing))}.")
-    found = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
-    if found != own:
-        raise SettingError(f"The state is of another model: its levels hold {found} parameters, this model's {own}.")
+    given = {group.get("level"): len(group["params"]) for group in state_dict["param_groups"]}
+    if given != own:
+        raise SettingError(f"The state is of another model: its levels hold {given} parameters, this model's {own}.")
     numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
     ordered = [(p, group) for group in optimizer.param_groups for p in group["params"]]
     for (p, group), number in zip(ordered, numbers, strict=True):

@@ -136,12 +136,12 @@ class Watcher:
 
     def straight_to(self, head: layers.Layer | None) -> set[Tensor]:
         """Weights of the layers from which nothing but layers leads to the head."""
-        found: set[Tensor] = set()
+        weights: set[Tensor] = set()
         weight = None if head is None else self.reads.get(head.weight)
-        while weight is not None and weight not in found:
-            found.add(weight)
+        while weight is not None and weight not in weights:
+            weights.add(weight)
             weight = self.reads.get(weight)
-        return found
+        return weights
 
     def ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """A module has run: if it is one of ours, look at what comes back to it."""
@@ -211,17 +211,17 @@ class Watcher:
         return weights.repeat_interleave(count // len(weights)) if count % len(weights) == 0 else None
 
     def _watch_output(self, inputs: tuple[Any, ...], output: Any) -> None:
-        found = first_tensor(output)
-        if found is None:
+        scores = first_tensor(output)
+        if scores is None:
             return
         alone = len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0].is_floating_point()
         given = inputs[0].detach() if alone else None
-        if self._last is not None and found.grad_fn is self._last[0] and found.output_nr == self._last[1]:
+        if self._last is not None and scores.grad_fn is self._last[0] and scores.output_nr == self._last[1]:
             self._last[2].given = given
         else:
-            sight = Sight(found, OUTPUT)
+            sight = Sight(scores, OUTPUT)
             sight.given = given
-            found.register_hook(partial(self._look, sight))
+            scores.register_hook(partial(self._look, sight))
         self._last = self._ran = None
 
     def _look(self, sight: Sight, gradient: Tensor) -> Tensor | None:
@@ -272,22 +272,22 @@ class Watcher:
         first, self._pass = task != self._pass, task
         self._fallback &= not first
         if self.loss is not None and not self.loss.per_row:  # given
-            found = self.loss if first else None
+            loss = self.loss if first else None
         else:
-            found = recognise(sight.scores, gradient) if self.tries < TRIES else Loss("unknown", 0.0)
-        if found is None:
+            loss = recognise(sight.scores, gradient) if self.tries < TRIES else Loss("unknown", 0.0)
+        if loss is None:
             return
-        if found.kind in LOSSES:
+        if loss.kind in LOSSES:
             if self._fallback:
                 self.batch.scales.pop()
                 self.batch.residual, self.batch.curved, self.batch.samples = 0.0, 0.0, 0
-            self.loss, self.place = self.loss or found, sight.place
+            self.loss, self.place = self.loss or loss, sight.place
         elif first:
             self.tries += 1
             rows = sight.scores[..., 0].numel()
             scale = float(rows) if self.reduction == "mean" else 1.0
             self.batch.scales.append(scale)
-            self._measure(found, sight.scores, gradient, scale)
+            self._measure(loss, sight.scores, gradient, scale)
             self._fallback = True
 
 
@@ -312,8 +312,8 @@ def explains(matrix: layers.Matrix, passes: Sequence[Pass]) -> bool:
 def first_tensor(output: Any) -> Tensor | None:
     """A model's scores: its output, or the first tensor of a tuple or dict that carries a gradient and is no number."""
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
-    found = [part for part in parts if isinstance(part, Tensor) and part.requires_grad and part.grad_fn is not None]
-    return next((part for part in found if part.ndim), None)
+    tensors = [part for part in parts if isinstance(part, Tensor) and part.requires_grad and part.grad_fn is not None]
+    return next((part for part in tensors if part.ndim), None)
 
 
 _watchers: weakref.WeakSet[Watcher] = weakref.WeakSet()

@@ -56,18 +56,18 @@ class Language:
 
     def strings(self, count: int, window: Window, seed: int, without: Iterable[str] = ()) -> list[str]:
         """`count` different strings, none of them in `without`; all that there are where the language has only few."""
-        random, found, unwanted, misses = Random(f"{self.name} {window} {seed}"), dict[str, None](), set(without), 0
-        while len(found) < count and misses < (2_000 if self.few else TRIES):
+        random, drawn, unwanted, misses = Random(f"{self.name} {window} {seed}"), dict[str, None](), set(without), 0
+        while len(drawn) < count and misses < (2_000 if self.few else TRIES):
             string = self.draw(random, window)
-            if not string or string in found or string in unwanted:
+            if not string or string in drawn or string in unwanted:
                 misses += string is not None
                 continue
-            found[string], misses = None, 0
-        if len(found) < count and not self.few:
+            drawn[string], misses = None, 0
+        if len(drawn) < count and not self.few:
             raise SettingError(
-                f"{self.name}: {count} different strings of window {window} wanted, {len(found)} found; ask for fewer."
+                f"{self.name}: {count} different strings of window {window} wanted, {len(drawn)} found; ask for fewer."
             )
-        return list(found)
+        return list(drawn)
 
     def encode(self, strings: Iterable[str]) -> Strings:
         """Strings as tokens and targets (N, T), padded with 0 and IGNORE."""
@@ -152,12 +152,12 @@ def draw_brackets(random: Random, window: Window) -> str | None:
 
 def answer_shuffle(string: str) -> list[int]:
     """Which brackets may close: 1 if a round one is open, plus 2 if a square one is. Opening is always legal."""
-    found, depth = [], {"(": 0, "[": 0}
+    answers, depth = [], {"(": 0, "[": 0}
     for symbol in string:
         opening = {")": "(", "]": "["}.get(symbol, symbol)
         depth[opening] += 1 if symbol == opening else -1
-        found.append((depth["("] > 0) + 2 * (depth["["] > 0))
-    return found
+        answers.append((depth["("] > 0) + 2 * (depth["["] > 0))
+    return answers
 
 
 WORD = ("the prefix is no word", "the prefix is a word")

@@ -45,8 +45,8 @@ def names_of(code: str) -> dict[str, str]:
         locale = Locale.parse(code)
     except (UnknownLocaleError, ValueError, TypeError):
         raise unknown("language", code, [c for c in locale_identifiers() if "_" not in c]) from None
-    found = {f"{kind} {key}": str(name) for kind in KINDS for key, name in getattr(locale, kind).items()}
-    return {key: found[key] for key in sorted(found)}
+    names = {f"{kind} {key}": str(name) for kind in KINDS for key, name in getattr(locale, kind).items()}
+    return {key: names[key] for key in sorted(names)}
 
 
 def held_out(tables: Iterable[Mapping[str, str]], share: float, seed: int) -> frozenset[str]:
@@ -92,7 +92,7 @@ def languages(
         english, *others = ({k: n for k, n in table.items() if k not in test} for table in (english, *tables.values()))
         tables = dict(zip(tables, others, strict=True))
         test = held_out([english, *others], share, seed)
-    found = []
+    tongues = []
     for code, table in tables.items():
         about = Locale.parse(code).get_display_name("en") or code
         language = Names(
@@ -106,8 +106,8 @@ def languages(
                 f"CLDR has {len(table)} names in {about} ({code}), too few to learn from; take one with {minimum} or"
                 " more."
             )
-        found.append(language)
-    return found
+        tongues.append(language)
+    return tongues
 
 
 def alphabet(texts: Iterable[str]) -> str:
@@ -140,10 +140,12 @@ def windows(names: Iterable[str], letters: str, window: int = WINDOW) -> Part:
 def next_characters(codes: Sequence[str], split: int, hold_out: bool, *, name: str, about: str) -> Stream:
     """A stream of languages: each sample asks for the next character. `hold_out` moves every tenth training name to
     validation."""
-    found = languages(codes, seed=split)
-    letters = alphabet(text for language in found for part in (language.train, language.test) for text in part.values())
+    tongues = languages(codes, seed=split)
+    letters = alphabet(
+        text for language in tongues for part in (language.train, language.test) for text in part.values()
+    )
     tasks = []
-    for i, language in enumerate(found):
+    for i, language in enumerate(tongues):
         names = [*language.train.values()]
         held = names[::10] if hold_out else []
         kept = [text for j, text in enumerate(names) if not hold_out or j % 10]

@@ -54,8 +54,10 @@ def own(name: str, split: int, hold_out: bool) -> Stream:
         labels = torch.tensor([index[label] for label in names.tolist()])
         train, validation, test = (Part(inputs[rows], labels[rows]) for rows in map(torch.from_numpy, cut))
         held = list(path.classes)
-        told = ", ".join(held[:MOST_NAMED]) + (f" and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else "")
-        tasks.append(Task(letter(i), f"{path.name}: classes {told}", train, validation, test))
+        listed = ", ".join(held[:MOST_NAMED]) + (
+            f" and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else ""
+        )
+        tasks.append(Task(letter(i), f"{path.name}: classes {listed}", train, validation, test))
     about = f"Your own data: {', then '.join(loaded.names)}. One output layer for all {len(loaded.classes)} classes."
     return Stream(
         name, about, tuple(tasks), tuple(range(len(tasks))), len(loaded.classes), loaded.image_shape, report=report

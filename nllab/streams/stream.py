@@ -46,13 +46,13 @@ class Part:
     @property
     def texts(self) -> list[list[int]]:
         """The labels cut where class 0 ends a text: the texts behind a stream of next characters."""
-        found: list[list[int]] = [[]]
+        texts: list[list[int]] = [[]]
         for label in self.labels.tolist():
             if label:
-                found[-1].append(label)
+                texts[-1].append(label)
             else:
-                found.append([])
-        return found[:-1]
+                texts.append([])
+        return texts[:-1]
 
     def to(self, device: torch.device) -> Part:
         """On another device."""

@@ -37,12 +37,12 @@ class Alphabet:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text up to the first END."""
-        found = ""
+        text = ""
         for token in tokens:
             if token == END:
                 break
-            found += "\N{REPLACEMENT CHARACTER}" if token == UNKNOWN else self.characters[token - UNKNOWN - 1]
-        return found
+            text += "\N{REPLACEMENT CHARACTER}" if token == UNKNOWN else self.characters[token - UNKNOWN - 1]
+        return text
 
 
 def as_rows(strings: Sequence[str], alphabet: Alphabet) -> tuple[Tensor, Tensor]:
