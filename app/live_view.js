@@ -4,6 +4,7 @@ const SETTLE_MS = 500; // until the page around has been laid out anew
 const SPEAK_MS = 5000;
 const STORE = "nllab.runs"; // page -> which runs this tab has there, and for which address
 const FRAME_MS = 8; // of drawing in one go; the figures that are left follow in the next frames
+const SLOW_FRAME_MS = 28; // thirty frames a second, of sixty
 const LIVELY = 1000; // between two looks at the colours of the page
 
 let plotly;
@@ -31,6 +32,15 @@ function remembered() {
   return kept?.query === location.search ? kept.runs : ""; // another address means other settings: other runs
 }
 
+// Whether a graphics card paints this page; browsers draw WebGL by software where there is none, and its name says so.
+function drawsOnACard() {
+  const gl = document.createElement("canvas").getContext("webgl");
+  const named = gl?.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL ?? gl?.RENDERER;
+  const found = Boolean(gl) && !/swiftshader|llvmpipe|software|basic render/i.test(gl.getParameter(named));
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return found;
+}
+
 class View {
   constructor(parent, component) {
     this.component = component;
@@ -54,6 +64,9 @@ class View {
     this.queued = [];
     this.zoom = this.hovered = this.source = null;
     this.draws = 0;
+    // Between two frames, in ms: without a graphics card the processor paints them, and the training on it waits.
+    this.rest = drawsOnACard() ? 0 : SLOW_FRAME_MS;
+    this.drawnAt = -Infinity;
     this.spokeAt = -SPEAK_MS;
     this.onKey = (event) => this.key(event);
     this.onLeave = () => this.remember();
@@ -261,12 +274,14 @@ class View {
   draw() {
     this.wanted = false;
     if (this.closed) return;
+    if (performance.now() - this.drawnAt < this.rest) return this.requestDraw();
+    this.drawnAt = performance.now();
     const { theme } = this;
     let moving = false;
+    survey(this.root.querySelectorAll("canvas, .nl-figure"));
     for (const panel of this.panels) {
-      moving = panel.stage.frame(theme, theme.font) || moving;
+      moving = panel.stage.paint(theme, theme.font) || moving;
       moving = panel.opened.frame(theme, theme.font) || moving;
-      panel.manager.frame(theme, theme.font);
     }
     const begun = performance.now();
     this.queued = [...new Set([...this.queued, ...this.panels.flatMap((panel) => panel.toDraw)])];
@@ -275,6 +290,9 @@ class View {
       const plot = this.queued.shift();
       if (plot.panel.toDraw.includes(plot)) plot.panel.draw(plot, theme);
     }
+    for (const panel of this.panels) panel.manager.frame(theme, theme.font);
+    for (const panel of this.panels) panel.stage.speak();
+    survey([]);
     for (const panel of this.panels) panel.fillTables();
     if (drawn) this.root.dataset.draws = ++this.draws;
     if (moving || this.queued.length) this.requestDraw();

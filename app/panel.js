@@ -42,7 +42,7 @@ class Panel {
     this.hint = element("p", "nl-hint");
     this.hint.hidden = this.queue.hidden = true;
     this.plots = {};
-    this.rings = new Rings();
+    this.rings = new Rings({ reduced: view.reduced });
     this.stage = new Stage({ rings: this.rings, reduced: view.reduced });
     this.manager = new ManagerView();
     this.opened = new WriteView({ reduced: view.reduced });
@@ -245,7 +245,7 @@ class Panel {
     else if (plot.name === "drift") delete layout.yaxis.range;
     plot.chart.cursor = this.view.hovered;
     if (!this.view.single && plot.name === "accuracy") layout.annotations = layout.annotations.filter((note) => note.xref !== "paper"); // no room
-    if (plot.frame.clientWidth < NARROW) layout.annotations = layout.annotations.map((note) => ({ ...note, text: note.text.replace(/^task /, "") }));
+    if (roomOf(plot.frame).width < NARROW) layout.annotations = layout.annotations.map((note) => ({ ...note, text: note.text.replace(/^task /, "") }));
     plot.chart.draw(crowd ? accuracyMap(plot.data, layout, this.tasks) : plot, theme);
   }
 

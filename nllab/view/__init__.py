@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 MODULES = (  # each after those that it imports
-    "colours", "reel", "chart", "network", "wall", "rings", "manager", "write", "fan", "stage",
+    "canvas", "colours", "reel", "chart", "network", "wall", "rings", "manager", "write", "fan", "stage",
 )  # fmt: skip
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(async )?(class|const|let|function)\b)", re.MULTILINE)

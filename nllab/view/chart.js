@@ -1,6 +1,7 @@
 // Draws the lab's figures on a canvas from the specification that Plotly would take: lines, marks, labels, heat maps. It draws what
 // figures.py uses and nothing else; Plotly itself is loaded where a figure is saved.
 
+import { fit, roomOf } from "./canvas.js";
 import { css, DASHES, onScale } from "./colours.js";
 
 const SIZE = 12;
@@ -98,17 +99,12 @@ export class Chart {
   draw({ data, layout }, theme) {
     const scale = (this.scale = theme.scale ?? 1);
     const height = scale * (this.height ?? layout.height ?? 260);
-    const width = this.frame.clientWidth;
-    if (!width) return false;
-    const ratio = window.devicePixelRatio || 1;
-    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== wide || this.canvas.height !== high) {
-      Object.assign(this.canvas, { width: wide, height: high });
-      this.canvas.style.height = `${height}px`;
-    }
+    const { width } = roomOf(this.frame);
+    const place = fit(this.canvas, { width, height });
+    if (!place) return false;
+    if (this.size?.[1] !== height) this.canvas.style.height = `${height}px`;
     this.theme = theme;
-    const brush = (this.brush = this.canvas.getContext("2d"));
-    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const brush = (this.brush = place.brush);
     brush.clearRect(0, 0, width, height);
     const margin = { l: 44, r: 16, t: 30, b: 34, ...layout.margin };
     for (const side of Object.keys(margin)) margin[side] *= scale;

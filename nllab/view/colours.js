@@ -42,10 +42,14 @@ export function taskColour(index, theme) {
   return channels(theme.colour(TASKS[index % TASKS.length]));
 }
 
-// A weight as a colour: 0 the ground, positive towards the hue, negative towards ink. value in [-1, 1].
-export function weightColour(value, hue, theme) {
+// A weight as a colour: 0 the ground, positive towards the hue, negative towards ink. value in [-1, 1]. Written into `data` from `at` on,
+// red, green, blue, opacity: a network has thousands of weights, drawn many times a second.
+export function weightColour(value, hue, { ground, contrast }, data = [], at = 0) {
   const size = Math.min(1, Math.sqrt(Math.abs(value)));
-  return mix(theme.ground, value > 0 ? hue : theme.contrast, size);
+  const end = value > 0 ? hue : contrast;
+  for (let i = 0; i < 3; i++) data[at + i] = Math.round(ground[i] + (end[i] - ground[i]) * size);
+  data[at + 3] = 255;
+  return data;
 }
 
 const SCALES = {

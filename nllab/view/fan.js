@@ -1,6 +1,7 @@
 // A fan of futures: where each task ends, by the moment at which the deep optimizer is switched on, or by another knob. Dragging along it
 // shows the course of that future.
 
+import { fit } from "./canvas.js";
 import { DASHES, taskColour } from "./colours.js";
 
 // The places of the futures along the axis, from 0 to 1: moments by their step; of another knob each as wide as the next.
@@ -79,12 +80,10 @@ export class FanView {
 
   draw(theme, font) {
     Object.assign(this, { theme, font });
-    const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    if (!width || !height || !theme) return;
-    Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
-    const brush = this.canvas.getContext("2d");
-    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const place = theme && fit(this.canvas);
+    if (!place) return;
+    const { brush, width, height } = place;
+    brush.clearRect(0, 0, width, height);
     const area = (this.area = { x: 40, y: 10, w: width - 110, h: height - 44 });
     const across = (share) => area.x + area.w * share;
     const up = (accuracy) => area.y + area.h * (1 - accuracy);

@@ -1,6 +1,7 @@
 // The manager beside the network: a dial from stability to plasticity, its reason at the moment that is shown, and its signals as small
 // curves, which are drawn also while it only watches.
 
+import { fit } from "./canvas.js";
 import { css } from "./colours.js";
 
 export const SIGNAL_NAMES = { surprise: "surprise", novelty: "novelty", conflict: "held for past" };
@@ -65,33 +66,22 @@ export class ManagerView {
     if (!this.dirty && theme.ink === this.ink) return;
     [this.dirty, this.ink] = [false, theme.ink];
     const now = decisionAt(this.decisions, this.step);
+    const at = this.acting ? balance(now?.did) : null;
+    this.drawDial(at, theme, font);
+    this.drawCurves(theme, font);
     const { sentence } = this;
     if (this.text.textContent !== sentence) {
       this.text.textContent = this.text.title = sentence;
       this.text.classList.toggle("nl-acts", Boolean(this.acting && now));
     }
-    const at = this.acting ? balance(now?.did) : null;
     this.dial.setAttribute("aria-label", at === null ? "The manager only watches" : `Between stability (-1) and plasticity (1): ${at.toFixed(1)}`);
-    this.drawDial(at, theme, font);
-    this.drawCurves(theme, font);
-  }
-
-  brush(canvas) {
-    const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (!width || !height) return null;
-    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
-    const brush = canvas.getContext("2d");
-    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
-    brush.clearRect(0, 0, width, height);
-    return { brush, width, height };
   }
 
   drawDial(at, theme, font) {
-    const place = this.brush(this.dial);
+    const place = fit(this.dial);
     if (!place) return;
     const { brush, width, height } = place;
+    brush.clearRect(0, 0, width, height);
     const foot = Math.max(9, height * 0.22);
     const [x, y] = [width / 2, height - foot];
     const radius = Math.min(width / 2 - 3, y - 3);
@@ -123,9 +113,10 @@ export class ManagerView {
   }
 
   drawCurves(theme, font) {
-    const place = this.brush(this.curves);
+    const place = fit(this.curves);
     if (!place) return;
     const { brush, width, height } = place;
+    brush.clearRect(0, 0, width, height);
     const names = Object.keys(SIGNAL_NAMES);
     const wide = width / names.length;
     const foot = Math.max(9, height * 0.24);

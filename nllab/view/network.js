@@ -1,5 +1,6 @@
 // The network itself: the image of this step in the middle, each level a frame of tiles around what it surrounds, the answers below.
 
+import { fit } from "./canvas.js";
 import { accounts, css, mix, taskColour, weightColour } from "./colours.js";
 
 export const PULSE_MS = 450;
@@ -14,9 +15,10 @@ export function grid(count) {
 // The numbers of a unit as it is drawn: incoming weights in reading order, then outgoing ones; a bias only where there is a plane.
 export function pictureOf(level, unit) {
   const start = unit * level.stride;
-  const incoming = Array.from(level.weights.subarray(start, start + level.incoming));
-  const outgoing = Array.from(level.weights.subarray(start + level.incoming + 1, start + level.stride));
-  return incoming.concat(outgoing);
+  const found = new Int8Array(level.stride - 1);
+  found.set(level.weights.subarray(start, start + level.incoming));
+  found.set(level.weights.subarray(start + level.incoming + 1, start + level.stride), level.incoming);
+  return found;
 }
 
 // Where `count` tiles lie along a rectangular frame about (x, y), clockwise from the top left, one in each corner: {tiles: their middles,
@@ -98,10 +100,7 @@ function sheet(wide, high, name) {
 export function paintCells(brush, numbers, wide, x, y, size, hue, theme) {
   const high = Math.ceil(numbers.length / wide);
   const { canvas, brush: small, image } = sheet(wide, high, "cells");
-  for (let i = 0; i < wide * high; i++) {
-    const [r, g, b] = i < numbers.length ? weightColour(numbers[i] / 127, hue, theme) : theme.ground;
-    image.data.set([r, g, b, 255], 4 * i);
-  }
+  for (let i = 0; i < wide * high; i++) weightColour((numbers[i] ?? 0) / 127, hue, theme, image.data, 4 * i);
   small.putImageData(image, 0, 0);
   brush.imageSmoothingEnabled = false;
   brush.drawImage(canvas, Math.round(x - size / 2), Math.round(y - size / 2), Math.round(size), Math.round(size));
@@ -158,26 +157,25 @@ export class NetworkView {
   // back, earlier, current: indices of tasks or null, classes: words, theme, still}. Tiles are painted once per portrait, then copied.
   draw(canvas, state) {
     const { theme, portrait } = state;
-    const ratio = canvas.width / canvas.clientWidth || 1;
-    const [width, height] = [canvas.width / ratio, canvas.height / ratio];
-    const levels = state.levels.filter((name) => portrait.levels[name]).map((name) => ({ name, ...portrait.levels[name] }));
-    const places = arrangement(width, height, levels, theme.scale);
-    const brush = canvas.getContext("2d");
+    const place = fit(canvas);
+    if (!place) return;
+    const { brush, width, height, ratio } = place;
     const key = [portrait.step, width, height, theme.ink, state.current, state.earlier, Object.values(state.written).map(Boolean)].join();
     if (this.cache?.key !== key || this.cache.portrait !== portrait) {
+      const levels = state.levels.filter((name) => portrait.levels[name]).map((name) => ({ name, ...portrait.levels[name] }));
+      this.places = arrangement(width, height, levels, theme.scale);
       const drawn = this.cache?.canvas ?? document.createElement("canvas");
       Object.assign(drawn, { width: canvas.width, height: canvas.height });
       const under = drawn.getContext("2d");
       under.setTransform(ratio, 0, 0, ratio, 0, 0);
-      this.paintTiles(under, levels, places, state);
+      this.paintTiles(under, levels, this.places, state);
       this.cache = { key, portrait, canvas: drawn };
-      this.places = places;
     }
     brush.setTransform(1, 0, 0, 1, 0, 0);
     brush.clearRect(0, 0, canvas.width, canvas.height);
     brush.drawImage(this.cache.canvas, 0, 0);
     brush.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.paintPulses(brush, places, state);
+    this.paintPulses(brush, this.places, state);
   }
 
   paintTiles(brush, levels, places, state) {

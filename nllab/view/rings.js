@@ -6,8 +6,11 @@ function svgElement(tag, attributes, text) {
   return found;
 }
 
+const RING_MS = 600;
+
 export class Rings {
-  constructor() {
+  constructor({ reduced = false } = {}) {
+    this.reduced = reduced;
     this.root = svgElement("svg", { viewBox: "0 0 460 250", class: "nl-rings", role: "img", "aria-label": "The nested loops" });
     this.rings = [];
   }
@@ -35,10 +38,9 @@ export class Rings {
   pulse(wrote, writes) {
     for (const ring of this.rings) {
       ring.writes = writes[ring.name];
-      if (!wrote.includes(ring.name)) continue;
-      ring.circle.classList.remove("nl-wrote");
-      void ring.circle.getBoundingClientRect(); // so that the animation starts anew
-      ring.circle.classList.add("nl-wrote");
+      const now = wrote.includes(ring.name);
+      if (this.reduced) ring.circle.classList.toggle("nl-wrote", now);
+      else if (now && this.root.style.display !== "none") ring.circle.animate([{ strokeWidth: "10px", opacity: 1 }, {}], { duration: RING_MS, easing: "ease-out" });
     }
     this.show(this.step ?? 0);
   }

@@ -24,14 +24,6 @@ function inWords(parts) {
   return largest.map(({ task, share }) => `${task || "all"} ${percent(share)}`).join(", ");
 }
 
-// A canvas as large as its place on the page, in the pixels of the screen; false while it has none.
-export function fit(canvas) {
-  const ratio = window.devicePixelRatio || 1;
-  const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  return width > 0 && height > 0;
-}
-
 export class Stage {
   // rings: {root} to show in place of a network that is too large to be drawn. point: told the step that is pointed at, or null.
   constructor({ rings = null, reduced = false } = {}) {
@@ -63,7 +55,7 @@ export class Stage {
 
   // opened: {tasks, levels, classes, samples, given, drawn: whether portraits come, weights: how many the network has, shades}
   open(opened) {
-    Object.assign(this, { told: opened, reel: new Reel(), step: null, dirty: true, shown: null });
+    Object.assign(this, { told: opened, reel: new Reel(), step: null, dirty: true, shown: null, moved: false });
     this.network = new NetworkView();
     this.reel.samples = opened.samples ?? null;
     this.answers = opened.samples?.shape ? new WallView() : opened.samples && !opened.given ? new SurfaceView() : null;
@@ -123,22 +115,33 @@ export class Stage {
     return !this.reduced && (this.network.moving || Boolean(this.answers?.moving));
   }
 
-  // Draws what has changed; true while something still moves. font: of the page.
+  // Draws what has changed and says so; true while something still moves. font: of the page.
   frame(theme, font) {
+    const moving = this.paint(theme, font);
+    this.speak();
+    return moving;
+  }
+
+  // `frame` without words. Whoever draws several paints all, then lets them speak: a text drawn on a canvas after words have changed
+  // makes the browser work out the style of the whole page.
+  paint(theme, font) {
     const portrait = this.reel.at(this.step) ?? this.blank;
-    const theNew = portrait !== this.shown || theme.ink !== this.ink;
-    if (!this.dirty && !theNew && !this.moving) return false;
-    this.dirty = false;
+    const anew = this.dirty || portrait !== this.shown || theme.ink !== this.ink;
+    if (!anew && !this.moved) return false;
     if (portrait) {
       const state = this.state(portrait, theme, font);
-      if (!this.canvas.hidden && portrait !== this.nothing && fit(this.canvas)) this.network.draw(this.canvas, state);
-      if (this.answers instanceof WallView && fit(this.wall)) this.answers.draw(this.wall, state);
-      if (this.answers instanceof SurfaceView && portrait.surface && fit(this.wall)) this.answers.draw(this.wall, { ...state, surface: portrait.surface });
-      this.say(portrait, state);
+      if (!this.canvas.hidden && portrait !== this.nothing) this.network.draw(this.canvas, state);
+      if (this.answers instanceof WallView) this.answers.draw(this.wall, state, anew);
+      if (anew && this.answers instanceof SurfaceView && portrait.surface) this.answers.draw(this.wall, { ...state, surface: portrait.surface });
+      if (anew) this.unsaid = [portrait, state];
     }
-    this.shown = portrait;
-    this.ink = theme.ink;
-    return this.moving;
+    Object.assign(this, { dirty: false, shown: portrait, ink: theme.ink, moved: this.moving }); // what has come to rest is drawn once more
+    return this.moved;
+  }
+
+  speak() {
+    if (this.unsaid) this.say(...this.unsaid);
+    this.unsaid = null;
   }
 
   // What is shown before the first portrait: the samples, without answers.

@@ -1,5 +1,6 @@
 // A wall of test images, a block for each task: a card shows its image while the network reads it, and what it is taken for otherwise.
 
+import { fit } from "./canvas.js";
 import { css, mix, taskColour } from "./colours.js";
 import { paintImage } from "./network.js";
 
@@ -26,7 +27,7 @@ export function bricks(width, height, counts, scale = 1) {
   names.forEach((task, i) => {
     heads.push({ task, y });
     for (let index = 0; index < counts[task]; index++) {
-      cards.push({ task, index, x: (index % best.across) * best.cell, y: y + head + Math.floor(index / best.across) * best.cell });
+      cards.push({ key: `${task}:${index}`, task, index, x: (index % best.across) * best.cell, y: y + head + Math.floor(index / best.across) * best.cell });
     }
     y += head + best.rows[i] * best.cell;
   });
@@ -37,42 +38,50 @@ export class WallView {
   constructor() {
     this.flips = new Map(); // card -> {at, from}
     this.known = new Map();
+    this.faces = new Map(); // card -> what is drawn of it
   }
 
   get moving() {
-    const now = performance.now();
-    return [...this.flips.values()].some(({ at }) => now - at < FLIP_MS);
+    return this.flips.size > 0; // a card that has turned is drawn once more, and no longer moves
   }
 
-  // state: {samples: {tasks, shape}, answers: task -> classes, tasks: names, classes: words, theme, font, still}
-  draw(canvas, state) {
-    const { samples, answers, theme } = state;
-    const ratio = canvas.width / canvas.clientWidth || 1;
-    const [width, height] = [canvas.width / ratio, canvas.height / ratio];
-    const brush = canvas.getContext("2d");
-    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
-    brush.clearRect(0, 0, width, height);
+  // state: {samples: {tasks, shape}, answers: task -> classes, tasks: names, classes: words, theme, font, still}. anew: whether it is
+  // another than before; if not, only cards that turn are drawn.
+  draw(canvas, state, anew = true) {
+    const place = fit(canvas);
+    if (!place) return;
+    const now = performance.now();
+    const all = anew || place.width !== this.laid?.width || place.height !== this.laid.height;
+    if (all) this.lay(place, state);
+    for (const card of this.laid.cards) if (all || this.flips.has(card.key)) this.drawCard(place.brush, card, this.laid.cell, state, now);
+  }
+
+  // Where everything lies; the whole wall is cleared where that has changed, else cards are drawn over one by one.
+  lay({ brush, width, height, ratio }, { samples, answers, tasks, theme, font }) {
     const counts = Object.fromEntries(Object.entries(samples.tasks).map(([name, { labels }]) => [name, labels.length]));
-    const { cell, head, heads, cards } = bricks(width, height, counts, theme.scale);
-    this.laid = { cell, cards };
+    const key = JSON.stringify([width, height, ratio, counts, theme.scale, theme.ink, font]);
+    if (key !== this.laid?.key) {
+      this.laid = { key, width, height, ...bricks(width, height, counts, theme.scale) };
+      this.faces.clear();
+      brush.clearRect(0, 0, width, height);
+    }
+    const { head, heads } = this.laid;
     brush.textBaseline = "middle";
     for (const { task, y } of heads) {
       const right = answers ? samples.tasks[task].labels.filter((label, i) => answers[task]?.[i] === label).length : 0;
-      brush.font = `600 ${head * 0.82}px ${state.font}`;
+      brush.clearRect(0, y, width, head);
+      brush.font = `600 ${head * 0.82}px ${font}`;
       brush.textAlign = "left";
-      brush.fillStyle = css(taskColour(state.tasks.indexOf(task), theme));
+      brush.fillStyle = css(taskColour(tasks.indexOf(task), theme));
       brush.fillText(answers ? `${task} · ${right} of ${counts[task]} right` : `${task} · ${counts[task]} test images`, 0, y + head / 2);
     }
-    const now = performance.now();
-    for (const card of cards) this.drawCard(brush, card, cell, state, now);
   }
 
-  drawCard(brush, { task, index, x, y }, cell, state, now) {
+  drawCard(brush, { key, task, index, x, y }, cell, state, now) {
     const { samples, answers, theme } = state;
     const { labels, images } = samples.tasks[task];
     const answer = answers?.[task]?.[index];
     const right = answer === labels[index];
-    const key = `${task}:${index}`;
     const known = this.known.get(key);
     if (known !== undefined && known !== right && !state.still) this.flips.set(key, { at: now, from: known });
     this.known.set(key, right);
@@ -81,6 +90,10 @@ export class WallView {
     const face = age < 0.5 ? flip.from : right;
     const squeeze = age < 1 ? Math.abs(1 - 2 * age) : 1;
     if (age >= 1) this.flips.delete(key);
+    const drawn = squeeze < 1 ? undefined : `${face} ${answer}`;
+    if (drawn && drawn === this.faces.get(key)) return;
+    this.faces.set(key, drawn);
+    brush.clearRect(x, y, cell, cell);
     const [side, mx, my] = [cell - 2, x + cell / 2, y + cell / 2];
     brush.save();
     brush.translate(mx, my);
@@ -133,10 +146,9 @@ export class SurfaceView {
   moving = false;
 
   draw(canvas, { surface, samples, theme }) {
-    const ratio = canvas.width / canvas.clientWidth || 1;
-    const [width, height] = [canvas.width / ratio, canvas.height / ratio];
-    const brush = canvas.getContext("2d");
-    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const place = fit(canvas);
+    if (!place) return;
+    const { brush, width, height } = place;
     brush.clearRect(0, 0, width, height);
     const [left, right, bottom, top] = surface.span;
     const unit = Math.min(width / (right - left), height / (top - bottom));

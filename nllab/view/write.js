@@ -1,6 +1,7 @@
 // One write, opened: the sample, the error, the gradient as an arrow, what earlier inputs have used as an ellipse, what of the arrow is
 // held back, and what was written. Everything drawn was measured on this write.
 
+import { fit } from "./canvas.js";
 import { css, mix, taskColour } from "./colours.js";
 import { grid, paintCells, paintImage } from "./network.js";
 
@@ -86,13 +87,9 @@ export class WriteView {
     Object.assign(this, { dirty: false, ink: theme.ink, theme });
     if (this.text.textContent !== this.lines[this.phase]) this.text.textContent = this.lines[this.phase];
     this.canvas.setAttribute("aria-label", `${PHASES[this.phase]}: ${this.lines[this.phase]}`);
-    const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    if (!width || !height) return false;
-    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== wide || this.canvas.height !== high) Object.assign(this.canvas, { width: wide, height: high });
-    const brush = this.canvas.getContext("2d");
-    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const place = fit(this.canvas);
+    if (!place) return false;
+    const { brush, width, height } = place;
     brush.clearRect(0, 0, width, height);
     const scale = theme.scale ?? 1;
     const size = Math.max(10, Math.min(13, height * 0.045)) * scale;

@@ -68,6 +68,8 @@ export function page() {
     getBoundingClientRect() { return { left: 0, top: 0, width: this.clientWidth, height: this.clientHeight }; },
     getAttribute(name) { return this.attributes[name]; },
     querySelector: () => null,
+    querySelectorAll: () => [],
+    animate() { this.animated = (this.animated ?? 0) + 1; },
     remove() {},
   });
   document.createElementNS = (_, tag) => new Element(tag);

@@ -4,6 +4,8 @@ import { test } from "node:test";
 import { Element, sizeOfAll } from "./canvas.mjs";
 
 const { themeOf } = await import("../../nllab/view/colours.js");
+const { fit, roomOf, survey } = await import("../../nllab/view/canvas.js");
+const { WallView } = await import("../../nllab/view/wall.js");
 const { FanView } = await import("../../nllab/view/fan.js");
 const { ManagerView } = await import("../../nllab/view/manager.js");
 const { PHASES, WriteView } = await import("../../nllab/view/write.js");
@@ -106,4 +108,42 @@ test("end labels of many curves stay apart and inside their figure", () => {
   const steps = chart.canvas.pen.texts.filter(({ y }) => y > 109 && y < 124);
   const last = steps.find(({ text }) => text === "step");
   assert.ok(steps.every((one) => one === last || one.x < last.x - 30), "a number under the word step");
+});
+
+test("a canvas is fitted by what was measured before anything was drawn, and has no brush without room", () => {
+  const canvas = sized([300, 200], () => new Element("canvas"));
+  survey([canvas]);
+  canvas.clientWidth = 250; // the page moves while it is being drawn
+  assert.deepEqual([fit(canvas).width, canvas.width, roomOf(canvas).height], [300, 300, 200]);
+  survey([]);
+  assert.deepEqual([fit(canvas).width, canvas.width], [250, 250]);
+  canvas.clientHeight = 0;
+  assert.equal(fit(canvas), null);
+});
+
+test("the wall draws a card again when its answer changes, while it turns, and once when it has come to rest", () => {
+  const canvas = sized([200, 120], () => new Element("canvas"));
+  const wall = new WallView();
+  const images = Array(6).fill("f".repeat(64));
+  const state = { samples: { shape: [8, 8], tasks: { A: { labels: [1, 1, 1, 1, 1, 1], images } } }, tasks: ["A"], classes: [..."0123456789"], theme: light, font: "sans", still: false };
+  const texts = (answers, anew) => {
+    const before = canvas.getContext("2d").texts.length;
+    wall.draw(canvas, { ...state, answers: { A: answers } }, anew);
+    return canvas.pen.texts.slice(before).map(({ text }) => text);
+  };
+  assert.deepEqual(texts([1, 1, 1, 7, 8, 9], true), ["A · 3 of 6 right", "7", "8", "9"]);
+  assert.ok(!wall.moving);
+  assert.deepEqual(texts([1, 1, 1, 7, 8, 0], true), ["A · 3 of 6 right", "0"]); // another wrong answer does not turn its card
+  texts([1, 1, 5, 7, 8, 0], true);
+  assert.ok(wall.moving);
+  const { at } = wall.flips.get("A:2");
+  performance.now = () => at + 0.6 * 320;
+  assert.deepEqual(texts([1, 1, 5, 7, 8, 0], false), ["5"]);
+  performance.now = () => at + 321;
+  assert.deepEqual(texts([1, 1, 5, 7, 8, 0], false), ["5"]);
+  delete performance.now;
+  assert.ok(!wall.moving);
+  assert.deepEqual(texts([1, 1, 5, 7, 8, 0], false), []);
+  canvas.clientWidth = 260; // a new size shows all of it again, whatever has changed
+  assert.equal(texts([1, 1, 5, 7, 8, 0], false).length, 5);
 });

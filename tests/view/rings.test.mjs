@@ -26,6 +26,11 @@ test("a write is counted on its level, and counts stay when periods change", () 
   rings.pulse(["fast"], { fast: 1, slow: 0 });
   assert.deepEqual(rings.rows().slice(1), [["fast", 1, 1], ["slow", 8, 0]]);
   assert.equal(rings.rings[0].count.textContent, "every step · 1 write");
+  assert.deepEqual(rings.rings.map(({ circle }) => circle.animated ?? 0), [1, 0]);
+  rings.root.style.display = "none"; // the network is drawn instead
+  rings.pulse(["fast", "slow"], { fast: 1, slow: 0 });
+  assert.deepEqual(rings.rings.map(({ circle }) => circle.animated ?? 0), [1, 0]);
+  rings.root.style.display = "";
   rings.arrange({ fast: 1, slow: 2 }, ["fast", "slow"], ["#111111", "#222222"]);
   assert.equal(rings.rings[0].writes, 1);
   assert.equal(rings.rings[1].count.textContent, "every 2 steps · 0 writes");

@@ -1,0 +1,24 @@
+// Canvases as large as their place on the page, in the pixels of the screen.
+
+const rooms = new Map(); // element -> its size, while one frame is drawn
+
+// Measures these elements before anything is drawn or said. Asked one by one between changes, a browser lays out the page each time.
+export function survey(elements) {
+  rooms.clear();
+  for (const element of elements) rooms.set(element, roomOf(element));
+}
+
+export function roomOf(element) {
+  return rooms.get(element) ?? { width: element.clientWidth, height: element.clientHeight };
+}
+
+// {brush, width, height, ratio} of a canvas that fits its place, in units of the page; null while it has none.
+export function fit(canvas, { width, height } = roomOf(canvas)) {
+  if (!width || !height) return null;
+  const ratio = window.devicePixelRatio || 1;
+  const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+  const brush = canvas.getContext("2d");
+  brush.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return { brush, width, height, ratio };
+}
