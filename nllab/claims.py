@@ -251,9 +251,9 @@ def why_it_loses(run: Run) -> str | None:
     return text
 
 
-def summary_of(results: Mapping[str, Mapping[str, Any]], score: str = "average_accuracy") -> str | None:
+def summary_of(results: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Which of several results (as `summarize` gives them) is best, and from which it cannot be told apart."""
-    values = {name: result["metrics"][score]["values"] for name, result in results.items()}
+    values = {name: result["metrics"]["average_accuracy"]["values"] for name, result in results.items()}
     values = {name: found for name, found in values.items() if found and None not in found}
     if len(values) < 2:
         return None
@@ -261,9 +261,9 @@ def summary_of(results: Mapping[str, Mapping[str, Any]], score: str = "average_a
     best = max(means, key=lambda name: means[name])
     orders = {name: compare_seeds(values[best], found) for name, found in values.items() if name != best}
     if None in orders.values():
-        return f"{best} has the best {score.replace('_', ' ')} on one seed; take more seeds to tell it from chance."
+        return f"{best} has the best average accuracy on one seed; take more seeds to tell it from chance."
     alike = [name for name, order in orders.items() if order == "alike"]
-    ahead = f"{best} has the best {score.replace('_', ' ')}, {means[best]:.3f}"
+    ahead = f"{best} has the best average accuracy, {means[best]:.3f}"
     return f"{ahead}; {', '.join(alike)} cannot be told apart from it." if alike else f"{ahead}, ahead of all others."
 
 

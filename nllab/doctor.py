@@ -26,12 +26,12 @@ MOST_HEAD = 1_000_000  # bytes of the first line of a run
 FORMATS = {1: "rows.jsonl", 2: "events.jsonl"}  # format of a run -> the file that holds its events
 
 
-def free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on this port."""
+def free(port: int) -> bool:
+    """Whether a server could listen on this port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True

@@ -59,7 +59,7 @@ def test_after_a_linear_move_the_realigned_head_is_the_ridge_solution_in_the_new
     gram, weight = solved(old, old_y)
     moments = Moments(gram, (gram + ridge * torch.eye(5)) @ weight.T, old[:0], old[:0])
     both, weight_of_both = solved(torch.cat([old, new]), torch.cat([old_y, new_y]))
-    context, turned = realign(both + ridge * torch.eye(5), weight_of_both, moments, turn, ridge)
+    context, turned = realign(both + ridge * torch.eye(5), weight_of_both, moments, turn)
     expected_gram, expected = solved(torch.cat([old @ turn, new]), torch.cat([old_y, new_y]))
     assert torch.allclose(context, expected_gram + ridge * torch.eye(5)) and torch.allclose(turned, expected)
 

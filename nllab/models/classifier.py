@@ -101,11 +101,13 @@ class CMSClassifier(nn.Module):
         scores = self.head(F.layer_norm(hidden, hidden.shape[-1:]))
         return scores if self.context is None else self.context(scores)
 
-    def levels(self, *, input_period: int | None = None, head_period: int | None = None) -> tuple[Level, ...]:
-        """Its levels in the order of the data flow: input, memories from fast to slow, head, context. The periods of
-        input and head are the model's own where none are given."""
-        input_period = self.input_period if input_period is None else input_period
-        head_period = self.head_period if head_period is None else head_period
+    def levels(self) -> tuple[Level, ...]:
+        """Its levels in the order of the data flow: input, memories from fast to slow, head, context."""
         memories = self.memory.levels("memory.")
         context = (Level("context", "context"),) if self.context is not None else ()
-        return (Level("input", "input", input_period), *memories, Level("head", "head", head_period), *context)
+        return (
+            Level("input", "input", self.input_period),
+            *memories,
+            Level("head", "head", self.head_period),
+            *context,
+        )

@@ -85,7 +85,7 @@ def fit_feature_map(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
     return eye + torch.linalg.solve(gram + PULL * gram.diagonal().mean() * eye, weighted.T @ (after - before))
 
 
-def realign(matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+def realign(matrix: Tensor, weight: Tensor, old: Moments, turn: Tensor) -> tuple[Tensor, Tensor]:
     """The head's context matrix (D, D) and weight (out, D), with everything older than the window seen through
     T = turn (D, D)."""
     turned = matrix - old.gram + turn.T @ old.gram @ turn
@@ -193,7 +193,7 @@ class Realignment:
             trust = rows.new_ones(len(now) + len(rows))
             trust[len(now) :] = NEW_WEIGHT
             turn = fit_feature_map(torch.cat([old.features_before, rows]), torch.cat([now, after]), trust)
-            context.matrix, turned = realign(context.matrix, weight, old, turn, ridge)
+            context.matrix, turned = realign(context.matrix, weight, old, turn)
             context.accounts = {name: turn.T @ held @ turn for name, held in context.accounts.items()}
             context.forget_inverse()
             if self.exclusive:
