@@ -5,36 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from nllab.optim.layers import is_supported, patches
 
 Layer = nn.Linear | nn.Conv2d
 
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
     """The trainable layers that are one matrix: linear ones and plain 2-D convolutions."""
-    layers: dict[str, Layer] = {}
-    for name, module in model.named_modules():
-        plain = (
-            isinstance(module, nn.Conv2d)
-            and module.groups == 1
-            and module.padding_mode == "zeros"
-            and module.padding != "same"
-        )
-        if (isinstance(module, nn.Linear) or plain) and module.weight.requires_grad:
-            layers[name] = module  # type: ignore[assignment]
-    return layers
+    named = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
+    return {name: layer for name, layer in named.items() if is_supported(layer) and layer.weight.requires_grad}
 
 
 def rows_of(layer: Layer, inputs: Tensor) -> Tensor:
     """What the layer multiplies its matrix with, (N, in [+ 1]): inputs or patches, with a constant 1 for the bias."""
     if isinstance(layer, nn.Conv2d):
-        sizes = {"dilation": layer.dilation, "stride": layer.stride, "padding": layer.padding}
-        rows = F.unfold(inputs.detach(), layer.kernel_size, **sizes).transpose(1, 2).flatten(0, 1)  # type: ignore[arg-type]
-    else:
-        rows = inputs.detach().flatten(0, -2)
+        return patches(layer, inputs.detach())[:]
+    rows = inputs.detach().flatten(0, -2)
     return torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if layer.bias is not None else rows
 
 
@@ -49,10 +40,10 @@ def watched(layers: Mapping[str, Layer]) -> Iterator[dict[str, list[Tensor]]]:
     """Collects the rows that each layer reads while the block runs."""
     caught: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def catcher(name: str):
-        return lambda layer, inputs: caught[name].append(rows_of(layer, inputs[0]))
+    def catch(layer: Layer, inputs: tuple[Tensor], name: str) -> None:
+        caught[name].append(rows_of(layer, inputs[0]))
 
-    handles = [layer.register_forward_pre_hook(catcher(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_pre_hook(partial(catch, name=name)) for name, layer in layers.items()]
     try:
         yield caught
     finally:
