@@ -38,11 +38,6 @@ def copied(value: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else copy(leaf), value)
 
 
-def bytes_of(value: Any) -> int:
-    """Memory of the tensors in nested containers."""
-    return sum(t.numel() * t.element_size() for t in pytree.tree_leaves(value) if isinstance(t, Tensor))
-
-
 def capture(trainer: Trainer) -> dict[str, Any]:
     """Everything a trainer needs to go on from here, as values of their own. Raises SettingError where the stream draws
     its batches itself: what it has drawn is not in a checkpoint."""

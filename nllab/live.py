@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 
 from nllab.anatomy import open_write
-from nllab.checkpoint import bytes_of
 from nllab.errors import NllabError, SettingError, check_choice, check_number, check_whole
 from nllab.events import Event, Switch, accuracy_of, task_of
 from nllab.experiment import Experiment
+from nllab.optim.context import bytes_of
 from nllab.runs import Run, ScheduledCommand
 from nllab.trainer import Trainer
 from nllab.turns import Turns

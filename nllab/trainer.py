@@ -25,7 +25,7 @@ from nllab.levels import Level, Schedule, with_retention
 from nllab.measuring import due
 from nllab.methods.method import Method
 from nllab.methods.objective import Objective
-from nllab.optim.context import close_accounts
+from nllab.optim.context import bytes_of, close_accounts
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.leveled import Leveled, members_of
 from nllab.optim.report import LevelReport
@@ -366,7 +366,7 @@ class Trainer:
         """Bytes that the learner keeps beyond its weights: its method's memory and the states of optimizers that have
         written."""
         deep = self.deep.bytes_kept() if "deep" in self.written_by else 0
-        base = checkpoint.bytes_of([*self.base.optimizer.state.values()])
+        base = bytes_of([*self.base.optimizer.state.values()])
         return deep + self.method.bytes_kept() + base
 
     def checkpoint(self) -> dict[str, Any]:

@@ -8,13 +8,13 @@ keeps these two can go on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from nllab.methods.objective import Objective
+from nllab.optim.context import bytes_of
 from nllab.streams.stream import Part
 
 
@@ -24,7 +24,7 @@ class Method(Protocol):
     objective: Objective
     generator: torch.Generator
     memory: dict[str, Any]
-    boundaries = False  # whether it is told that an experience is over
+    boundaries = False  # whether `end_of_experience` is called
 
     def loss(self, model: nn.Module, batch: Part) -> tuple[Tensor, Tensor]:
         """(scores of the batch (B, classes), loss whose gradient the optimizer gets)."""
@@ -46,16 +46,7 @@ class Method(Protocol):
 
     def bytes_kept(self) -> int:
         """Bytes it keeps from step to step beyond the weights."""
-        return sum(t.numel() * t.element_size() for t in tensors_of(self.memory))
-
-
-def tensors_of(value: Any) -> Iterator[Tensor]:
-    """All tensors inside nested dictionaries and lists."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from tensors_of(item)
+        return bytes_of(self.memory)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

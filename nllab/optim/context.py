@@ -11,7 +11,6 @@ A starts at ridge * I. G (out, D) is the gradient of the summed loss over all th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, NamedTuple, Protocol, Self
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from nllab.errors import DivergedError
 from nllab.optim.patches import Patches
@@ -374,6 +374,6 @@ def cholesky_factor(matrix: Tensor) -> Tensor:
     return factor
 
 
-def bytes_of(tensors: Sequence[Tensor]) -> int:
-    """Bytes that the numbers of these tensors take."""
-    return sum(t.numel() * t.element_size() for t in tensors)
+def bytes_of(value: Any) -> int:
+    """Bytes that the numbers of all tensors in nested containers take."""
+    return sum(t.numel() * t.element_size() for t in tree_leaves(value) if isinstance(t, Tensor))
