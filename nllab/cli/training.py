@@ -26,7 +26,7 @@ from nllab.cli.console import (
     progress_bar,
 )
 from nllab.errors import SettingError
-from nllab.experiment import OPTIMIZERS, PRESETS, Experiment
+from nllab.experiment import MODELS, OPTIMIZERS, PRESETS, Experiment
 from nllab.reproduce import read_command
 from nllab.summary import summarize
 
@@ -98,7 +98,7 @@ def run(
         str | None, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}; not needed with --resume.")
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help=f"Who writes: {', '.join(OPTIMIZERS)}.")] = None,
-    model: Annotated[str | None, typer.Option(help="cms, hope or mlp.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"What learns: {', '.join(MODELS)}.")] = None,
     seeds: SeedsOption = 1,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
