@@ -141,7 +141,7 @@ def test_watchers_read_what_a_run_publishes_and_never_its_trainer():
 
 
 # What these do is said once, where the protocol or the base class defines them.
-OVERRIDES = {"forward", "backward", "loss", "before_step", "after_step", "end_of_experience", "get_state"}
+OVERRIDES = {"forward", "backward", "loss", "before_step", "after_step", "end_of_experience", "get_state", "move"}
 OVERRIDES |= {"sizes", "coloured", "decode"}  # of pictures (nllab/data/pictures.py)
 
 

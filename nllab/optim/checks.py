@@ -81,6 +81,27 @@ def evaluate(closure: Callable[[], Any] | None) -> Any:
         return None if closure is None else closure()
 
 
+class Stepwise(Optimizer):
+    """A torch optimizer that moves one parameter at a time: a subclass says how in `move`."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step for every parameter that has a gradient.
+
+        closure: recomputes the loss, which is returned; None without one.
+        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
+            is changed then.
+        """
+        loss = evaluate(closure)
+        for group, parameter, gradient in check_gradients(self):
+            self.move(parameter, gradient, group, self.state[parameter])
+        return loss
+
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        """Write one parameter in place, by the settings of its group; state: what is kept of it."""
+        raise NotImplementedError
+
+
 def as_matrix(tensor: Tensor) -> Tensor:
     """A view with one row per output: (rows, columns). Filters lose their inner axes; a vector or a number is one
     row."""

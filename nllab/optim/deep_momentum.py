@@ -3,22 +3,19 @@ direction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nllab.optim.checks import (
     COUNT,
     FRACTION,
     NONNEGATIVE,
+    Stepwise,
     as_matrix,
-    check_gradients,
     check_parameters,
     check_settings,
-    evaluate,
     floor,
 )
 
@@ -81,7 +78,7 @@ def deep_momentum_step(memory: DeepMemory, gradient: Tensor, *, inner_lr: float,
     )
 
 
-class DeepMomentum(Optimizer):
+class DeepMomentum(Stepwise):
     """Deep momentum gradient descent (DMGD): W <- W + lr m(G), where m is an MLP trained at every step on its inner
     objective.
 
@@ -117,31 +114,18 @@ class DeepMomentum(Optimizer):
         super().__init__(check_parameters(params), defaults)
         check_settings(self, lr=NONNEGATIVE, inner_lr=FRACTION, retention=FRACTION, hidden=COUNT, seed=COUNT)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient.
-
-        closure: recomputes the loss, which is returned; None without one.
-        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
-            is changed then.
-        """
-        loss = evaluate(closure)
-        places = {
-            parameter: place
-            for place, parameter in enumerate(p for group in self.param_groups for p in group["params"])
-        }
-        for group, parameter, gradient in check_gradients(self):
-            state, matrix = self.state[parameter], as_matrix(gradient)
-            if not state:
-                generator = torch.Generator().manual_seed(group["seed"] + places[parameter])
-                keys = torch.randn(group["hidden"], matrix.shape[1], generator=generator).to(matrix)
-                state.update(
-                    keys=keys,
-                    values=matrix.new_zeros(len(matrix), len(keys), matrix.shape[1]),
-                    bias=torch.zeros_like(matrix),
-                )
-            memory = DeepMemory(state["keys"], state["values"], state["bias"])
-            memory = deep_momentum_step(memory, matrix, inner_lr=group["inner_lr"], retention=group["retention"])
-            state.update(memory._asdict())
-            parameter.add_(read(memory, matrix).view_as(parameter), alpha=group["lr"])
-        return loss
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        matrix = as_matrix(gradient)
+        if not state:
+            every = [id(p) for each in self.param_groups for p in each["params"]]
+            generator = torch.Generator().manual_seed(group["seed"] + every.index(id(parameter)))
+            keys = torch.randn(group["hidden"], matrix.shape[1], generator=generator).to(matrix)
+            state.update(
+                keys=keys,
+                values=matrix.new_zeros(len(matrix), len(keys), matrix.shape[1]),
+                bias=torch.zeros_like(matrix),
+            )
+        memory = DeepMemory(state["keys"], state["values"], state["bias"])
+        memory = deep_momentum_step(memory, matrix, inner_lr=group["inner_lr"], retention=group["retention"])
+        state.update(memory._asdict())
+        parameter.add_(read(memory, matrix).view_as(parameter), alpha=group["lr"])

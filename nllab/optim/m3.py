@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nllab.optim.checks import (
     BELOW_ONE,
@@ -15,17 +13,16 @@ from nllab.optim.checks import (
     NONNEGATIVE,
     PERIOD,
     POSITIVE,
+    Stepwise,
     as_matrix,
-    check_gradients,
     check_parameters,
     check_settings,
-    evaluate,
 )
 from nllab.optim.muon import adamw_step
 from nllab.optim.newton_schulz import newton_schulz
 
 
-class M3(Optimizer):
+class M3(Stepwise):
     """A continuum memory of two levels in the place of Adam's momentum: one is written every step, one every `period`
     steps.
 
@@ -85,24 +82,13 @@ class M3(Optimizer):
         check_settings(self, lr=NONNEGATIVE, betas=(BELOW_ONE,) * 3, slow_weight=NONNEGATIVE, period=PERIOD)
         check_settings(self, newton_schulz_steps=COUNT, eps=POSITIVE, adamw_lr=NONNEGATIVE)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient.
-
-        closure: recomputes the loss, which is returned; None without one.
-        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
-            is changed then.
-        """
-        loss = evaluate(closure)
-        for group, parameter, gradient in check_gradients(self):
-            state = self.state[parameter]
-            if parameter.ndim < 2 or not group["hidden"]:
-                adamw_step(
-                    parameter, gradient, state, lr=group["adamw_lr"], betas=tuple(group["betas"][:2]), weight_decay=0
-                )
-            else:
-                parameter.sub_(m3_step(state, gradient, group), alpha=group["lr"])
-        return loss
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        if parameter.ndim < 2 or not group["hidden"]:
+            adamw_step(
+                parameter, gradient, state, lr=group["adamw_lr"], betas=tuple(group["betas"][:2]), weight_decay=0
+            )
+        else:
+            parameter.sub_(m3_step(state, gradient, group), alpha=group["lr"])
 
 
 def m3_step(state: dict[str, Any], gradient: Tensor, group: dict[str, Any]) -> Tensor:

@@ -18,17 +18,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nllab.optim.checks import (
     BELOW_ONE,
     NONNEGATIVE,
     POSITIVE,
+    Stepwise,
     as_matrix,
-    check_gradients,
     check_parameters,
     check_settings,
-    evaluate,
 )
 
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -68,7 +66,7 @@ def delta_momentum_step(
     return momentum * memory - erase * (memory @ gradient.mT) @ gradient - lr * value
 
 
-class Momentum(Optimizer):
+class Momentum(Stepwise):
     """Gradient descent with momentum: the value-less linear memory, or a linear memory with an inner objective of your
     own.
 
@@ -100,27 +98,17 @@ class Momentum(Optimizer):
         check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE)
         self.objective = objective
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient.
-
-        closure: recomputes the loss, which is returned; None without one.
-        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
-            is changed then.
-        """
-        loss = evaluate(closure)
-        for group, parameter, gradient in check_gradients(self):
-            state, rates = self.state[parameter], {"lr": group["lr"], "momentum": group["momentum"]}
-            memory = state.get("memory", torch.zeros_like(parameter))
-            if self.objective is None:
-                state["memory"] = momentum_step(memory, gradient, **rates)
-            else:
-                state["memory"] = inner_step(memory, gradient, self.objective, **rates)
-            parameter.add_(state["memory"])
-        return loss
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        rates = {"lr": group["lr"], "momentum": group["momentum"]}
+        memory = state.get("memory", torch.zeros_like(parameter))
+        if self.objective is None:
+            state["memory"] = momentum_step(memory, gradient, **rates)
+        else:
+            state["memory"] = inner_step(memory, gradient, self.objective, **rates)
+        parameter.add_(state["memory"])
 
 
-class PreconditionedMomentum(Optimizer):
+class PreconditionedMomentum(Stepwise):
     """Momentum whose memory maps each gradient to a value P G that carries information on the curvature.
 
     Source: Eq. 46-47. Without `preconditioner`, P is diagonal: 1 / (sqrt(v) + eps) with v <- decay v + (1 - decay) G^2
@@ -148,32 +136,21 @@ class PreconditionedMomentum(Optimizer):
         check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE, decay=BELOW_ONE, eps=POSITIVE)
         self.preconditioner = preconditioner
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient.
-
-        closure: recomputes the loss, which is returned; None without one.
-        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
-            is changed then.
-        """
-        loss = evaluate(closure)
-        for group, parameter, gradient in check_gradients(self):
-            state = self.state[parameter]
-            if self.preconditioner is None:
-                second = (
-                    state.get("second", torch.zeros_like(parameter)) * group["decay"]
-                    + (1 - group["decay"]) * gradient.square()
-                )
-                state["second"], value = second, gradient / (second.sqrt() + group["eps"])
-            else:
-                value = self.preconditioner(gradient)
-            memory = state.get("memory", torch.zeros_like(parameter))
-            state["memory"] = momentum_step(memory, value, lr=group["lr"], momentum=group["momentum"])
-            parameter.add_(state["memory"])
-        return loss
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        if self.preconditioner is None:
+            second = (
+                state.get("second", torch.zeros_like(parameter)) * group["decay"]
+                + (1 - group["decay"]) * gradient.square()
+            )
+            state["second"], value = second, gradient / (second.sqrt() + group["eps"])
+        else:
+            value = self.preconditioner(gradient)
+        memory = state.get("memory", torch.zeros_like(parameter))
+        state["memory"] = momentum_step(memory, value, lr=group["lr"], momentum=group["momentum"])
+        parameter.add_(state["memory"])
 
 
-class DeltaMomentum(Optimizer):
+class DeltaMomentum(Stepwise):
     """Momentum that first forgets what it remembers along the gradient that has just come, then writes it.
 
     Source: Eq. 48-49 with P the identity. erase = 0 is `Momentum`. Differs from paper: see `delta_momentum_step`; and
@@ -194,22 +171,10 @@ class DeltaMomentum(Optimizer):
         super().__init__(check_parameters(params), {"lr": lr, "momentum": momentum, "erase": erase})
         check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE, erase=NONNEGATIVE)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient.
-
-        closure: recomputes the loss, which is returned; None without one.
-        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
-            is changed then.
-        """
-        loss = evaluate(closure)
-        for group, parameter, gradient in check_gradients(self):
-            state, matrix = self.state[parameter], as_matrix(gradient)
-            memory = as_matrix(state.get("memory", torch.zeros_like(parameter)))
-            erase = group["erase"] / (1 + group["erase"] * matrix.square().sum())
-            written = delta_momentum_step(
-                memory, matrix, matrix, lr=group["lr"], momentum=group["momentum"], erase=erase
-            )
-            state["memory"] = written.view_as(parameter)
-            parameter.add_(state["memory"])
-        return loss
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        matrix = as_matrix(gradient)
+        memory = as_matrix(state.get("memory", torch.zeros_like(parameter)))
+        erase = group["erase"] / (1 + group["erase"] * matrix.square().sum())
+        written = delta_momentum_step(memory, matrix, matrix, lr=group["lr"], momentum=group["momentum"], erase=erase)
+        state["memory"] = written.view_as(parameter)
+        parameter.add_(state["memory"])

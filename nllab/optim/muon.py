@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from nllab.errors import SettingError
 from nllab.optim.checks import (
     BELOW_ONE,
     COUNT,
     NONNEGATIVE,
+    Stepwise,
     as_matrix,
-    check_gradients,
     check_parameters,
     check_settings,
-    evaluate,
 )
 from nllab.optim.momentum import momentum_step
 from nllab.optim.newton_schulz import newton_schulz
@@ -79,7 +76,7 @@ def adamw_step(
     parameter.sub_(lr / (1 - betas[0] ** step) * first / ((second / (1 - betas[1] ** step)).sqrt() + 1e-8))
 
 
-class Muon(Optimizer):
+class Muon(Stepwise):
     """Momentum orthogonalised by Newton-Schulz, for the hidden matrices and filters of a network.
 
     Scope: tensors of two or more axes in groups with `hidden` true (the default); vectors and groups with `hidden`
@@ -112,28 +109,15 @@ class Muon(Optimizer):
         check_settings(self, lr=NONNEGATIVE, momentum=BELOW_ONE, newton_schulz_steps=COUNT)
         check_settings(self, weight_decay=NONNEGATIVE, adamw_lr=NONNEGATIVE, adamw_betas=(BELOW_ONE,) * 2)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient.
-
-        closure: recomputes the loss, which is returned; None without one.
-        Raises: DivergedError for a gradient that is not finite, SettingError for one that is sparse or complex; nothing
-            is changed then.
-        """
-        loss = evaluate(closure)
-        for group, parameter, gradient in check_gradients(self):
-            state = self.state[parameter]
-            if parameter.ndim < 2 or not group["hidden"]:
-                rates = {"lr": group["adamw_lr"], "betas": group["adamw_betas"], "weight_decay": group["weight_decay"]}
-                adamw_step(parameter, gradient, state, **rates)
-                continue
-            memory = state.get("memory", torch.zeros_like(parameter))
-            state["memory"] = memory = momentum_step(memory, gradient, lr=1, momentum=group["momentum"])
-            read = as_matrix(
-                momentum_step(memory, gradient, lr=1, momentum=group["momentum"]) if group["nesterov"] else memory
-            )
-            change = newton_schulz(read, steps=group["newton_schulz_steps"]) * sqrt(
-                max(1, read.shape[0] / read.shape[1])
-            )
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change.view_as(parameter), alpha=group["lr"])
-        return loss
+    def move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        if parameter.ndim < 2 or not group["hidden"]:
+            rates = {"lr": group["adamw_lr"], "betas": group["adamw_betas"], "weight_decay": group["weight_decay"]}
+            adamw_step(parameter, gradient, state, **rates)
+            return
+        memory = state.get("memory", torch.zeros_like(parameter))
+        state["memory"] = memory = momentum_step(memory, gradient, lr=1, momentum=group["momentum"])
+        read = as_matrix(
+            momentum_step(memory, gradient, lr=1, momentum=group["momentum"]) if group["nesterov"] else memory
+        )
+        change = newton_schulz(read, steps=group["newton_schulz_steps"]) * sqrt(max(1, read.shape[0] / read.shape[1]))
+        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change.view_as(parameter), alpha=group["lr"])
