@@ -169,15 +169,15 @@ def what_became(run: Run, joint: Mapping[str, float] | None = None) -> str | Non
             "never learned": f"{task} was never learned: {before:.2f} is no better than guessing, so that nothing could"
             " be kept or lost.",
         }
-        said = [words[became]]
+        sentences = [words[became]]
         if len(fate_of) > 1:
             left_over = sum(fate in KEEPS for *_, fate in fate_of.values())
-            said.append(f"{left_over} of {len(fate_of)} earlier tasks are kept, whole or for the most part.")
+            sentences.append(f"{left_over} of {len(fate_of)} earlier tasks are kept, whole or for the most part.")
         if became != "never learned" and (untested := not_learned(run)):
-            said.append(untested)
+            sentences.append(untested)
         elif became != "never learned" and joint and task in joint:
-            said.append(beside_joint(task, after, joint[task], scale.count))
-        return " ".join(said)
+            sentences.append(beside_joint(task, after, joint[task], scale.count))
+        return " ".join(sentences)
     return None
 
 
@@ -272,25 +272,25 @@ def cannot_show(experiment: Experiment, update_counts: Mapping[str, float]) -> l
 
     update_counts: level -> how often its weights changed.
     """
-    said = []
+    sentences = []
     never = [level for level, count in update_counts.items() if not count]
     if never and not experiment.frozen and any(update_counts.values()):
-        said.append(
+        sentences.append(
             f"{', '.join(never)} never changed: periods longer than the run, or no gradient that arrives. So nothing"
             " here says what they learn or keep."
         )
     if experiment.model == "cms" and experiment.front == "dense" and experiment.dim == 1:
-        said.append(
+        sentences.append(
             "At a width of 1 normalised features are all equal, so that no answer depends on what is shown: nothing"
             " here says what is learned or forgotten."
         )
     retentions = {experiment.retention, *experiment.retention_by_level.values()}
     if retentions == {0.0} and (experiment.optimizer == "deep" or experiment.observe):
-        said.append(
+        sentences.append(
             "At a retention of 0 every memory holds its last batch alone, so that nothing here says what remembering is"
             " worth."
         )
-    return said
+    return sentences
 
 
 def compared(learners: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -299,15 +299,15 @@ def compared(learners: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     learners: name -> what `summarize` gives, with that of its "twin" and of its "joint" run, or None.
     """
-    said = [summary_of(learners)]
+    sentences = [summary_of(learners)]
     for name, learner in learners.items():
         own = _averages(learner)
         for text in (
             hidden_levels(own, _averages(learner.get("twin"))),
             from_joint(own, _averages(learner.get("joint"))),
         ):
-            said.append(f"{name}: {text}" if text else None)
-    return [text for text in said if text]
+            sentences.append(f"{name}: {text}" if text else None)
+    return [text for text in sentences if text]
 
 
 def _averages(result: Mapping[str, Any] | None) -> list[float]:

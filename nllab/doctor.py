@@ -126,8 +126,8 @@ def _torch(problems: list[str], notes: list[str]) -> str | None:
         name = torch.cuda.get_device_name(0) if usable else None
         built_for = torch.version.cuda
     except Exception as error:  # a half-installed torch raises nearly anything
-        said = " ".join(str(error).split())[:120]
-        problems.append(f"torch is installed and cannot be loaded ({said}); run: pip install --force-reinstall torch")
+        reason = " ".join(str(error).split())[:120]
+        problems.append(f"torch is installed and cannot be loaded ({reason}); run: pip install --force-reinstall torch")
         return None
     if not usable and _has_gpu():
         notes.append(

@@ -145,4 +145,4 @@ def assign(levels: Sequence[Level], parameters: Iterable[str]) -> dict[str, tupl
             raise SettingError(
                 f"Level {level.name!r} ({patterns}) holds no parameter of its own. Parameters: {', '.join(parameters)}."
             )
-    return {name: tuple(found) for name, found in held.items()}
+    return {name: tuple(names_held) for name, names_held in held.items()}

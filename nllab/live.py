@@ -411,19 +411,19 @@ class LiveRun:
                 self._was_below = True
             if (accuracy := accuracy_of(event)) is None:
                 continue
-            said = f"Stopped after step {event.step}: the accuracy on"
+            reason = f"Stopped after step {event.step}: the accuracy on"
             if self.stop_below is not None:
                 task, value = self.stop_below
                 fell = self._was_above and accuracy[task] < value
                 self._was_above = accuracy[task] >= value
                 if fell:
-                    return f"{said} {task} fell below {value:g}, as asked. Play goes on."
+                    return f"{reason} {task} fell below {value:g}, as asked. Play goes on."
             task, value = task_of(event), self.stop_above
             if value is not None and task in accuracy:
                 rose = self._was_below and accuracy[task] >= value
                 self._was_below = accuracy[task] < value
                 if rose:
-                    return f"{said} {task} reached {value:g}, as asked. Play goes on."
+                    return f"{reason} {task} reached {value:g}, as asked. Play goes on."
         return None
 
     @property

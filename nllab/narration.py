@@ -74,8 +74,8 @@ def contrast(runs: Sequence[Run], asked: str | None = None) -> str:
     common = max(set.intersection(*map(set, accuracies)), default=0)
     # Runs that train side by side are never more than a measurement apart.
     beside = common > 0 and max(run.steps for run in runs) - common < 2 * runs[0].experiment.evaluate_every
-    steps = [common if beside else max(found) for found in accuracies]
-    parts = [f"{found[step][task]:.2f} {kind}" for found, step, kind in zip(accuracies, steps, kinds, strict=False)]
+    steps = [common if beside else max(shares) for shares in accuracies]
+    parts = [f"{shares[step][task]:.2f} {kind}" for shares, step, kind in zip(accuracies, steps, kinds, strict=False)]
     if not beside:
         parts = [f"{part} (step {step})" for part, step in zip(parts, steps, strict=True)]
     text = f"Accuracy on task {task}{f' at step {common}' if beside else ''}: {_listed(parts)}."

@@ -75,11 +75,11 @@ class Portraitist:
                 hook.remove()
         count = len(self._inputs)
         whole = {
-            name: torch.stack([out.reshape(count, -1, out.shape[-1]).mean(1) for out in found]).mean(0)
-            for name, found in outputs.items()
+            name: torch.stack([out.reshape(count, -1, out.shape[-1]).mean(1) for out in values]).mean(0)
+            for name, values in outputs.items()
         }
         self.answers = self._by_task(scores.argmax(-1))
-        cut = {name: self._by_task(found) for name, found in whole.items()}
+        cut = {name: self._by_task(values) for name, values in whole.items()}
         return {task: {name: parts[task] for name, parts in cut.items()} for task in self.samples}
 
     def _by_task(self, rows: Tensor) -> dict[str, Tensor]:

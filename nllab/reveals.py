@@ -135,7 +135,7 @@ def new_answers(runs: Runs) -> Answer:
     if nothing := _guessing(runs, "A"):
         return None, nothing
     steps = {title: [step.online_accuracy for step in run.of(Step) if step.task == "B"] for title, run in runs.items()}
-    means = [sum(found) / len(found) for found in steps.values()]
+    means = [sum(shares) / len(shares) for shares in steps.values()]
     first = [run.online_accuracy[1] for run in runs.values()]
     batches, batch_size = len(next(iter(steps.values()))), next(iter(runs.values())).experiment.batch_size
     order = _order(means, batches * batch_size)
@@ -188,13 +188,13 @@ def noisy(runs: Runs) -> Answer:
         fell.append(claims.compare(lowest, before, scale.count) == "lower")
         moved = f"fell from {before:.2f} to {lowest:.2f}" if fell[-1] else f"stayed at {before:.2f} or close to it"
         text.append(f"{title} {moved} and ended at {values[-1][1]:.2f}")
-    said = "; ".join(text) + ", on true labels."
+    sentence = "; ".join(text) + ", on true labels."
     if not any(fell):
-        return 3, said
+        return 3, sentence
     order = claims.compare_changes(falls[0], falls[1], scale.count)
     if order == "alike":
-        said += " The two falls differ by less than they vary."
-    return {"lower": 0, "higher": 1, "alike": 2}[order], said
+        sentence += " The two falls differ by less than they vary."
+    return {"lower": 0, "higher": 1, "alike": 2}[order], sentence
 
 
 def again(runs: Runs) -> Answer:

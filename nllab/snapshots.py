@@ -129,7 +129,7 @@ class Snapshots:
         as a step."""
         taken = self._portrait(step, seen, task)
         if self.portraitist:
-            given = {name: found.tolist() for name, found in self.portraitist.answers.items()}
+            given = {name: classes.tolist() for name, classes in self.portraitist.answers.items()}
         else:
             given = self._answers()
         events: list[Event] = [Answers(step=step, answers=given)] if given else []

@@ -114,8 +114,10 @@ def read(table: str | Path) -> pd.DataFrame:
         try:
             tables.append(pq.read_table(file, columns=list(COLUMNS)))
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            said = " ".join(str(error).split())[:120]
-            raise RunFormatError(f"{file} cannot be read ({said}); delete it, and the sweep trains it again.") from None
+            reason = " ".join(str(error).split())[:120]
+            raise RunFormatError(
+                f"{file} cannot be read ({reason}); delete it, and the sweep trains it again."
+            ) from None
     return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
@@ -165,9 +167,9 @@ def execute(
             except deadly as error:
                 deaths += 1
                 if deaths == MOST_DEATHS:
-                    said = " ".join(str(error).split())[:150]
+                    reason = " ".join(str(error).split())[:150]
                     raise NllabError(
-                        f"Workers were killed {deaths} times in a row ({said}). {len(rows)} of {len(wanted)} runs are"
+                        f"Workers were killed {deaths} times in a row ({reason}). {len(rows)} of {len(wanted)} runs are"
                         " done; the same command goes on with the others. Give it fewer --jobs if memory ran out."
                     ) from None
                 tell("a worker was killed; the runs under way begin again")
@@ -195,9 +197,9 @@ def _workers(jobs: int, scheduler: str | None) -> Iterator[tuple[type[Exception]
     try:
         client = Client(scheduler, timeout=SCHEDULER_SECONDS)
     except (OSError, ValueError, TypeError) as error:
-        said = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120]
         raise SettingError(
-            f"No Dask scheduler answers at {scheduler[:80]!r} ({said}). Start one with: dask scheduler; and workers"
+            f"No Dask scheduler answers at {scheduler[:80]!r} ({reason}). Start one with: dask scheduler; and workers"
             " with: dask worker ADDRESS"
         ) from None
     with client:

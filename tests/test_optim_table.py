@@ -1,12 +1,10 @@
 """One table: every optimizer of the ladder on every problem it is defined for, and the contract they all keep.
 
 A row is a rate and what must be reached with it, the rate falling linearly to 0 over the run. The last column is what
-was measured, and what a run has to come close to
-(float64 toys: loss; digits: accuracy on 297 held-out images after 5 passes). Rates were chosen per row from a grid of
-    13.
-Muon and M3 are for matrices, so Rosenbrock and the valley, two bare numbers, are not theirs. Delta gradient descent
-needs the
-inputs of layers, and erases: on least squares it has its own fixed point (test_optim_delta_gradient_descent).
+was measured, and what a run has to come close to (float64 toys: loss; digits: accuracy on 297 held-out images after 5
+passes). Rates were chosen per row from a grid of 13. Muon and M3 are for matrices, so Rosenbrock and the valley, two
+bare numbers, are not theirs. Delta gradient descent needs the inputs of layers, and erases: on least squares it has
+its own fixed point (test_optim_delta_gradient_descent).
 """
 
 import copy

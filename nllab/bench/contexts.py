@@ -144,19 +144,19 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     """What the rows bear out, and nothing else."""
     if result["cannot_show"]:
         return [result["cannot_show"]]
-    said = []
+    text = []
     for name in (SAME, LEARNING, SINGLE):
         gap = result["rows"][name]["behind"]
         best = result["rows"][name]["settings"]
         if gap is None or gap["half_width"] is None:
-            said.append(f"One seed has no interval; take more seeds to compare with {name}.")
+            text.append(f"One seed has no interval; take more seeds to compare with {name}.")
         elif abs(gap["mean"]) <= gap["half_width"]:
-            said.append(f"Two time scales and {name} ({best}) differ by less than they vary ({_points(gap)}).")
+            text.append(f"Two time scales and {name} ({best}) differ by less than they vary ({_points(gap)}).")
         else:
             where = "above" if gap["mean"] > 0 else "below"
-            said.append(f"Two time scales are {_points(gap)} {where} the best of {name} ({best}).")
+            text.append(f"Two time scales are {_points(gap)} {where} the best of {name} ({best}).")
     own, twin = (result["rows"][name]["scores"]["online"]["values"] for name in (TWO, TWIN))
-    return [*said, *([told] if (told := hidden_levels(own, twin)) else [])]
+    return [*text, *([told] if (told := hidden_levels(own, twin)) else [])]
 
 
 def _points(gap: Mapping[str, Any]) -> str:

@@ -118,9 +118,9 @@ def lab(
         from nllab.course.copies import copy_notebooks
 
         check_port(port)
-        said = {"wrote": "wrote", "kept": "kept your", "offered": "put a new version beside yours:"}
+        verbs = {"wrote": "wrote", "kept": "kept your", "offered": "put a new version beside yours:"}
         for copied, how in copy_notebooks(shipped("notebooks"), folder):
-            errors.print(f"{said[how]} {copied}", highlight=False)
+            errors.print(f"{verbs[how]} {copied}", highlight=False)
         command = [sys.executable, "-m", "jupyter", "lab", f"--port={port}", f"--notebook-dir={folder}"]
         raise typer.Exit(_call(command + ([] if browser else ["--no-browser"])))
 

@@ -279,13 +279,13 @@ def _leave_out_broken(broken: Sequence[tuple[int, str, Exception]], count: int, 
     if not broken:
         return
     _, name, error = broken[0]
-    said = " ".join(str(error).split())[:140]
+    reason = " ".join(str(error).split())[:140]
     if len(broken) > UNREADABLE * count:
         raise DataError(
-            f"{shown(name, 80)} cannot be read as an image ({said}); {counted(len(broken), 'image')} of {count:,}"
+            f"{shown(name, 80)} cannot be read as an image ({reason}); {counted(len(broken), 'image')} of {count:,}"
             " cannot. Save them again as .png or .jpg, or take them out."
         )
-    findings.leave_out(task, f"images {listed(name for _, name, _ in broken)}", f"cannot be read ({said})")
+    findings.leave_out(task, f"images {listed(name for _, name, _ in broken)}", f"cannot be read ({reason})")
 
 
 def _open(data: bytes) -> Any:

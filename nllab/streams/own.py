@@ -43,8 +43,8 @@ def own(name: str, split: int, hold_out: bool) -> Stream:
     report = loaded.report
     for path, values in zip(report.paths[1:], loaded.inputs[1:], strict=True):
         if loaded.image_shape is None and (far := scale.far(values) > FAR).any():
-            said = f"{path.task}: {int(far.sum())} of its columns lie more than {LIMIT:g} spreads from A's values."
-            report = report.model_copy(update={"notes": (*report.notes, said + " They are compressed, in order.")})
+            sentence = f"{path.task}: {int(far.sum())} of its columns lie more than {LIMIT:g} spreads from A's values."
+            report = report.model_copy(update={"notes": (*report.notes, sentence + " They are compressed, in order.")})
     for text in report.warnings:
         warnings.warn(text, DataWarning, stacklevel=2)
     index = {label: i for i, label in enumerate(loaded.classes)}

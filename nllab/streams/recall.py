@@ -119,12 +119,12 @@ def selective_copying(vocabulary: int = 16, length: int = 256, count: int = 16) 
 
     def draw(batch: int, generator: torch.Generator, scored: bool) -> Batch:
         room = length - count - 1
-        said = torch.randint(symbols, (batch, count), generator=generator)
+        symbols_drawn = torch.randint(symbols, (batch, count), generator=generator)
         place = torch.rand(batch, room, generator=generator).argsort(1)[:, :count].sort(1).values
-        reading = torch.full((batch, room), blank).scatter(1, place, said)
+        reading = torch.full((batch, room), blank).scatter(1, place, symbols_drawn)
         tokens = torch.cat([reading, torch.full((batch, 1), copy), torch.full((batch, count), blank)], 1)
         targets = torch.full((batch, length), IGNORE)
-        targets[:, -count:] = said
+        targets[:, -count:] = symbols_drawn
         return Batch(tokens, targets)
 
     return Task("selective copying", vocabulary, draw)
@@ -150,8 +150,8 @@ def compression(vocabulary: int = 16, length: int = 32) -> Task:
     symbols = vocabulary - 1
 
     def draw(batch: int, generator: torch.Generator, scored: bool) -> Batch:
-        said = torch.randint(symbols, (batch, length - 1), generator=generator)
-        return Batch(torch.cat([said, torch.full((batch, 1), symbols)], 1), said)
+        drawn = torch.randint(symbols, (batch, length - 1), generator=generator)
+        return Batch(torch.cat([drawn, torch.full((batch, 1), symbols)], 1), drawn)
 
     return Task("compression", vocabulary, draw, rebuilds=length - 1)
 
