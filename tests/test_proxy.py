@@ -135,7 +135,7 @@ def test_every_page_figure_download_upload_and_stream_works_behind_a_prefix(keep
         page.get_by_text("Repeats this run exactly").first.wait_for()
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         with page.expect_download() as told:
-            page.locator(".st-key-keep-live--zip button:visible").click()
+            page.locator(".st-key-keep-live-Deep-optimizer-on-zip button:visible").click()
         told.value.save_as(tmp_path / "run.zip")
         for name in PAGES:
             page.goto(f"{outside}{PREFIX}/{name}")
@@ -143,7 +143,7 @@ def test_every_page_figure_download_upload_and_stream_works_behind_a_prefix(keep
             page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         page.goto(f"{outside}{PREFIX}/replay")
         page.locator("input[type=file]").set_input_files(tmp_path / "run.zip")
-        page.locator(".js-plotly-plot").first.wait_for()
+        page.locator(".pl-play").first.wait_for()
         browser.close()
     if not keeps:  # looking for the server Streamlit asks below the page first, where nothing can be
         said = [line for line in said if "_stcore" not in line]
