@@ -217,13 +217,13 @@ SCENARIOS: dict[str, Scenario] = {
         title="How much is left to learn",
         goal="Ask what learning below the output layer is worth in a narrow and in a wide network.",
         question=(
-            "Two networks of 8 and of 128 units, each beside its frozen twin, in which the output layer alone learns."
+            "Two networks of 16 and of 128 units, each beside its frozen twin, in which the output layer alone learns."
             " Where do levels that learn gain more over their twin?"
         ),
         choices=("In the narrow network", "In the wide network", "Alike in both"),
         runs={
             f"{dim} units{twin}": _digits("deep", dim=dim, hidden=dim, frozen=bool(twin))
-            for dim in (8, 128)
+            for dim in (16, 128)
             for twin in ("", ", frozen twin")
         },
         look=(
