@@ -49,9 +49,9 @@ export class WallView {
   // another than before; if not, only cards that turn are drawn.
   draw(canvas, state, anew = true) {
     const place = fit(canvas);
-    if (!place) return;
+    if (!place) return this.flips.clear(); // nobody sees them turn
     const now = performance.now();
-    const all = anew || place.width !== this.laid?.width || place.height !== this.laid.height;
+    const all = anew || ["width", "height", "ratio"].some((side) => place[side] !== this.laid?.[side]);
     if (all) this.lay(place, state);
     for (const card of this.laid.cards) if (all || this.flips.has(card.key)) this.drawCard(place.brush, card, this.laid.cell, state, now);
   }
@@ -61,7 +61,7 @@ export class WallView {
     const counts = Object.fromEntries(Object.entries(samples.tasks).map(([name, { labels }]) => [name, labels.length]));
     const key = JSON.stringify([width, height, ratio, counts, theme.scale, theme.ink, font]);
     if (key !== this.laid?.key) {
-      this.laid = { key, width, height, ...bricks(width, height, counts, theme.scale) };
+      this.laid = { key, width, height, ratio, ...bricks(width, height, counts, theme.scale) };
       this.faces.clear();
       brush.clearRect(0, 0, width, height);
     }
@@ -96,6 +96,9 @@ export class WallView {
     brush.clearRect(x, y, cell, cell);
     const [side, mx, my] = [cell - 2, x + cell / 2, y + cell / 2];
     brush.save();
+    brush.beginPath();
+    brush.rect(x, y, cell, cell);
+    brush.clip(); // a long word would lie on neighbours that are not drawn again
     brush.translate(mx, my);
     brush.scale(Math.max(0.05, squeeze), 1);
     const colour = taskColour(state.tasks.indexOf(task), theme);

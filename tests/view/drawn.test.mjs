@@ -144,6 +144,9 @@ test("the wall draws a card again when its answer changes, while it turns, and o
   delete performance.now;
   assert.ok(!wall.moving);
   assert.deepEqual(texts([1, 1, 5, 7, 8, 0], false), []);
+  texts([1, 1, 1, 7, 8, 0], true);
+  canvas.clientWidth = 0; // hidden, nothing turns, and no further frame is asked for
+  assert.deepEqual([wall.moving, texts([1, 1, 1, 7, 8, 0], false), wall.moving], [true, [], false]);
   canvas.clientWidth = 260; // a new size shows all of it again, whatever has changed
-  assert.equal(texts([1, 1, 5, 7, 8, 0], false).length, 5);
+  assert.equal(texts([1, 1, 1, 7, 8, 0], false).length, 4);
 });
