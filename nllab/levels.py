@@ -59,7 +59,7 @@ class Level:
             raise SettingError(
                 f"Level {self.name!r} names no module; give at least one pattern such as 'blocks.0.*' or '*'."
             )
-        check_period(self.name, self.period)
+        object.__setattr__(self, "period", check_period(self.name, self.period))
         for setting, interval in (("rate", "[0, inf)"), ("retention", "[0, 1]"), ("ridge", "(0, inf)")):
             if (value := getattr(self, setting)) is not None:
                 check_number(f"Level {self.name!r}: {setting}", value, interval)

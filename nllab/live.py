@@ -219,7 +219,7 @@ class LiveRun:
     def set_speed(self, speed: float | None) -> None:
         """Steps per second at the most; None for unlimited. Raises SettingError for a speed that is none."""
         if speed is not None:
-            check_number("speed", speed, "(0, inf)")
+            check_number("speed, in steps per second (None is unlimited),", speed, "(0, inf)")
         self.speed = None if speed is None or speed >= FASTEST else float(speed)
 
     def command(self, name: str, value: Any) -> None:

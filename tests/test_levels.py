@@ -1,3 +1,6 @@
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +29,11 @@ def test_writes_are_floor_of_steps_over_period(period, steps):
     schedule = Schedule({"level": period})
     assert schedule.writes("level", steps) == [i for i in range(steps + 1) if "level" in schedule.due(i)]
     assert len(schedule.writes("level", steps)) == steps // period
+
+
+def test_a_period_of_numpy_becomes_a_plain_one_which_a_file_can_hold():
+    period: Any = np.int64(4)
+    assert type(Level("slow", "*", period).period) is int
 
 
 def test_a_changed_period_takes_effect_at_its_next_multiple():

@@ -144,7 +144,7 @@ def test_a_closed_run_leaves_no_thread():
 
 @pytest.mark.parametrize("speed", [0, -1, float("inf"), float("nan")])
 def test_an_impossible_speed_is_named(live, speed):
-    with pytest.raises(SettingError, match="speed is"):
+    with pytest.raises(SettingError, match="None is unlimited"):
         live().set_speed(speed)
 
 
