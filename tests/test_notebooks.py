@@ -3,6 +3,7 @@ to bottom with every exercise solved, and a lesson whose claim is no longer true
 
 import ast
 import base64
+import builtins
 import io
 import re
 import resource
@@ -173,6 +174,25 @@ def test_what_goes_wrong_in_a_notebook_is_one_sentence():
     assert wrong.startswith("Not yet. ") and edited.startswith("Not yet. There is no exercise '02.9'")
     assert missing.startswith("Not yet. delta_write uses a name that is not there: name 'helper' is not defined.")
     assert all("\n" not in sentence and "File" not in sentence for sentence in (wrong, edited, missing))
+
+
+def bound(tree):
+    """The names that a piece of code makes."""
+    imports = [one for one in ast.walk(tree) if isinstance(one, (ast.Import, ast.ImportFrom))]
+    names = {name.asname or name.name for one in imports for name in one.names}
+    names |= {one.name for one in ast.walk(tree) if isinstance(one, (ast.FunctionDef, ast.ClassDef))}
+    names |= {one.arg for one in ast.walk(tree) if isinstance(one, ast.arg)}
+    return names | {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+
+
+@each
+def test_a_solution_uses_what_its_notebook_has_or_brings_it(source):
+    cells = [cell.source for cell in building()["read"](source).cells if cell.cell_type == "code"]
+    there = set(dir(builtins)).union(*map(bound, map(ast.parse, cells)))
+    for one in exercises_of(source.name[:2]).values():
+        tree = ast.parse(one.solution)
+        used = {name.id for name in ast.walk(tree) if isinstance(name, ast.Name)}
+        assert used <= there | bound(tree), one.name
 
 
 @pytest.mark.slow

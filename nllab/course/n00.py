@@ -41,6 +41,9 @@ def _switches(run: Any, step: int, called: str) -> Run:
         "The command that moves the toggle is called 'optimizer', and its value is 'deep'.",
     ),
     solution="""
+import nllab
+
+
 def switched_at(step):
     experiment = nllab.Experiment.preset("digits-ab", optimizer="adam", evaluate_every=1000)
     return nllab.train(experiment, commands=[(step, "optimizer", "deep")])
@@ -72,6 +75,8 @@ def switched_at(f: Answer, draw: Draw) -> int:
         " is the `handover` of the lesson.",
     ),
     solution="""
+import nllab
+
 experiment = nllab.Experiment.preset("digits-ab", optimizer="adam", observe=False)
 start_of_b = nllab.train(experiment).of(nllab.events.Switch)[1].step
 blind = nllab.train(experiment, commands=[(start_of_b, "optimizer", "deep")])

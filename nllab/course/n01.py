@@ -24,6 +24,9 @@ EDITION = 1
         "Average best - last over those tasks; with none there is nothing to average, so return NaN.",
     ),
     solution="""
+import numpy as np
+
+
 def forgetting(matrix, visits):
     last = len(matrix) - 1
     falls = []
@@ -62,6 +65,9 @@ def forgetting(f: Answer, draw: Draw) -> None:
         "scipy.stats.t.ppf(0.975, n - 1) is the t of a 95 % interval.",
     ),
     solution="""
+import numpy as np
+
+
 def paired_interval(first, second):
     from scipy import stats
     differences = np.asarray(first) - np.asarray(second)
@@ -107,6 +113,9 @@ def paired_interval(f: Answer, draw: Draw) -> None:
         "Let both have the same second row, [average, average]; in one A stood above it after A, in the other below.",
     ),
     solution="""
+import numpy as np
+
+
 def same_average(average):
     last = [average, average]
     forgets = np.array([[min(average + 0.2, 1.0), 0.0], last])

@@ -23,6 +23,9 @@ EDITION = 1
         "Take logarithms on both sides of beta ** n = 0.5.",
     ),
     solution="""
+import math
+
+
 def half_life(beta):
     return math.log(0.5) / math.log(beta)
 """,

@@ -34,6 +34,9 @@ def _bits(scores: Tensor, targets: Tensor) -> float:
         "torch counts in nats. One nat is 1 / log(2) bits.",
     ),
     solution="""
+import math
+
+
 def bits_per_character(scores, targets):
     asked = targets != -100
     logs = torch.log_softmax(scores[asked], dim=-1)
@@ -125,6 +128,8 @@ def _to_beat(seed: int) -> dict[str, float]:
         "Or keep the rate of Adam high for German and lower it, by a command, for Turkish.",
     ),
     solution="""
+import nllab
+
 experiment = nllab.Experiment.preset(
     "names-ab", optimizer="adam", dim=64, hidden=64, periods=(1,), batch_size=32, learning_rate=3e-3,
     evaluate_on="validation", evaluate_every=1000, observe=False)

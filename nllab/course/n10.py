@@ -184,6 +184,9 @@ def _of_the_memory(seed: int) -> Run:
         "buffer = (allowed - what Adam keeps) // 264, in method_settings={'strength': 1, 'buffer': buffer}.",
     ),
     solution="""
+import nllab
+
+
 def replay_within(allowed, seed):
     def run(buffer, steps=None):
         settings = {**SETUPS["er"], "method_settings": {"strength": 1, "buffer": buffer}}
@@ -240,6 +243,9 @@ def replay_within(f: Answer, draw: Draw) -> str:
         "Differences such as (0.5, 0, 0, ...) against 0.01 with a little scatter.",
     ),
     solution="""
+import numpy as np
+
+
 def clear_and_unclear(count):
     base = np.full(count, 0.5)
     large = base.copy()

@@ -230,6 +230,9 @@ def _writes(model: nn.Module, levels: list[Level], steps: int) -> dict[str, list
         "The norm belongs to the head, and the embedding is as slow as the first block. List them from fast to slow.",
     ),
     solution="""
+import nllab
+
+
 def my_levels(model):
     n = len(model.blocks)
     blocks = [nllab.Level(f"block {i}", f"blocks.{i}", 2 ** (n - 1 - i)) for i in reversed(range(n))]
@@ -273,6 +276,9 @@ def _score(experiment: Experiment, **changes: Any) -> float:
         "permuted-digits at the usual width is a stream on which learned levels pay.",
     ),
     solution="""
+import nllab
+
+
 def beats_its_twin():
     return nllab.Experiment.preset("permuted-digits")
 """,
