@@ -12,13 +12,15 @@ export function roomOf(element) {
   return rooms.get(element) ?? { width: element.clientWidth, height: element.clientHeight };
 }
 
-// {brush, width, height, ratio} of a canvas that fits its place, in units of the page; null while it has none.
+// {brush, width, height, ratio, resized} of a canvas that fits its place, in units of the page; null while it has none. A canvas that was
+// resized is blank.
 export function fit(canvas, { width, height } = roomOf(canvas)) {
   if (!width || !height) return null;
   const ratio = window.devicePixelRatio || 1;
   const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+  const resized = canvas.width !== wide || canvas.height !== high;
+  if (resized) Object.assign(canvas, { width: wide, height: high });
   const brush = canvas.getContext("2d");
   brush.setTransform(ratio, 0, 0, ratio, 0, 0);
-  return { brush, width, height, ratio };
+  return { brush, width, height, ratio, resized };
 }

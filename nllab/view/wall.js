@@ -51,7 +51,7 @@ export class WallView {
     const place = fit(canvas);
     if (!place) return this.flips.clear(); // nobody sees them turn
     const now = performance.now();
-    const all = anew || ["width", "height", "ratio"].some((side) => place[side] !== this.laid?.[side]);
+    const all = anew || place.resized || !this.laid;
     if (all) this.lay(place, state);
     for (const card of this.laid.cards) if (all || this.flips.has(card.key)) this.drawCard(place.brush, card, this.laid.cell, state, now);
   }
@@ -61,7 +61,7 @@ export class WallView {
     const counts = Object.fromEntries(Object.entries(samples.tasks).map(([name, { labels }]) => [name, labels.length]));
     const key = JSON.stringify([width, height, ratio, counts, theme.scale, theme.ink, font]);
     if (key !== this.laid?.key) {
-      this.laid = { key, width, height, ratio, ...bricks(width, height, counts, theme.scale) };
+      this.laid = { key, ...bricks(width, height, counts, theme.scale) };
       this.faces.clear();
       brush.clearRect(0, 0, width, height);
     }
