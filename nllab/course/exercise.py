@@ -310,11 +310,11 @@ def limited(call: Callable[[], Any], seconds: float) -> Any:
     """The result of a call in a thread of its own; raises _TimeUp where it takes more seconds of processor time, or
     `PATIENCE` times as many by the clock, and ends its loop."""
     box: list[tuple[bool, Any]] = []
-    clocks: list[int] = []  # asked for in the thread itself: of one that has ended it must not be asked for
+    clocks: list[Any] = []  # asked for in the thread itself: of one that has ended it must not be asked for
 
     def work() -> None:
-        if hasattr(time, "pthread_getcpuclockid"):
-            clocks.append(time.pthread_getcpuclockid(threading.get_ident()))
+        ask = getattr(time, "pthread_getcpuclockid", lambda _: None)
+        clocks.append(ask(threading.get_ident()))
         try:
             box.append((True, call()))
         except BaseException as error:
@@ -335,11 +335,11 @@ def limited(call: Callable[[], Any], seconds: float) -> Any:
     raise value
 
 
-def _spent(clocks: list[int], began: float) -> float:
-    """Seconds on the clock of a thread's processor time; by the wall clock where there is none."""
+def _spent(clocks: list[Any], began: float) -> float:
+    """Seconds on the clock of a thread's processor time, 0 before it runs; by the wall clock where there is none."""
     try:
-        return time.clock_gettime(clocks[0])
-    except (IndexError, OSError):
+        return time.clock_gettime(clocks[0]) if clocks else 0.0
+    except (TypeError, AttributeError, OSError):  # no clock, or its thread has just ended
         return time.monotonic() - began
 
 
