@@ -105,8 +105,7 @@ class Movement:
 
     `observe()` compares with the values at the last call: whether any changed, by how much, and the relative distance
     ||theta - theta_0|| / ||theta_0|| from the initial values and from those at the last `mark()`. Where the initial
-        norm is zero
-    (an output layer that starts at zero) the distance itself is given.
+    norm is zero (an output layer that starts at zero) the distance itself is given.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:

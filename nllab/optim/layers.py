@@ -71,12 +71,12 @@ class Matrix:
     @property
     def fan_in(self) -> int:
         """Inputs of the layer, without the constant 1 of a bias; of a convolution, the numbers in a patch."""
-        return len(self.weight) if self.table else self.weight[0].numel()
+        return self.weight.shape[0] if self.table else self.weight.numel() // self.weight.shape[0]
 
     @property
     def out(self) -> int:
         """Outputs of the layer: units, filters, or the width of an embedding."""
-        return self.weight.shape[1] if self.table else len(self.weight)
+        return self.weight.shape[1 if self.table else 0]
 
     @property
     def width(self) -> int:
@@ -156,10 +156,7 @@ def inputs_of(layer: Layer, given: Tensor) -> Tensor | Patches:
     flat = given.reshape(-1, layer.in_features)
     if layer.bias is None:
         return flat.to(matrix.dtype) * matrix.unit
-    rows = torch.empty(len(flat), matrix.width, dtype=matrix.dtype, device=given.device)
-    torch.mul(flat, matrix.unit, out=rows[:, :-1])
-    rows[:, -1] = 1
-    return rows
+    return F.pad(flat.to(matrix.dtype) * matrix.unit, (0, 1), value=1.0)
 
 
 def rows_of(layer: Layer, given: Tensor) -> Tensor:

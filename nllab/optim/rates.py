@@ -122,14 +122,18 @@ def passes_energy(change: Tensor, passes: Sequence[Pass], moved: Tensor | None) 
     """`own_energy` over all passes of a step. moved: D x of its rows, the last of (out, N), where the write has found
     them on its way; else they are computed."""
     if moved is None:
-        return torch.stack([own_energy(change, seen.rows) for seen in passes]).sum()
+        return _sum([own_energy(change, seen.rows) for seen in passes])
     counts = [len(seen.rows) for seen in passes]
     energies = []
     for seen, each in zip(passes, moved.square().sum(0)[-sum(counts) :].split(counts), strict=True):
         own = each if seen.weights is None else each / seen.weights
         some = own[:: max(1, len(own) // ROWS)]
         energies.append(some.sum() * (len(own) / len(some)))
-    return torch.stack(energies).sum()
+    return _sum(energies)
+
+
+def _sum(numbers: Sequence[Tensor]) -> Tensor:
+    return numbers[0] if len(numbers) == 1 else torch.stack([*numbers]).sum()
 
 
 def best_rate(traces: Iterable[Trace]) -> float:
