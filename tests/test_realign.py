@@ -11,7 +11,17 @@ from nllab.errors import SettingError
 from nllab.levels import Level
 from nllab.optim.deep import DeepOptimizer
 from nllab.optim.layers import Matrix
-from nllab.optim.realign import DRIFT, GROWTH, PULL, Moments, Realignment, fit_feature_map, pseudo_inputs, realign
+from nllab.optim.realign import (
+    DRIFT,
+    FIRST_PACE,
+    GROWTH,
+    PULL,
+    Moments,
+    Realignment,
+    fit_feature_map,
+    pseudo_inputs,
+    realign,
+)
 
 
 def normal(*shape, seed=0):
@@ -150,6 +160,25 @@ def test_while_it_only_observes_the_context_is_realigned_and_no_weight_moves():
     assert torch.equal(copy_of[4].weight, model[4].weight)
     contexts = [o.state[m[4].weight]["context"].matrix for o, m in ((optimizer, model), (plain, copy_of))]
     assert not torch.allclose(*contexts)
+
+
+def test_where_another_optimizer_writes_windows_are_the_shorter_the_faster_it_moves_the_features():
+    closed = {}
+    for rate in (1e-5, 0.03):
+        model = network()
+        optimizer = DeepOptimizer(model, realign_every=20, manager=False)
+        optimizer.acting = False
+        adam, closed[rate] = torch.optim.Adam(model.parameters(), rate), []
+        for i in range(48):
+            train(model, optimizer, 1, first=i)
+            adam.step()
+            kept: Realignment = optimizer.state[model[4].weight]["realignment"]
+            closed[rate] += [i] if kept.steps == 0 else []
+        optimizer.acting = True
+        train(model, optimizer, 1, first=48)
+        assert kept.pace == FIRST_PACE and not kept.watched  # what another's steps moved says nothing of its own
+    # Windows of 4, until it is seen that nothing moves, then the longest there are; and windows of a step or two.
+    assert closed[1e-5] == [0, 4, 24, 44] and len(closed[0.03]) > 20
 
 
 def test_what_another_optimizer_wrote_within_a_window_is_not_taken_for_least_squares():

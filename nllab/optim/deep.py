@@ -224,7 +224,8 @@ class DeepOptimizer(WatchingOptimizer):
         if head is None or group is None or not self.realign_every or head.weight is self._holdings.entry:
             return
         own = (group["steps"], group["period"], group["ridge"])
-        window = Window(self.realign_every, *own, self.acting and self._head_rate(group) > 0, self._moved)
+        written, moved = self.acting and self._head_rate(group) > 0, self._moved if self.acting else None
+        window = Window(self.realign_every, *own, written, moved)
         follow(self._model, head, self.state[head.weight], batch, window)
 
     def _follow(self, batch: Batch, written: Sequence[Written], value: Any) -> Report:

@@ -32,6 +32,7 @@ PULL = 1e-3  # towards T = identity, in units of the features' mean square
 GROWTH = 1.25  # of the inputs seen, at which pseudo-inputs are drawn anew
 DRIFT = 0.05  # movement of features, in units of their spread, at which the head is realigned
 FIRST_PACE = 0.3  # before any is measured
+FIRST_STEPS = 4  # in a window, where another optimizer writes and no pace is measured yet
 WIDEST = 4096  # numbers in an input past which no Gaussian of it is kept, and the head is not realigned
 
 
@@ -125,7 +126,9 @@ class Realignment:
     steps: in this window. · exclusive: whether nobody else has written the head since it opened; else its weights are
         no least squares that could be realigned. · moments: of its opening. · came: its steps since then.
     drawn_at: inputs seen when pseudo-inputs were last drawn. · travelled: how far hidden layers have moved in this
-        window. · pace: how far features moved for each unit of that, when last measured.
+        window; where another optimizer moves them, its steps. · pace: how far features moved for each unit of that,
+        when last measured. · watched: whether another optimizer moved them in the last step. · mixed: whether both have
+        in this window, so that it measures no pace.
     """
 
     inputs: Tensor
@@ -137,6 +140,8 @@ class Realignment:
     drawn_at: float = 0.0
     travelled: float = 0.0
     pace: float = FIRST_PACE
+    watched: bool = False
+    mixed: bool = False
 
     @classmethod
     def begin(cls, inputs: Tensor, ridge: float, dtype: torch.dtype) -> Self:
@@ -201,7 +206,7 @@ class Realignment:
                 weight = turned
             self._pace(old.features_before, now)
         self.discard()
-        self.exclusive, self.travelled = True, 0.0
+        self.exclusive, self.travelled, self.mixed = True, 0.0, False
         matrix, count = context.matrix, float(self.inputs[-1, -1]) - ridge
         drawn = None if old is None else old.pseudo_inputs
         if drawn is None or not self.drawn_at / GROWTH <= count <= self.drawn_at * GROWTH:
@@ -215,11 +220,18 @@ class Realignment:
         answers = matrix @ weight.T
         self.moments = Moments(matrix - ridge * eye, answers, drawn, features(drawn) if now is None else now)
 
+    def travel(self, moved: float | None) -> None:
+        """Hidden layers have moved so far, or as far as another optimizer moves them in a step (None)."""
+        if self.watched != (moved is None):
+            self.watched, self.travelled, self.mixed = moved is None, 0.0, self.steps > 1
+            self.pace = DRIFT / FIRST_STEPS if self.watched else FIRST_PACE
+        self.travelled += 1.0 if moved is None else moved
+
     def _pace(self, before: Tensor, now: Tensor) -> None:
         """Measure how far features (N, D) have moved, for each unit of what hidden layers have."""
         spread = (before - before.mean(0)).square().sum()
         moved = float(((now - before).square().sum() / spread.clamp_min(1e-30)).sqrt())
-        if self.travelled > 0:
+        if self.travelled > 0 and not self.mixed:
             self.pace = moved / self.travelled
 
     def far(self) -> bool:
@@ -257,14 +269,14 @@ class Realignment:
 
 class Window(NamedTuple):
     """every: most steps between realignments. · step, period: of the head's level. · written: whether its weights are.
-    moved: how far hidden layers move their outputs in this step."""
+    moved: how far hidden layers move their outputs in this step; None where another optimizer moves them."""
 
     every: int
     step: int
     period: int
     ridge: float
     written: bool
-    moved: float
+    moved: float | None
 
 
 def follow(model: nn.Module, head: layers.Layer, state: dict[str, Any], batch: Batch, window: Window) -> None:
@@ -282,7 +294,7 @@ def follow(model: nn.Module, head: layers.Layer, state: dict[str, Any], batch: B
         state["realignment"] = Realignment.begin(inputs, window.ridge, context.matrix.dtype)
     kept: Realignment = state["realignment"]
     kept.collect(Came(inputs, rows), window.written)
-    kept.travelled += window.moved
+    kept.travel(window.moved)
     over = kept.steps >= window.every or kept.far() or (window.written and not kept.exclusive)
     if over and window.step % window.period == 0:
         features = partial(features_of, model, head)
