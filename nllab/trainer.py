@@ -189,12 +189,13 @@ class Trainer:
         events += changes
         batch = self._next_batch()
         self.base.zero_grad()
+        self.deep.acting = self.acting == "deep"
+        self.deep.resting = not (self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"))
         self.objective.see(batch.labels)
         scores, loss = self.method.loss(self.model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             return [*events, self._give_up(value)]
-        self.deep.acting = self.acting == "deep"
         loss.backward()
         gradient_norms = {name: probes.gradient_norm(movement.parameters) for name, movement in self.movements.items()}
         if not all(map(math.isfinite, gradient_norms.values())):
@@ -225,10 +226,10 @@ class Trainer:
             for group in self.base.optimizer.param_groups:
                 for key in {"lr", "adamw_lr"} & group.keys():  # Muon and M3 have a rate for each of their two parts
                     group[key] = group.setdefault(f"initial_{key}", group[key]) * self.learning_rate_factor(self.steps)
-        if self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"):
-            self.deep.step()
-        else:
+        if self.deep.resting:
             self.deep.skip()
+        else:
+            self.deep.step()
         self.base.step(write=not self.deep.acting)
         self.written_by.add(self.acting)
 

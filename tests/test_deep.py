@@ -269,6 +269,20 @@ def test_what_it_watched_is_protected_once_it_acts():
     assert moved[2] == pytest.approx(7 / 5, rel=0.02) and (layer.weight[0, 3:] - 9).abs().max() < 0.5
 
 
+def test_a_batch_that_it_rests_through_leaves_no_trace():
+    seen, rested = (DeepOptimizer(model, manager=False) for model in (linear(), linear()))
+    batches = list(stream_of_batches(3))
+    rested.resting = True
+    half_squared_sum(rested._model, *batches[0]).backward()
+    assert not rested._watcher.batch.passes and not rested._watcher.batch.scales
+    rested.skip()
+    for optimizer in (seen, rested):  # whose zero_grad() ends the rest
+        train(optimizer._model, optimizer, batches[1:])
+    assert torch.equal(seen._model.weight, rested._model.weight)
+    contexts = [optimizer.state[optimizer._model.weight]["context"].matrix for optimizer in (seen, rested)]
+    assert torch.equal(*contexts)
+
+
 def test_retention_keeps_the_ridge():
     """However long one direction stays silent, its resistance never falls below the ridge: no wind-up."""
     layer = linear(bias=False)

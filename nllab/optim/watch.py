@@ -108,6 +108,7 @@ class Watcher:
         self.weights = weights
         self.scales: Container[Any] = ()
         self.batch = Batch()
+        self.resting = False  # whether nothing is looked at
         self.place: Any = None  # where the loss is read: a weight, or OUTPUT; None while it is not recognised
         self.tries = 0
         self._pass = -1
@@ -145,6 +146,8 @@ class Watcher:
 
     def ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """A module has run: if it is one of ours, look at what comes back to it."""
+        if self.resting:
+            return
         if layers.is_supported(module) and module._parameters.get("weight") in self.weights:
             self._watch_layer(module, inputs, output)  # type: ignore[arg-type]
         elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):

@@ -132,8 +132,17 @@ class WatchingOptimizer(torch.optim.Optimizer):
         """Clear the gradients, and what was seen on the way to them."""
         self._refresh()
         self._watcher.clear()
-        self._fresh = True
+        self._fresh, self.resting = True, False
         super().zero_grad(set_to_none)
+
+    @property
+    def resting(self) -> bool:
+        """Until the next zero_grad(), while true: nothing is looked at, so that batches to be skipped cost nothing."""
+        return self._watcher.resting
+
+    @resting.setter
+    def resting(self, value: bool) -> None:
+        self._watcher.resting = value
 
     def skip(self) -> None:
         """Let this batch pass unseen: neither weights nor contexts change."""
