@@ -169,7 +169,7 @@ export class Stage {
       const parts = accounts(shares[name], this.told.tasks, theme);
       writes.textContent = String(count);
       held.style.backgroundImage = parts.length ? `linear-gradient(90deg, ${parts.map(({ colour, from, to }) => `${css(colour, 0.45)} ${100 * from}% ${100 * to}%`).join(", ")}, transparent 0)` : "";
-      held.textContent = parts.length ? inWords(parts) : acting !== "deep" ? "nothing" : count ? "not measured yet" : "no write yet";
+      held.textContent = parts.length ? inWords(parts) : !count ? "no write yet" : acting === "deep" ? "not measured yet" : "nothing";
       const times = `${count} ${count === 1 ? "write" : "writes"}`;
       row.title = `${name}: ${often(this.periods[name] ?? 1)}, ${times}, held back for ${held.textContent}`;
       row.classList.toggle("nl-none", !parts.length);
