@@ -51,15 +51,21 @@ figure
 # ## Why it forgets
 #
 # With the weights $W$, the input $x$ that arrives, the output $y = Wx$, the loss $L$ and the rate $\eta$, a step of
-# gradient descent solves a small problem (Eq. 8–9 of the paper): lower the loss on this input, and stay near the
-# weights that you have, $W_t$. ($\langle \cdot, \cdot \rangle$ is the dot product; $\nabla_y L$ is what `backward()`
-# leaves at the output.)
+# gradient descent solves a small problem (Eq. 8–9 of the paper that is named at the end): lower the loss on this input,
+# and stay near the weights that you have, $W_t$. ($\langle \cdot, \cdot \rangle$ is the dot product; $\nabla_y L$ is
+# what `backward()` leaves at the output.)
 #
 # $$W_{t+1} = \operatorname{argmin}_W \; \langle W x,\, \nabla_y L\rangle + \frac{1}{2\eta}\lVert W - W_t\rVert^2$$
 #
-# *Near* means the same in all directions. Nothing in it knows that some directions carry task A. The lab's **deep
-# optimizer** keeps a memory of all inputs $x_i$ that a layer has seen, and measures distance with it (Eq. 59–60 leave
-# the measure open): a direction that old inputs have used is stiff, a direction that none has used is free.
+# Its solution is the usual step, $W_{t+1} = W_t - \eta\, \nabla_y L\, x^\top$. *Near* means the same in all directions:
+# nothing in it knows that some of them carry task A. The lab's **deep optimizer** keeps a memory $A$ of all inputs
+# $x_i$ that a layer has seen, and measures the distance with it (Eq. 59–60 leave the measure open). A change
+# $D = W - W_t$ then costs $\operatorname{tr}(D A D^\top)$ in place of $\lVert D\rVert^2$, and the step becomes
+#
+# $$W_{t+1} = W_t - \eta\, \nabla_y L\, x^\top A^{-1}, \qquad A = \varepsilon I + \sum_i x_i x_i^\top$$
+#
+# A direction that old inputs have used is stiff, a direction that none has used is free. ($I$ is the identity,
+# $\varepsilon$ a small number that keeps $A$ invertible.)
 #
 # ## The smallest example
 #
@@ -105,7 +111,7 @@ explore(taught, times=[5, 10, 20, 50], start={"times": 20})
 # the same network, from the same start and on the same images, is trained by the deep optimizer.
 #
 # **Guess first:** after B has been learned, how many of A's test images does each still get right? Guessing blindly
-# gives 0.10.
+# gives 0.10; a network that has stopped answering with the digits of A at all gives 0.
 
 # %%
 # A preset names a stream with all its settings; what is written behind it differs from them.
@@ -164,8 +170,9 @@ runs("accuracy", {"Adam teaches A, the deep optimizer B": late})
 #
 # Beside every result of this lab stands its **frozen twin**: the same network on the same seeds, with every level but
 # the head kept at its random initial values for ever. It cannot learn a single feature. What a network has learned is
-# worth what it exceeds its twin by. (To be quick, these runs are tested only when a task ends, and no memory watches
-# while another optimizer writes. Here none does: the deep optimizer, the default, writes from the first step.)
+# worth what it exceeds its twin by. `average_accuracy` is the mean over both tasks at the end. (To be quick, these runs
+# are tested only when a task ends. `observe=False` blinds the memory while *another* optimizer writes; here the deep
+# optimizer, which is the default, writes from the first step, so that it changes nothing.)
 
 # %%
 SEEDS = range(3)
@@ -234,7 +241,7 @@ check("00.2", blind)
 # ### 00.3 Two facts that no memory can reconcile (explain by example, 5 minutes)
 #
 # Return `inputs` (2 × `dim`) and `targets` (2 numbers) of two facts that no weight vector of `dim` numbers can meet
-# both. Inputs must not be zero. (Targets between −10 and 10.)
+# both. Inputs must not be zero; `dim` is 1 or more. (Targets between −10 and 10.)
 
 
 # %% tags=["answer"]

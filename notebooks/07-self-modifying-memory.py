@@ -30,21 +30,22 @@ begin("07")
 #
 # In notebook 02 keys and values came from outside. Attention makes them with fixed maps, $k = W_k x$. Here the maps are
 # memories themselves: $M_k$ makes the key of token $x_t$, $M_v$ its value, $M_\eta$ and $M_\alpha$ a rate $\eta_t$ and
-# a retention $\alpha_t$. The query $q_t = W_q x_t$ alone is made by a fixed map, and with it the main memory $M$ is
-# read (Eq. 83–84):
+# a retention $\alpha_t$ (one number each). The query $q_t = W_q x_t$ alone is made by a fixed map, and with it the main
+# memory $M$ is read (Eq. 83–84). All five are read as the token before has left them:
 #
-# $$k_t = M_k x_t, \quad v_t = M_v x_t, \quad y_t = M q_t$$
+# $$k_t = M_{k,t-1}\, x_t, \quad v_t = M_{v,t-1}\, x_t, \quad y_t = M_{t-1}\, q_t$$
 #
-# What should a memory $M_s$ of them be told? Nobody outside knows a good key. So each makes its **own target** from the
-# value, $\hat v_{s,t} = M_s v_t$ (Eq. 85), and is written towards it by a step of delta gradient descent with retention
-# (Eq. 88, 93), with keys of length 1. The first bracket keeps and erases: it lets all that is held fade by $\alpha_t$,
-# and takes away a part of what is said along the key. The rest is the delta rule, towards the target:
+# Let $M_s$ be any of the five. What should it be told? Nobody outside knows a good key. So each makes its **own
+# target** from the value, $\hat v_{s,t} = M_{s,t-1} v_t$ (Eq. 85), and is written by a step of delta gradient descent
+# with retention (Eq. 88, 93), with keys of length 1. The first bracket keeps and erases: it lets all that is held fade
+# by $\alpha_t$, and takes away a part of what is said along the key. The rest is the delta rule, towards the target:
 #
 # $$M_{s,t} = M_{s,t-1}\,\big(\alpha_t I - \eta_t\, k_t k_t^\top\big) - \eta_t\,\big(M_{s,t-1} k_t - \hat v_{s,t}\big)\,
 # k_t^\top$$
 #
-# Where all of them start, $M_{s,0}$, is learned by an outer loop over many sequences, by gradients through all the
-# writes.
+# Erasing pulls what is said along the key towards 0, the delta rule pulls it towards the target. Both are as strong, so
+# that a target that stood still would be met half-way. Where all of them start, $M_{s,0}$, is learned by an outer loop
+# over many sequences, by gradients through all the writes.
 #
 # ## The smallest example: a mirror
 #
@@ -76,8 +77,9 @@ for _ in range(200):
 claim(right == 200, f"One number has the parity of {right} of 200 strings of 100 bits right.")
 
 # %% [markdown]
-# Now let the rate at a 1 be another one. At rate $\eta$ and value 0 each 1 multiplies what is held by $1 - 2\eta$. Rate
-# 0 is linear attention, whose state is never turned. Which rates does parity survive, and for how long?
+# Now let a bit 1 have another rate. At rate $\eta$ and value 0 each 1 multiplies what is held by $1 - 2\eta$. At rate 0
+# nothing is ever turned, as in linear attention, whose writes only add. Which rates does parity survive, and for how
+# long?
 
 
 # %%
@@ -104,9 +106,14 @@ explore(parity, rate=[0.0, 0.25, 0.5, 0.75, 0.9, 1.0], start={"rate": 0.75})
 #
 # `nllab.SelfModifyingTitans` is the layer of the equations, with learned starts and a bound on values (exercise 07.3
 # shows why). `nllab.memory.reference` is the same, token by token and memory by memory. The layer itself never forms
-# the five memories ($M$, $M_k$, $M_v$, $M_\eta$, $M_\alpha$). Why it need not is a small discovery: look at what each
-# has become of its start. (`layer(x, state)` goes on from a state; `start` is the one before the first token, and
-# `fast_weights` spells out the memories of a state.)
+# the five memories. Why it need not is a small discovery. Put the target into the equation:
+#
+# $$M_{s,t} = M_{s,t-1}\,\big(\alpha_t I - 2\,\eta_t\, k_t k_t^\top + \eta_t\, v_t k_t^\top\big)$$
+#
+# There is no $s$ in the bracket: every memory is multiplied by the same matrix. So all of them are what they were at
+# the start times one product $\Pi_t$ of such brackets. (`layer(x, state)` goes on from a state; `start` is the one
+# before the first token, and `fast_weights` spells out the memories of a state. `conv_window=0` leaves out the short
+# convolution that language models put before such a layer.)
 
 # %%
 draws = torch.Generator().manual_seed(0)
@@ -125,15 +132,14 @@ claim(
 )
 before = layer.fast_weights(layer.start(2))
 after = layer.fast_weights(state)
-turn = torch.linalg.solve(before["memory"][0], after["memory"][0])  # M_0 turn = M_t
+product = torch.linalg.solve(before["memory"][0], after["memory"][0])  # M_0 Π = M_t
 claim(
-    all(torch.allclose(before[s][0] @ turn, after[s][0], atol=1e-4) for s in after),
-    f"All {len(after)} memories ({', '.join(after)}) have taken one and the same turn: "
-    "M_t = M_0 Π.",
+    all(torch.allclose(before[s][0] @ product, after[s][0], atol=1e-4) for s in after),
+    f"All {len(after)} memories ({', '.join(after)}) are their start times the same matrix Π.",
 )
 claim(
-    turn[0].numel() == layer.width**2,
-    f"So a sequence keeps {turn[0].nbytes} bytes, {layer.width} × {layer.width} numbers of Π, "
+    product[0].numel() == layer.width**2,
+    f"So a sequence keeps {product[0].nbytes} bytes, {layer.width} × {layer.width} numbers of Π, "
     "however many linear memories there are, and however long it is.",
 )
 
@@ -141,10 +147,15 @@ claim(
 # ## Chunks: what speed costs
 #
 # A loop over tokens is slow. So the tokens of a **chunk** are treated together: keys, values, targets and errors are
-# made with the memories as they stood at its start (Eq. 90), and the erase still acts at every token. Then no loop is
-# left, one triangular system does the chunk (exercise 07.2). But a read inside a chunk sees nothing of the chunk, and a
-# turn that should follow another is computed from the same old state. Move the size of a chunk for the memory that
-# held parity.
+# made with the memories as they stood at its start, $B$ (Eq. 90), and the erase still acts at every token. Write
+# $w_t$ for what token $t$ takes away along its key, $M_t = M_{t-1} - w_t k_t^\top$. At retention 1 it is
+# $w_t = \eta_t\, (M_{t-1} k_t + B k_t - \hat v_t)$, and the state in it is the start less all that was taken before:
+#
+# $$w_t = \eta_t\,\Big(2 B k_t - \hat v_t - \sum_{i<t} w_i\,(k_i \cdot k_t)\Big)$$
+#
+# Each $w_t$ asks for earlier ones alone: a triangular system of linear equations, which is solved at once, without a
+# loop over tokens (exercise 07.2). But a read inside a chunk sees nothing of the chunk, and a turn that should follow
+# another is computed from the same old state. Move the size of a chunk for the memory that held parity.
 
 
 # %%
@@ -186,7 +197,10 @@ explore(chunk, chunk_size=[1, 2, 4, 8, 16], start={"chunk_size": 4})
 # ones, up to 100. All have 150 steps. **HOPE** is this layer with ordinary layers behind it (notebook 08). Beside it
 # stand an LSTM, linear attention (the Hebbian rule of notebook 02 with learned keys and values) and DeltaNet (the delta
 # rule with learned rates below 1: its step only shrinks), all with as many parameters or more, and HOPE's **twin**: the
-# same model, whose memory may not write.
+# same model, whose memory may not write while it reads. (HOPE here has chunks of one token and the Hebbian measure in
+# its writes, the bracket $I - \eta\, k k^\top + 2\eta\, v k^\top$; its other memories are not written. The
+# rates are among those that the table of notebook 11 tries. Who succeeds is run on three seeds, the others on one: half
+# a minute.)
 #
 # **Guess first.** Who has parity right, and who on strings longer than any that were trained?
 
@@ -234,7 +248,7 @@ figure
 # %% [markdown]
 # **In short.** A self-modifying memory makes its keys, values and targets by itself and is written towards them; only
 # where it starts is learned from outside. Its writes can turn what is held, which adding up and shrinking cannot. All
-# linear memories of a layer are one turn of their starts. Chunks buy speed, and pay with what happens inside them.
+# linear memories of a layer are their starts times one matrix. Chunks buy speed, and pay with what happens inside them.
 #
 # ## Exercises
 

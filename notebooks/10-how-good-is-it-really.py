@@ -85,9 +85,10 @@ claim(
 # ## Everybody on the digits
 #
 # The digits 0–4, then 5–9, one pass, on the network of notebook 00. Each method with the settings that did best on
-# held-out training images in this lab's log, three seeds. The *labels trick* counts only the outputs whose classes
-# are in the batch; EWC is run with it as well. *rls* is least squares on random features: nothing but its output
-# layer ever learns; once with 1,000 features, once with 128, which weigh about what the deep optimizer's memory does.
+# held-out training images in this lab's log, three seeds. The *labels trick* counts only the outputs whose classes are
+# in the batch; EWC is run with it as well. *rls* is least squares on random features: nothing but its output layer ever
+# learns; once with 1,000 features, once with 128, which weigh about what the deep optimizer's memory does. (24
+# networks: most of a minute.)
 #
 # **Guess first**, on paper: the first three, and the last two.
 
@@ -152,7 +153,7 @@ claim(
 # ## What does a byte buy?
 #
 # Move the buffer of the replay from nothing (plain Adam) to every image of the training set, on one seed. Where does
-# it stop to pay?
+# it stop paying?
 
 # %%
 replays, weighs = (

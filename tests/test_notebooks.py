@@ -8,6 +8,7 @@ import io
 import re
 import resource
 import runpy
+import symtable
 from functools import cache
 from pathlib import Path
 
@@ -118,6 +119,31 @@ def test_exercises_are_named_stubbed_and_checked_in_order(source):
         assert f'check("{one.name}", {one.answer})' in check.source
         assert one.answer in answer.source and "..." in answer.source
         assert (f'predict("{one.name}", ...)' in answer.source) == (one.prediction is not None)
+
+
+def assigned(node):
+    """Names that are bound as this code runs, not those inside its functions."""
+    if isinstance(node, ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        return set()
+    own = {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
+    return own.union(*map(assigned, ast.iter_child_nodes(node)))
+
+
+def read(scope):
+    """Names that a function looks up in the notebook."""
+    own = {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+    return own.union(*map(read, scope.get_children()))
+
+
+@each
+def test_what_a_slider_draws_does_not_change_when_cells_below_are_run(source):
+    cells = [cell.source for cell in building()["read"](source).cells if cell.cell_type == "code"]
+    bound = [assigned(ast.parse(cell)) for cell in cells]
+    for place, cell in enumerate(cells):
+        below = set().union(*bound[place + 1 :])
+        for scope in symtable.symtable(cell, source.name, "exec").get_children():
+            if scope.get_name() not in ("listcomp", "setcomp", "dictcomp", "genexpr"):
+                assert not read(scope) & below, f"{scope.get_name()} reads what a later cell binds anew"
 
 
 def rebuilt(source, change=lambda notebook: None):

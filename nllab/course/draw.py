@@ -119,6 +119,7 @@ def still(name: str, run: Run, axes: Axes, *, title: str | None = None) -> None:
             note["text"].replace("<br>", "\n"), place,
             xycoords=("data", "axes fraction"), xytext=(3, 2 if above else -2), textcoords="offset points",
             va="bottom" if above else "top", fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
     y_axis = layout["yaxis"]
     if y_axis.get("type") == "log":

@@ -89,7 +89,8 @@ def check(name: str, answer: Any = ...) -> None:
         kept |= {"solved": entry.get("solved") or now(), "truth": verdict.truth}
     progress.note(name, **kept)
     if not verdict.passed:
-        raise Wrong(f"{verdict.sentence} (Tried with seed {verdict.seed}. Hints are below the cell as it came.)")
+        _say(one, f"Tried with seed {verdict.seed}.")
+        raise Wrong(verdict.sentence)
     lines = [f"Right. {len(progress.solved(one.notebook))} of {len(exercises_of(one.notebook))} solved here."]
     if one.prediction is not None:
         lines.append(f"You predicted {_plain(entry['prediction'])}; it is {_plain(verdict.truth)}.")

@@ -93,6 +93,15 @@ def _weighted(inputs: Tensor, targets: Tensor, retention: float, ridge: float) -
     return torch.linalg.solve(gram, inputs.mT @ (weight.squeeze(1) * targets))
 
 
+def _stepped(inputs: Tensor, targets: Tensor, retention: float, ridge: float) -> Tensor:
+    """The weights to which the steps of a level lead: near the fit, and another thing."""
+    weights, seen = torch.zeros(inputs.shape[1]), torch.zeros(inputs.shape[1], inputs.shape[1])
+    for x, y in zip(inputs, targets, strict=True):
+        seen = retention * seen + torch.outer(x, x)
+        weights = weights + (y - weights @ x) * torch.linalg.solve(ridge * torch.eye(len(x)) + seen, x)
+    return weights
+
+
 @exercise(
     "05.2",
     "code",
@@ -120,7 +129,9 @@ def faded_fit(f: Answer, draw: Draw) -> None:
         inputs, targets = draw.normal(count, dim), draw.normal(count)
         retention, ridge = draw.uniform(0.3, 0.95), draw.uniform(0.1, 0.5)
         got = f.tensor(inputs, targets, retention, ridge, shape=(dim,), like=inputs)
-        f.close(got, _weighted(inputs, targets, retention, ridge), "These are other weights.")
+        steps = torch.allclose(got, _stepped(inputs, targets, retention, ridge), rtol=1e-3, atol=1e-4)
+        sentence = "These are the weights that the level's steps lead to, not those of the fit." if steps else ""
+        f.close(got, _weighted(inputs, targets, retention, ridge), sentence or "These are other weights.")
         whole = f.tensor(inputs, targets, 1.0, ridge, shape=(dim,), like=inputs)
         at_once = torch.linalg.solve(ridge * torch.eye(dim) + inputs.mT @ inputs, inputs.mT @ targets)
         f.close(whole, at_once, "With retention 1 it is ridge regression on all samples.")
@@ -136,8 +147,8 @@ def faded_fit(f: Answer, draw: Draw) -> None:
     "explain",
     hints=(
         "Where nothing ever changes, a memory that keeps everything is best: answers inputs @ w with one w for all.",
-        "Two time scales help where something that takes long to learn stays, while something small in front of it"
-        " changes quickly.",
+        "Two time scales help where something that takes long to learn stays, while something small between it and the"
+        " answer changes quickly.",
         "Multiply the answers by 1.5 in one block of 20 samples, by 0.5 in the next, and so on.",
     ),
     solution="""
