@@ -51,7 +51,8 @@ for task in stream.tasks:
 # $\lambda = 1$ it is
 # absent). The slider sets the time scale $1/(1-\lambda)$, in characters. After German, then Turkish: what is left?
 #
-# **Guess first:** is there a time scale at which German costs as little as before, and Turkish as well?
+# **Guess first:** is there a time scale at which both languages cost as little as a table of their own would have it
+# (the two grey lines)?
 
 
 # %%
@@ -78,7 +79,9 @@ def bits(table, task):
 
 learned = {task.name: pairs(task, "train") for task in stream.tasks}
 SPANS = [100, 300, 1000, 3000, 10_000, 30_000, 100_000]
-alone = bits(counted([learned["A"]], SPANS[-1]), german)
+alone, alone_too = (
+    bits(counted([learned[task.name]], SPANS[-1]), task) for task in stream.tasks
+)
 after = {span: counted(learned.values(), span) for span in SPANS}
 left = {span: [bits(table, task) for task in stream.tasks] for span, table in after.items()}
 
@@ -93,25 +96,26 @@ def table_of_counts(span):
     }
     figure = curves(SPANS, lines, marks=True, **about)
     figure.axes[0].axvline(span, color="#444444", linestyle=":")
-    figure.axes[0].axhline(alone, color="#888888", linewidth=0.8)
+    for name, own, style in (("German", alone, "-"), ("Turkish", alone_too, "--")):
+        about = {"color": "#888888", "linestyle": style, "linewidth": 0.8}
+        figure.axes[0].axhline(own, label=f"{name} alone", **about)
+    figure.axes[0].legend(frameon=False, fontsize=9)
     title = f"{left[span][0]:.2f} bits for German, {left[span][1]:.2f} for Turkish"
     figure.axes[0].set_title(title, fontsize=10)
     return figure
 
 
 claim(
-    left[SPANS[-1]][0] < alone + 0.4 and left[1000][0] > alone + 1,
+    alone < left[SPANS[-1]][0] < alone + 0.4 and left[1000][0] > alone + 1,
     f"After German alone a German character costs {alone:.2f} bits; after Turkish, "
-    f"{left[SPANS[-1]][0]:.2f} with everything kept and {left[1000][0]:.2f} with the time "
-    "scale 1000.",
+    f"{left[SPANS[-1]][0]:.2f} with nearly all kept and {left[1000][0]:.2f} with the time scale 1000.",
 )
-best = min(SPANS, key=lambda span: left[span][1])
-all_kept = left[SPANS[-1]][1]
+quickest = min(SPANS, key=lambda span: left[span][1])
 claim(
-    all_kept < left[best][1] + 0.2,
-    f"Keeping everything costs Turkish little: {all_kept:.2f} bits, {left[best][1]:.2f} with "
-    "its "
-    f"best time scale, {best:,}.",
+    left[SPANS[-1]][1] < left[quickest][1] + 0.2,
+    f"Keeping nearly all costs Turkish little: {left[SPANS[-1]][1]:.2f} bits, "
+    f"{left[quickest][1]:.2f} with its best time scale, {quickest:,}; {alone_too:.2f} in a table of "
+    "its own.",
 )
 explore(table_of_counts, span=SPANS, start={"span": 1000})
 
@@ -120,7 +124,8 @@ explore(table_of_counts, span=SPANS, start={"span": 1000})
 #
 # One memory level of 64 units between an input level and a head (Eq. 70 with one level of period 1, so that Eq. 71
 # is a step after every batch). The keys are no longer at right angles. Adam first, at three learning rates; then the
-# deep optimizer; all see each character once, 128 at a time, which takes a quarter of a minute.
+# deep optimizer; all see each character once, 128 at a time, which takes a quarter of a minute. To choose among the
+# rates, accuracy is measured on *validation* names: the test names are for the comparison at the end.
 #
 # **Guess first:** at which of Adam's rates is the least of German lost?
 
@@ -128,8 +133,9 @@ explore(table_of_counts, span=SPANS, start={"span": 1000})
 SMALL = {"dim": 64, "hidden": 64, "periods": (1,), "batch_size": 128, "evaluate_every": 1000}
 
 
-def learn(**settings):
-    run = train(Experiment.preset("names-ab", observe=False, **SMALL, **settings))
+def learn(on="validation", **settings):
+    about = {"observe": False, "evaluate_on": on, **SMALL}
+    run = train(Experiment.preset("names-ab", **about, **settings))
     ends = run.summary
     return [ends[key] for key in ("a_after_a", "a_after_b", "b_after_b")] + [run.bytes_kept]
 
@@ -178,13 +184,13 @@ def at(learning_rate):
 explore(at, learning_rate=RATES, start={"learning_rate": 1e-3})
 
 # %% [markdown]
-# **Less lost can mean less learned.** Forgetting alone ranks the learner first that never began. Read both entries of
-# the last row.
+# **Less lost can mean less learned.** Forgetting alone ranks the learner first that never began. Read both accuracies
+# at the end, German after Turkish and Turkish.
 #
 # ## The frozen twin, and three seeds
 #
-# What is the level between input and head worth here? And does the ranking hold on other seeds? (Seven more networks:
-# half a minute.)
+# What is the level between input and head worth here? And does the ranking hold on test names, and on other seeds?
+# (Nine networks: half a minute.)
 
 # %%
 SEEDS = range(3)
@@ -193,9 +199,9 @@ ROWS = {
     "deep": {"optimizer": "deep", "rate": 1.0, "manager": False},
     "deep, twin": {"optimizer": "deep", "rate": 1.0, "manager": False, "frozen": True},
 }
-found = {"Adam": [adam[best]], "deep": [deep[1.0]], "deep, twin": []}  # seed 0 is there
-for name, row in ROWS.items():
-    found[name] += [learn(seed=seed, **row) for seed in SEEDS[len(found[name]) :]]
+found = {
+    name: [learn(on="test", seed=seed, **row) for seed in SEEDS] for name, row in ROWS.items()
+}
 means = {
     name: [sum(column) / len(SEEDS) for column in zip(*rows, strict=True)]
     for name, rows in found.items()
@@ -209,9 +215,9 @@ claim(
         x[1] + x[2] > y[1] + y[2]
         for x, y in zip(found["deep"], found["deep, twin"], strict=True)
     ),
-    f"On each of {len(SEEDS)} seeds the deep optimizer's average is above its twin's: its "
-    "level learns something "
-    "that both languages use.",
+    f"On each of {len(SEEDS)} seeds the deep optimizer's average is above its twin's: by "
+    f"{means['deep'][1] - means['deep, twin'][1]:+.3f} in German and "
+    f"{means['deep'][2] - means['deep, twin'][2]:+.3f} in Turkish, in the mean.",
 )
 ahead = sum(
     x[1] + x[2] > y[1] + y[2] for x, y in zip(found["deep"], found["Adam"], strict=True)
@@ -232,8 +238,9 @@ claim(
 # %% [markdown]
 # ## Move the knobs, live
 #
-# Play German with Adam; when Turkish begins, switch the deep optimizer on. Then another way: leave Adam on and turn
-# its learning rate down. Which keeps more German, and which learns more Turkish?
+# Play German with Adam; when Turkish begins, switch the deep optimizer on. Then another way: leave Adam on and turn its
+# learning rate down. Which keeps more German, and which learns more Turkish? Exercise 09.3 asks for a run that finds a
+# better balance.
 
 # %%
 LiveLab(
@@ -248,8 +255,9 @@ LiveLab(
 )
 
 # %% [markdown]
-# **In short.** A score of what is kept flatters whoever learned little; an accuracy flatters whoever is sure of
-# the wrong thing. A table of counts forgets only as fast as it is told to; a network overwrites where keys overlap.
+# **In short.** A score of what is kept flatters whoever learned little; an accuracy does not ask how sure a model is,
+# as bits do (exercise 09.4). A table of counts overwrites where the same letter is followed by others, and fades as
+# fast as it is told to; a network overwrites where keys overlap.
 #
 # ## Exercises
 
@@ -283,11 +291,12 @@ def count_pairs(texts, classes, retention, prior): ...
 check("09.2", count_pairs)
 
 # %% [markdown] tags=["exercise"]
-# ### 09.3 A better run, chosen fairly (code, 15 minutes)
+# ### 09.3 A better balance, chosen fairly (code, 15 minutes)
 #
-# Hand in a run on `names-ab` that ends at least 0.01 above this on *both* languages, on its seed: Adam at its usual
-# rate with batches of 128 (`evaluate_on="validation"`, so that the test names stay unseen). Same network (`dim=64`,
-# `hidden=64`, `periods=(1,)`), one pass, no kept samples. Commands on the way are allowed.
+# The lesson's best Adam has the rate 0.01 and batches of 128. Hand in a run on `names-ab` that, on the same seed, keeps
+# at least 0.02 more of German after Turkish, at the price of at most 0.03 of Turkish, with `evaluate_on="validation"`,
+# so that the test names stay unseen. Same network (`dim=64`, `hidden=64`, `periods=(1,)`), one pass, no kept samples.
+# Commands on the way are allowed: `train(experiment, commands=[(step, name, value)])`, as in notebook 00.
 
 # %% tags=["answer"]
 better = ...

@@ -291,7 +291,7 @@ def described(value: Any) -> str:
     """A value as a sentence can hold it: small tensors number by number, large ones by their shape."""
     if isinstance(value, Tensor | np.ndarray):
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        if array.size <= SHOWN and array.dtype.kind in "fiub":
+        if 0 < array.size <= SHOWN and array.dtype.kind in "fiub":
             return str((array.astype(float).round(4) if array.dtype.kind == "f" else array).tolist())
         return f"<{tuple(array.shape)} {array.dtype}>"
     if isinstance(value, float):

@@ -50,8 +50,8 @@ def _momentum(memory: Tensor, gradient: Tensor, rate: float, beta: float) -> Ten
     hints=(
         "Momentum is beta * memory - rate * gradient. Only the first term changes: the memory first forgets what it"
         " holds along the gradient.",
-        "memory @ gradient.T @ gradient is the part of the memory that lies along the rows of the gradient, times the"
-        " squared length of those rows.",
+        "memory @ gradient.T @ gradient is what the memory holds along the rows of the gradient; for a gradient of one"
+        " row, that part times the row's squared length.",
         "Take erase * (memory @ gradient.T) @ gradient away from what momentum would give.",
     ),
     solution="""
@@ -71,10 +71,10 @@ def delta_momentum(f: Answer, draw: Draw) -> None:
         memory, gradient = draw.normal(rows, columns), draw.normal(rows, columns)
         rate, beta, erase = draw.uniform(0.1, 0.9), draw.uniform(0.3, 0.95), draw.uniform(0.1, 0.9)
         given = (memory, gradient, rate, beta, erase)
-        got = f.tensor(*given, shape=(rows, columns), like=memory)
-        f.close(got, want(*given), "This is not one step of delta momentum.")
         got = f.tensor(memory, gradient, rate, beta, 0.0, shape=(rows, columns), like=memory)
         f.close(got, _momentum(memory, gradient, rate, beta), "With erase 0 it should be momentum.")
+        got = f.tensor(*given, shape=(rows, columns), like=memory)
+        f.close(got, want(*given), "With erase 0 it is momentum, as it should be; what is erased is something else.")
         unit = draw.unit(1, columns)
         held = draw.normal(rows, 1) @ unit
         lifted = torch.cat([unit, torch.zeros(rows - 1, columns)])

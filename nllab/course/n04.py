@@ -152,7 +152,7 @@ def writes_after_change(f: Answer, draw: Draw) -> None:
             raise Wrong(f"{f.last} should return a list of pairs (step, gradients), not {described(result)}.") from None
         want = _counted(period, at, new_period, steps)
         steps_got, steps_want = [step for step, _ in got], [step for step, _ in want]
-        f.expect(steps_got == steps_want, f"It writes after the steps {steps_want}, and not after {steps_got}.")
+        f.expect(steps_got == steps_want, f"It should write after the steps {steps_want}; yours are {steps_got}.")
         f.expect(got == want, f"The writes hold {[n for _, n in want]} gradients, and not {[n for _, n in got]}.")
 
 
