@@ -69,15 +69,23 @@ def shown(rate):
 
 
 def right(rate):
-    return sum(abs(a - b) < 0.5 for a, b in zip(read(rate), EVEN, strict=True)) / len(EVEN)
+    """The share of prefixes at which what is read has the sign of the parity."""
+    return sum(a * b > 0 for a, b in zip(read(rate), EVEN, strict=True)) / len(EVEN)
 
 
 RATES = [0.2, 0.5, 0.8, 1.0, 1.2, 1.5, 1.8, 2.0]
+even = EVEN.count(1) / len(EVEN)
 claim(
-    right(2.0) == 1 and max(right(rate) for rate in RATES if rate <= 1) < 0.7,
-    f"At the rate 2 every prefix is answered; at rates up to 1 no more than "
-    f"{max(right(rate) for rate in RATES if rate <= 1):.0%} are, whatever is trained around "
-    "it.",
+    all((right(rate) == 1) == (rate > 1) for rate in RATES)
+    and all(min(read(rate)) >= 0 for rate in RATES if rate <= 1),
+    "Above the rate 1 the sign is right after every prefix. Up to 1 it never turns: at most "
+    f"{max(right(rate) for rate in RATES if rate <= 1):.0%} are right then, no more than the "
+    f"{even:.0%} of a memory that always says even.",
+)
+claim(
+    [rate for rate in RATES if abs(read(rate)[-1]) == 1] == [2.0],
+    f"At 2 nothing is lost on the way; at 1.8 {abs(read(1.8)[-1]):.2f} of the number is left after "
+    f"{sum(STRING)} ones.",
 )
 explore(shown, rate=RATES, start={"rate": 1.0})
 
@@ -85,7 +93,9 @@ explore(shown, rate=RATES, start={"rate": 1.0})
 # ## Table 5: formal languages
 #
 # Recorded with `nllab bench formal`: three rates tried on one seed, the best then on three. Left of the stroke
-# strings as long as in training, right of it longer ones; a string counts if *every* place is right.
+# strings as long as in training, right of it longer ones; a string counts if *every* place is right. A model holds if
+# it has over 99.9 % of the longer ones. In these runs HOPE's memories start as counters; the other models have no such
+# start.
 #
 # **Guess first:** in how many of six languages is HOPE the only one that holds for longer strings?
 
@@ -113,11 +123,11 @@ claim(
     "LSTM do.",
 )
 only = [language for language, models in holds.items() if models == ["HOPE"]]
+second = max(far for m, (_, far) in means["shuffle-2"].items() if m != "HOPE")
 claim(
-    len(only) == 1 and only[0] == "shuffle-2",
-    f"It is the only one to do so in {len(only)} of them, {', '.join(only)}: in each of the "
-    "others "
-    "an older model holds as well.",
+    only == ["shuffle-2"] and 99 < second < 99.9,
+    f"It is the only one to do so in one of them, {only[0]}, and by little: linear attention has "
+    f"{second:.1f} % there. In each of the others an older model holds as well.",
 )
 differs = [
     (m, language)
@@ -125,12 +135,15 @@ differs = [
     for m in MODELS
     if abs(means[language][m][1] - formal.PAPER[m][language][1]) > 10
 ]
+counted = [pair for pair in differs if pair[1] in ("anbn", "anbncn", "shuffle-2")]
 claim(
-    ("LSTM", "anbncn") in differs and ("DeltaNet", "anbncn") in differs,
+    {m for m, _ in counted} == {"LSTM", "DeltaNet"}
+    and all(means[language][m][1] < formal.PAPER[m][language][1] for m, language in counted)
+    and set(differs) - set(counted) == {("DeltaNet", "parity")},
     f"In {len(differs)} of {6 * len(MODELS)} cells the longer strings differ from Table 5 by "
-    "more than 10 points: here "
-    "the LSTM and DeltaNet do not count to the end. HOPE's start was made for counting, "
-    "theirs was not.",
+    f"more than 10 points. {len(counted)} are the LSTM and DeltaNet where one must count: here "
+    "they do not count to the end. The last is DeltaNet on parity, "
+    f"{means['parity']['DeltaNet'][1]:.1f} here and {formal.PAPER['DeltaNet']['parity'][1]} there.",
 )
 
 
@@ -139,7 +152,8 @@ def table_5(language):
     figure, (axes,) = canvas(width=8)
     groups = {m: (*row[m], *formal.PAPER[m][language]) for m in MODELS}
     names = ("training lengths", "longer", "training lengths, paper", "longer, paper")
-    bars(axes, groups, names, ylim=(0, 150), ylabel="strings right (%)", title=language)
+    bars(axes, groups, names, ylim=(0, 125), ylabel="strings right (%)", title=language)
+    axes.legend(frameon=False, fontsize=9, ncols=4, loc="upper center", columnspacing=1)
     return figure
 
 
@@ -149,35 +163,41 @@ explore(table_5, language=list(means), start={"language": "parity"})
 # ## One row of it, live
 #
 # No training at all: the memory of one number, read by its sign, on strings of parity drawn as the table's are.
-# (Notebook 07 trains HOPE on them.) **Guess first:** is a rate of 1.2 good enough?
+# (Notebook 07 trains HOPE on them.) **Guess first:** is a rate of 1.2 good enough? And if each read comes with a noise
+# of a millionth?
 
 # %%
 parity = LANGUAGES["parity"]
 ranges = [parity.strings(500, window, 1) for window in (parity.train, parity.longer)]
 
 
-def answered(rate, strings):
+def answered(rate, strings, noise=0.0):
     """Share of strings with the sign right after every symbol."""
-    ones = [torch.tensor([int(s) for s in string]).cumsum(0) for string in strings]
-    good = [((1 - rate) ** n.double() * (1 - 2 * (n % 2)) > 0).all() for n in ones]
-    return sum(map(float, good)) / len(good)
+    generator, good = torch.Generator().manual_seed(0), []
+    for string in strings:
+        ones = torch.tensor([int(symbol) for symbol in string]).cumsum(0).double()
+        said = (1 - rate) ** ones + noise * torch.randn(len(ones), generator=generator)
+        good.append(bool((said * (1 - 2 * (ones % 2)) > 0).all()))
+    return sum(good) / len(good)
 
 
+print("training lengths / longer, and longer with noise")
+noisy = {rate: answered(rate, ranges[1], noise=1e-6) for rate in RATES}
 for rate in RATES:
     near, far = (100 * answered(rate, strings) for strings in ranges)
-    print(f"rate {rate}: {near:5.1f} / {far:5.1f}")
+    print(f"rate {rate}: {near:5.1f} / {far:5.1f}  {100 * noisy[rate]:5.1f}")
 claim(
     all(answered(rate, ranges[1]) == (rate > 1) for rate in RATES),
     "Every rate above 1 has all longer strings right, no rate up to 1 has one: what counts is "
-    "the "
-    "sign of the eigenvalue.",
+    "the sign of the eigenvalue.",
 )
-left = abs(1 - 1.2) ** max(string.count("1") for string in ranges[1])
+ones = sorted(string.count("1") for string in ranges[1])
+most, least = 0.2 ** ones[0], 0.2 ** ones[-1]
 claim(
-    left < 1e-20,
-    f"But at the rate 1.2 no more than {left:.0e} is left of the number by the end of a "
-    "string: "
-    "any noise would drown it. At 2 nothing fades.",
+    most < 1e-13 and noisy[1.2] < 0.01 and noisy[2.0] == 1,
+    f"But at the rate 1.2 a string of {ones[0]} ones leaves {most:.0e} of the number, one of "
+    f"{ones[-1]} {least:.0e}: with the noise {noisy[1.2]:.0%} of the strings are right. At 2, "
+    "where nothing fades, all are.",
 )
 
 # %% [markdown]
@@ -189,18 +209,36 @@ claim(
 # **Guess first:** in how many of these four is HOPE first, and is the Transformer ever last?
 
 # %%
-first = {}
+first, last = {}, {}
 for task, rows in recorded.RECALL.items():
     mean = {model: sum(values) / 3 for model, values in rows.items()}
-    first[task] = max(mean, key=mean.get)
+    first[task] = [model for model in mean if mean[model] == max(mean.values())]
+    last[task] = min(mean, key=mean.get)
     theirs = ", ".join(f"{m} {recall.PAPER[m][task]:g}" for m in recall.PAPER)
     print(
         f"{task:>18}: " + ", ".join(f"{m} {v:.1f}" for m, v in mean.items()) + f"  [{theirs}]"
     )
-ahead = [t for t, r in recorded.RECALL.items() if min(r["HOPE"]) > max(r["Titans"])]
+leads = [task for task, models in first.items() if models == ["HOPE"]]
+shares = [task for task, models in first.items() if "HOPE" in models and task not in leads]
 claim(
-    {"compression", "fuzzy recall"} <= set(ahead),
-    f"HOPE is above Titans on every seed in {', '.join(ahead)}, in the paper's order.",
+    leads == ["compression"] and shares == ["memorization"],
+    f"By its mean HOPE is first in {leads[0]} alone; in {shares[0]} it shares the place with "
+    f"{len(first['memorization']) - 1} others.",
+)
+runs = sorted(recorded.RECALL["in-context recall"]["Transformer"])
+claim(
+    [task for task, model in last.items() if model == "Transformer"] == ["in-context recall"]
+    and runs[0] < 50 < 99 < runs[1],
+    f"The Transformer is last in in-context recall, by one seed of {runs[0]}: its other two have "
+    f"{runs[1]} and {runs[2]:g}.",
+)
+ahead = [t for t, r in recorded.RECALL.items() if min(r["HOPE"]) > max(r["Titans"])]
+gaps = [recall.PAPER["HOPE"][task] - recall.PAPER["Titans"][task] for task in ahead]
+claim(
+    ahead == ["compression", "in-context recall", "fuzzy recall"]
+    and gaps[0] > 0 == gaps[1] < gaps[2],
+    f"HOPE is above Titans on every seed in {', '.join(ahead)}. In the paper as well in the "
+    f"first and the third; in the second both have {recall.PAPER['HOPE'][ahead[1]]:g} there.",
 )
 fuzzy = recorded.RECALL["fuzzy recall"]
 claim(
@@ -253,10 +291,11 @@ claim(
 #
 # $\alpha$ the weight of the slow one. As printed nothing is ever forgotten; this lab's default reads the factors as
 # momentum factors, $M \leftarrow \beta M + (1-\beta)\,G$, and takes means in place of sums. Live, on the digits, all
-# ten at once: two rates each on held-out training images, then the better one on the test images, three seeds.
+# ten at once: three rates each on held-out training images, then the best one on the test images, three seeds. A
+# quarter of a minute.
 
 # %%
-OFFERED = {"adamw": (3e-3, 1e-2), "muon": (1e-2, 3e-2), "m3": (1e-3, 3e-3)}
+OFFERED = {"adamw": (1e-3, 3e-3, 1e-2), "muon": (3e-2, 0.1, 0.3), "m3": (3e-3, 1e-2, 3e-2)}
 
 
 def error(name, rate, seed, part):
@@ -284,6 +323,10 @@ claim(
     < recorded.OPTIMIZERS["AdamW"][0],
     "Recorded, M3 ends between AdamW and Muon; the paper's plot has it ahead of both.",
 )
+claim(
+    all(best[name] == rates[1] for name, rates in OFFERED.items()),
+    "Each has chosen the middle one of its three rates: none asks for a larger or a smaller one.",
+)
 gain = paired_difference(errors["m3"], errors["muon"])
 clear = abs(gain["mean"]) > gain["half_width"]
 words = ("is behind" if gain["mean"] > 0 else "is ahead of") if clear else "cannot be told from"
@@ -295,9 +338,9 @@ claim(
 spots({"share of wrong answers": errors})
 
 # %% [markdown]
-# **In short.** What a memory can do at all (turn its sign, count) shows on a laptop, and shows as the paper says.
-# Means over tasks and the worth of single parts do not carry over to this size, and the paper gives one seed for
-# each. A table is a claim with a size attached.
+# **In short.** What a memory can do at all (turn its sign, count) shows on a laptop: HOPE does what Table 5 says of it;
+# of the older models not all do. Means over tasks and the worth of single parts do not carry over to this size, and the
+# paper gives one seed for each. A table is a claim with a size attached.
 #
 # ## Exercises
 
@@ -306,8 +349,8 @@ spots({"share of wrong answers": errors})
 #
 # No training: choose the numbers. Return four float tensors: a `state` (`dim`), a key for each symbol (2 × `dim`, no
 # longer than 1), a rate for each symbol (2, from 0 to 2) and a `readout` (`dim`). The check writes strings of up to 40
-# symbols, $s \leftarrow s - \eta\,(k\cdot s)\,k$ with the symbol's key and rate, and wants readout · state above 0
-# after an even number of ones, else below.
+# symbols, $s \leftarrow s - \eta\,(k\cdot s)\,k$ with the symbol's key and rate, and wants readout · state at 0.001
+# or above after an even number of ones (also before the first symbol), at −0.001 or below after an odd number.
 
 
 # %% tags=["answer"]
@@ -335,9 +378,10 @@ check("11.2", m3_memories)
 # %% [markdown] tags=["exercise"]
 # ### 11.3 A slow memory that pulls the wrong way (explain by example, 10 minutes)
 #
-# Return gradients (steps × rows × columns, `period` to 100 steps, none of them zero) after which the fast memory of
-# M3 (momentum factors, any `beta` from 0.5 to 0.9) pulls along the last gradient, and the slow memory pulls against
-# it.
+# Return gradients (steps × rows × columns, `period` to 100 steps, none of them zero; `period` is from 3 to 12) after
+# which the fast memory of M3 (momentum factors, any `beta` from 0.5 to 0.9) pulls along the last gradient $G$, and the
+# slow memory against it: the sum of all entries of $\operatorname{NS}(M_1) \odot G / \lVert G\rVert$ is to be above
+# 0.1, that of $\operatorname{NS}(M_2) \odot G / \lVert G\rVert$ below −0.1.
 
 
 # %% tags=["answer"]

@@ -26,7 +26,7 @@ def _small_model(vocabulary: int, draw: Draw) -> LanguageModel:
     hints=(
         "Go through the tokens one by one: scores, state = model.stream(token.view(1, 1), state) reads one and learns.",
         "After each, ask every key from the state as it is: model.stream(key.view(1, 1), state, writes=False). Throw"
-        " away the state that comes back.",
+        " away the state that comes back: the one you passed in is as it was, without a copy.",
         "scores[0, -1].softmax(-1) are probabilities; torch.stack them over the keys, then over the tokens, under"
         " torch.no_grad().",
     ),

@@ -14,6 +14,8 @@ from nllab.optim.m3 import m3_step
 from nllab.optim.newton_schulz import newton_schulz
 
 EDITION = 1
+MARGIN = 1e-3  # of what is read from 0
+PULL = 0.1  # of an orthogonalized memory along a gradient of length 1
 
 
 def _said(keys: Tensor, rates: Tensor, state: Tensor, readout: Tensor, strings: Tensor) -> Tensor:
@@ -62,13 +64,14 @@ def parity_memory(f: Answer, draw: Draw) -> None:
         for strings in (short, torch.cat([long, torch.ones(1, 40, dtype=torch.int64)])):
             said = _said(keys, rates, state, readout, strings)
             odd = torch.nn.functional.pad(strings.cumsum(1), (1, 0)) % 2 == 1
-            bad = torch.where(odd, said > -1e-3, said < 1e-3).nonzero()
+            bad = torch.where(odd, said > -MARGIN, said < MARGIN).nonzero()
             if len(bad):
                 row, length = bad[bad[:, 1].argmin()].tolist()
                 string, value = strings[row, :length].tolist(), float(said[row, length])
+                wanted = f"-{MARGIN:g} or below" if sum(string) % 2 else f"{MARGIN:g} or above"
                 raise Wrong(
                     f"With dim {dim}, after {''.join(map(str, string)) or 'the empty string'} ({sum(string)} ones) the"
-                    f" readout should be {'below' if sum(string) % 2 else 'above'} 0; it is {value:.3g}."
+                    f" readout should be {wanted}; it is {value:.3g}."
                 )
 
 
@@ -171,7 +174,7 @@ def turned_world(f: Answer, draw: Draw) -> None:
         now = found[-1]
         pulls = [float((newton_schulz(memory) * now).sum() / now.norm()) for memory in (fast, slow)]
         f.expect(
-            not math.isnan(sum(pulls)) and pulls[0] > 0.1 and pulls[1] < -0.1,
-            "Along the last gradient the fast memory's output should be above 0.1 and the slow memory's below -0.1;"
-            f" with beta {beta:.2f} they are {pulls[0]:.2f} and {pulls[1]:.2f}.",
+            not math.isnan(sum(pulls)) and pulls[0] > PULL and pulls[1] < -PULL,
+            f"Along the last gradient the fast memory should pull by more than {PULL:g} and the slow one by less than"
+            f" -{PULL:g}; with period {period} and beta {beta:.2f} they pull by {pulls[0]:.2f} and {pulls[1]:.2f}.",
         )
