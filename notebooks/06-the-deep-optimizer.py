@@ -263,7 +263,7 @@ for name, settings in WHO.items():
     online[name] = blocks.mean(1).tolist()
     acts = [d for d in runs[0].of(Decision) if d.step >= start]
     acts = [d for d in acts if d.did["retention of the head"] < 1]
-    why = f"step {acts[0].step}: {acts[0].text}" if acts else why
+    why = f"step {acts[0].step}: {acts[0].text[:-1]}" if acts else why
 claim(
     max(online["no manager"][:5]) < 0.1 and online["Adam"][4] > 0.6,
     f"What is kept for life is in the way: 41 to 50 batches after the change {online['Adam'][4]:.2f} "
