@@ -126,14 +126,14 @@ def at(learning_rate):
 best = max(ends, key=lambda rate: ends[rate][1] + ends[rate][2])
 claim(
     max(row[1] for row in ends.values()) < 0.4,
-    f"At none of these rates is more than {max(row[1] for row in ends.values()):.2f} of A left; the "
-    f"best average, {(ends[best][1] + ends[best][2]) / 2:.2f}, is at {best:g}.",
+    f"At none of these rates is more than {max(row[1] for row in ends.values()):.2f} of A "
+    f"left; the best average, {(ends[best][1] + ends[best][2]) / 2:.2f}, is at {best:g}.",
 )
 slowest = ends[RATES[0]]
 claim(
     slowest[1] < 0.1 and slowest[2] < ends[1e-3][2] - 0.1,
-    f"Not even the slowest is a compromise: at {RATES[0]:g} B is half learned, {slowest[2]:.2f}, and "
-    f"of A {slowest[1]:.2f} is left.",
+    f"Not even the slowest is a compromise: at {RATES[0]:g} B is half learned, "
+    f"{slowest[2]:.2f}, and of A {slowest[1]:.2f} is left.",
 )
 explore(at, learning_rate=list(RATES), start={"learning_rate": 1e-3})
 
@@ -193,8 +193,8 @@ ceiling = paired_difference(score["deep, joint"], score["deep"])
 claim(
     abs(ceiling["mean"]) < ceiling["half_width"],
     f"The ceiling is {mean['deep, joint']:.3f}, the deep optimizer in sequence has "
-    f"{mean['deep']:.3f}: {ceiling['mean']:+.3f} ± {ceiling['half_width']:.3f}, not to be told apart "
-    f"by {len(SEEDS)} pairs.",
+    f"{mean['deep']:.3f}: {ceiling['mean']:+.3f} ± {ceiling['half_width']:.3f}, not to be "
+    f"told apart by {len(SEEDS)} pairs.",
 )
 found = {
     other: paired_difference(score["deep"], score[other])

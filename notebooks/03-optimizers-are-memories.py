@@ -137,8 +137,8 @@ delta = {
 best = min(delta.values())
 claim(
     best < min(plain.values()) / 2,
-    f"At the best of 9 settings each momentum is at the bottom after {min(plain.values())} steps, "
-    f"delta momentum after {best}.",
+    f"At the best of 9 settings each momentum is at the bottom after {min(plain.values())} "
+    f"steps, delta momentum after {best}.",
 )
 slower = [
     f"rate {rate}, erase {erase}" for (rate, erase), n in delta.items() if n > plain[rate, 0.9]

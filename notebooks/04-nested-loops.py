@@ -116,8 +116,9 @@ def pair(fast_rate, period):
 off = {rate: abs(two_numbers(rate, 16, 160)["together"][-1] - 1) for rate in (0.8, 0.4, 0.1)}
 claim(
     off[0.8] < 0.01 and 0.9 < off[0.4] < 1.1 and off[0.1] > 100,
-    "With a period of 16 they settle where the fast rate is above the slow one: after ten slow "
-    f"writes they are {off[0.8]:.3f} off at 0.8, {off[0.4]:.2f} at 0.4, and {off[0.1]:,.0f} at 0.1.",
+    "With a period of 16 they settle where the fast rate is above the slow one: after ten "
+    f"slow writes they are {off[0.8]:.3f} off at 0.8, {off[0.4]:.2f} at 0.4, and "
+    f"{off[0.1]:,.0f} at 0.1.",
 )
 explore(
     pair, fast_rate=[0.0, 0.1, 0.4, 0.8], period=[1, 2, 4, 8, 16],

@@ -188,8 +188,8 @@ for row in rivals.values():
     gap = paired_difference(both, score[row])
     claim(
         gap["mean"] - gap["half_width"] > 0,
-        f"Two time scales are {gap['mean']:+.3f} ± {gap['half_width']:.3f} above one retention for "
-        f"all levels ({row}; 95 % interval, 3 paired seeds).",
+        f"Two time scales are {gap['mean']:+.3f} ± {gap['half_width']:.3f} above one "
+        f"retention for all levels ({row}; 95 % interval, 3 paired seeds).",
     )
 same = score[rivals["same levels"]][0]
 claim(

@@ -136,7 +136,8 @@ print("retention   of the first world: in shared directions, in its own three")
 ends = {life: kept(two_worlds(life)) for life in (None, *LIVES)}
 for life, (share, own) in ends.items():
     print(
-        f"{'(descent)' if life is None else life:>9}   {round(share, 2) or 0.0:21.0%}   {own:16.0%}"
+        f"{'(descent)' if life is None else life:>9}   {round(share, 2) or 0.0:21.0%}   "
+        f"{own:16.0%}"
     )
 
 
@@ -154,16 +155,16 @@ explore(family, retention=list(LIVES), start={"retention": 0.9})
 short = {life: ends[life][0] for life in LIVES if life <= 0.95}
 claim(
     max(map(abs, short.values())) < 0.05 and 0.3 < ends[1.0][0] < 0.7,
-    f"Where the worlds disagree, a memory for life ends {ends[1.0][0]:.0%} of the way back to the "
-    "first; any that spans 20 steps or fewer has gone over to the second.",
+    f"Where the worlds disagree, a memory for life ends {ends[1.0][0]:.0%} of the way back to "
+    "the first; any that spans 20 steps or fewer has gone over to the second.",
 )
 worst = min(LIVES, key=lambda life: ends[life][1])
 claim(
     ends[None][1] > 0.99 and ends[1.0][1] > 0.85 and ends[worst][1] < ends[1.0][1] - 0.1,
-    "The three directions of its own the second world never uses, so gradient descent leaves them "
-    f"alone. A memory for life keeps {ends[1.0][1]:.0%} of them, one of retention {worst} "
-    f"{ends[worst][1]:.0%}: where it half remembers, its steps turn aside. Here a fading memory "
-    "is worse than none.",
+    "The three directions of its own the second world never uses, so gradient descent leaves "
+    f"them alone. A memory for life keeps {ends[1.0][1]:.0%} of them, one of retention "
+    f"{worst} {ends[worst][1]:.0%}: where it half remembers, its steps turn aside. Here a "
+    "fading memory is worse than none.",
 )
 
 # %% [markdown]
@@ -193,7 +194,8 @@ at_once = torch.linalg.solve(gram, inputs.T @ targets).T
 gap = float((layer.weight.detach() - at_once).norm() / at_once.norm())
 claim(
     gap < 1e-5,
-    f"Its weights are ridge regression on all 60 samples at once, but for a part in {1 / gap:,.0f}.",
+    "Its weights are ridge regression on all 60 samples at once, but for a part in "
+    f"{1 / gap:,.0f}.",
 )
 
 # %% [markdown]
@@ -238,9 +240,10 @@ data = sum(task.train.inputs.nbytes for task in stream.tasks)
 weighs = found["deep"][0].bytes_kept
 claim(
     data / 4 < weighs < data,
-    f"Its memory weighs {weighs:,} bytes. All training images weigh {data:,} as 32-bit numbers, and "
-    f"{data // 4:,} with a byte for each pixel, which is less: keeping the images themselves is not "
-    "out of reach here. The memory's size does not grow with the stream.",
+    f"Its memory weighs {weighs:,} bytes. All training images weigh {data:,} as 32-bit "
+    f"numbers, and {data // 4:,} with a byte for each pixel, which is less: keeping the "
+    "images themselves is not out of reach here. The memory's size does not grow with the "
+    "stream.",
 )
 spots({"average accuracy": score}, ylim=(0, 1.02))
 
@@ -266,9 +269,9 @@ for name, settings in WHO.items():
     why = f"step {acts[0].step}: {acts[0].text[:-1]}" if acts else why
 claim(
     max(online["no manager"][:5]) < 0.1 and online["Adam"][4] > 0.6,
-    f"What is kept for life is in the way: 41 to 50 batches after the change {online['Adam'][4]:.2f} "
-    f"of the answers are right with Adam, {online['no manager'][4]:.2f} with a memory that never lets "
-    "go.",
+    "What is kept for life is in the way: 41 to 50 batches after the change "
+    f"{online['Adam'][4]:.2f} of the answers are right with Adam, "
+    f"{online['no manager'][4]:.2f} with a memory that never lets go.",
 )
 claim(
     bool(why) and min(online["manager"][3:]) > max(online["Adam"]),

@@ -225,8 +225,8 @@ longer = {name: [one.longer for one in found] for name, found in fits.items()}
 hope = fits["HOPE"]
 claim(
     min(longer["HOPE"]) > 0.95,
-    f"The worst of 3 seeds of HOPE has {min(longer['HOPE']):.2f} of the longer strings right, after "
-    f"{max(one.step for one in hope)} steps at most.",
+    f"The worst of 3 seeds of HOPE has {min(longer['HOPE']):.2f} of the longer strings right, "
+    f"after {max(one.step for one in hope)} steps at most.",
 )
 claim(
     max(longer["linear attention"] + longer["DeltaNet"] + longer["twin"]) < 0.1,
@@ -234,8 +234,8 @@ claim(
 )
 claim(
     min(longer["LSTM"]) > 0.95,
-    f"And an LSTM does it too, {min(longer['LSTM']):.2f} on its worst seed: parity shows what a memory "
-    "can do, not that nothing else can.",
+    f"And an LSTM does it too, {min(longer['LSTM']):.2f} on its worst seed: parity shows what "
+    "a memory can do, not that nothing else can.",
 )
 scores = {
     name: {"to 50": [f.train for f in found], "longer": longer[name]}

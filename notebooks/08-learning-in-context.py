@@ -216,8 +216,8 @@ written, recent = sum(w.nbytes for group in mixer.running for w in group), mixer
 per_token = 2 * 32 * 4  # what attention of this width keeps of a token: key and value
 claim(
     written > per_token * tokens.shape[1] and mixer.recent.shape[1] == 3,
-    f"The fast weights of a sequence take {written:,} bytes (and its last three tokens {recent}). "
-    f"Attention would keep {per_token} for each token: on sequences of fewer than "
+    f"The fast weights of a sequence take {written:,} bytes (and its last three tokens "
+    f"{recent}). Attention would keep {per_token} for each token: on sequences of fewer than "
     f"{written // per_token} tokens, as here, that is less.",
 )
 size = sum(p.numel() for p in model.parameters())
@@ -249,8 +249,8 @@ claim(
 )
 claim(
     plain[0] > 0.95,
-    f"In-context recall DeltaNet learns as well ({plain[0]:.2f}): neither task needs a memory that "
-    "turns itself. What only such a memory can do is in notebook 07.",
+    f"In-context recall DeltaNet learns as well ({plain[0]:.2f}): neither task needs a memory "
+    "that turns itself. What only such a memory can do is in notebook 07.",
 )
 spots(score, ylim=(0, 1.05), ylabel="accuracy, each seed")
 

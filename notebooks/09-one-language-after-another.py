@@ -86,15 +86,17 @@ after = {span: counted(learned.values(), span) for span in SPANS}
 left = {span: [bits(table, task) for task in stream.tasks] for span, table in after.items()}
 
 
+ABOUT = {
+    "xscale": "log",
+    "xlabel": "time scale (characters)",
+    "ylabel": "bits per character",
+}
+
+
 def table_of_counts(span):
     lines = {"German": [row[0] for row in left.values()]}
     lines["Turkish"] = [row[1] for row in left.values()]
-    about = {
-        "xscale": "log",
-        "xlabel": "time scale (characters)",
-        "ylabel": "bits per character",
-    }
-    figure = curves(SPANS, lines, marks=True, **about)
+    figure = curves(SPANS, lines, marks=True, **ABOUT)
     figure.axes[0].axvline(span, color="#444444", linestyle=":")
     for name, own, style in (("German", alone, "-"), ("Turkish", alone_too, "--")):
         about = {"color": "#888888", "linestyle": style, "linewidth": 0.8}
@@ -108,14 +110,15 @@ def table_of_counts(span):
 claim(
     alone < left[SPANS[-1]][0] < alone + 0.4 and left[1000][0] > alone + 1,
     f"After German alone a German character costs {alone:.2f} bits; after Turkish, "
-    f"{left[SPANS[-1]][0]:.2f} with nearly all kept and {left[1000][0]:.2f} with the time scale 1000.",
+    f"{left[SPANS[-1]][0]:.2f} with nearly all kept and {left[1000][0]:.2f} with the time "
+    "scale 1000.",
 )
 quickest = min(SPANS, key=lambda span: left[span][1])
 claim(
     left[SPANS[-1]][1] < left[quickest][1] + 0.2,
     f"Keeping nearly all costs Turkish little: {left[SPANS[-1]][1]:.2f} bits, "
-    f"{left[quickest][1]:.2f} with its best time scale, {quickest:,}; {alone_too:.2f} in a table of "
-    "its own.",
+    f"{left[quickest][1]:.2f} with its best time scale, {quickest:,}; {alone_too:.2f} in a "
+    "table of its own.",
 )
 explore(table_of_counts, span=SPANS, start={"span": 1000})
 

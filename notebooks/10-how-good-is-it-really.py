@@ -76,8 +76,8 @@ claim(
     < 0.1
     < min(off[f"springs, strength {s:g}"] for s in STRENGTHS),
     "One sample, or the leash, keeps both facts. Springs on single weights trade one for the "
-    f"other, at each of {len(STRENGTHS)} strengths: the inputs share both weights, and what must not "
-    "change is a direction between them.",
+    f"other, at each of {len(STRENGTHS)} strengths: the inputs share both weights, and what "
+    "must not change is a direction between them.",
 )
 
 # %% [markdown]
@@ -120,8 +120,8 @@ for name in sorted(mean, key=mean.get, reverse=True):
 # %%
 claim(
     mean["labels-trick"] > mean["naive"] + 0.2 and kept["labels-trick"] == 0,
-    f"With no memory at all, SGD and the labels trick have {mean['labels-trick']:.2f}, Adam without "
-    f"it {mean['naive']:.2f}.",
+    f"With no memory at all, SGD and the labels trick have {mean['labels-trick']:.2f}, Adam "
+    f"without it {mean['naive']:.2f}.",
 )
 claim(
     mean["ewc"] < mean["labels-trick"] + 0.02,

@@ -84,8 +84,8 @@ claim(
 )
 claim(
     [rate for rate in RATES if abs(read(rate)[-1]) == 1] == [2.0],
-    f"At 2 nothing is lost on the way; at 1.8 {abs(read(1.8)[-1]):.2f} of the number is left after "
-    f"{sum(STRING)} ones.",
+    f"At 2 nothing is lost on the way; at 1.8 {abs(read(1.8)[-1]):.2f} of the number is left "
+    f"after {sum(STRING)} ones.",
 )
 explore(shown, rate=RATES, start={"rate": 1.0})
 
@@ -141,9 +141,10 @@ claim(
     and all(means[language][m][1] < formal.PAPER[m][language][1] for m, language in counted)
     and set(differs) - set(counted) == {("DeltaNet", "parity")},
     f"In {len(differs)} of {6 * len(MODELS)} cells the longer strings differ from Table 5 by "
-    f"more than 10 points. {len(counted)} are the LSTM and DeltaNet where one must count: here "
-    "they do not count to the end. The last is DeltaNet on parity, "
-    f"{means['parity']['DeltaNet'][1]:.1f} here and {formal.PAPER['DeltaNet']['parity'][1]} there.",
+    f"more than 10 points. {len(counted)} are the LSTM and DeltaNet where one must count: "
+    "here they do not count to the end. The last is DeltaNet on parity, "
+    f"{means['parity']['DeltaNet'][1]:.1f} here and {formal.PAPER['DeltaNet']['parity'][1]} "
+    "there.",
 )
 
 
