@@ -35,7 +35,9 @@ begin("12")
 # C)^{-1},$$
 #
 # $\eta$ and $\rho$ rates, $\varepsilon$ a small ridge (Eq. 59–60 with the leash of notebook 06). What it must know:
-# the model, so that it sees the inputs of its layers, and whether the loss is a mean or a sum over the batch.
+# the model, so that it sees the inputs of its layers, and whether the loss is a mean or a sum over the batch: $C$
+# counts every point whole, and the gradient of a mean has been divided by their number. Beside it plain gradient
+# descent (SGD) and Adam; three seeds.
 
 
 # %%
@@ -79,35 +81,57 @@ def learn(make_optimizer, tasks, seed=0):
 
 
 WAYS = {
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), 0.3),
     "Adam": lambda model: torch.optim.Adam(model.parameters(), 1e-2),
     "deep": lambda model: DeepOptimizer(model, loss_reduction="mean"),
 }
-tasks = two_planes(0)
-ends = {name: learn(make, tasks) for name, make in WAYS.items()}
+
+
+def over_seeds(make, apart=2.0):
+    """What `learn` finds, (after A, after B) x (A, B), mean over three seeds."""
+    found = [learn(make, two_planes(seed, apart), seed) for seed in range(3)]
+    return torch.tensor(found).mean(0).tolist()
+
+
+ends = {name: over_seeds(make) for name, make in WAYS.items()}
 for name, ((a, _), (later, b)) in ends.items():
     print(f"{name}: A {a:.2f} when it had been learned, {later:.2f} after B; B {b:.2f}")
+both = {name: sum(end) / 2 for name, (_, end) in ends.items()}
 claim(
-    ends["deep"][1][0] > ends["Adam"][1][0] + 0.3 and ends["deep"][1][1] > 0.7,
-    f"With the changed line {ends['deep'][1][0]:.2f} of A is right after B, without it "
-    f"{ends['Adam'][1][0]:.2f}; "
-    f"of B {ends['deep'][1][1]:.2f} and {ends['Adam'][1][1]:.2f}.",
+    ends["deep"][1][0] > max(ends["SGD"][1][0], ends["Adam"][1][0]) + 0.5
+    and ends["deep"][1][1] > max(ends["SGD"][1][1], ends["Adam"][1][1]),
+    f"With the changed line {ends['deep'][1][0]:.2f} of A is right after B, with SGD "
+    f"{ends['SGD'][1][0]:.2f}, with Adam {ends['Adam'][1][0]:.2f}; of B {ends['deep'][1][1]:.2f}, "
+    f"{ends['SGD'][1][1]:.2f} and {ends['Adam'][1][1]:.2f}.",
+)
+claim(
+    abs(ends["Adam"][1][1] - 0.5) < 0.1,
+    f"Adam has hardly begun to learn B: between its two classes {ends['Adam'][1][1]:.2f} is "
+    "little more than a guess.",
+)
+others = {}
+for name, kind in (("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam)):
+    for rate in (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3):
+        end = over_seeds(lambda model, kind=kind, rate=rate: kind(model.parameters(), rate))[1]
+        others[f"{name} at {rate:g}"] = sum(end) / 2
+best = max(others, key=others.get)
+claim(
+    both["deep"] > others[best] + 0.3,
+    f"Another rate is no help: of {len(others)} tried {best} does best, with {others[best]:.2f} as the "
+    f"mean of A and B at the end. Deep has {both['deep']:.2f} at its usual rate.",
 )
 
 # %% [markdown]
 # ## Move the knob: how far apart are the tasks?
 #
 # What is spared are directions that old inputs have used. Let the centres of the two tasks move together. Three
-# seeds. **Guess first:** does the deep optimizer need tasks that lie apart?
+# seeds, a quarter of a minute. **Guess first:** does the deep optimizer need tasks that lie apart?
 
 # %%
 APART = [0.0, 1.0, 2.0, 4.0]
-kept = {name: [] for name in WAYS}
-taken = {name: [] for name in WAYS}
-for name, make in WAYS.items():
-    for apart in APART:
-        last = [learn(make, two_planes(seed, apart), seed)[1] for seed in range(3)]
-        kept[name].append(sum(a for a, _ in last) / 3)
-        taken[name].append(sum(b for _, b in last) / 3)
+final = {name: [over_seeds(make, apart)[1] for apart in APART] for name, make in WAYS.items()}
+kept = {name: [a for a, _ in found] for name, found in final.items()}
+taken = {name: [b for _, b in found] for name, found in final.items()}
 
 
 def at(apart):
@@ -127,10 +151,16 @@ def at(apart):
 
 
 claim(
-    min(deep - adam for deep, adam in zip(kept["deep"], kept["Adam"], strict=True)) > 0.1,
-    "At every distance more of A is left than with Adam: from "
-    f"{kept['deep'][0]:.2f} ({kept['Adam'][0]:.2f}) at 0 to {kept['deep'][-1]:.2f} "
-    f"({kept['Adam'][-1]:.2f}) at 4.",
+    all(d > max(s, a) + 0.1 for s, a, d in zip(*kept.values(), strict=True)),
+    "At every distance more of A is left than with SGD or Adam: from "
+    f"{kept['deep'][0]:.2f} ({kept['SGD'][0]:.2f}, {kept['Adam'][0]:.2f}) at 0 to "
+    f"{kept['deep'][-1]:.2f} ({kept['SGD'][-1]:.2f}, {kept['Adam'][-1]:.2f}) at 4.",
+)
+claim(
+    kept["deep"][0] < 0.5 < 0.7 < kept["deep"][1],
+    "Yet it needs them apart. At 0, where the points of both tasks come from one place and only "
+    f"the answers change, it too loses most of A: {kept['deep'][0]:.2f} is less than a guess "
+    f"between A's two classes. At 1 it keeps {kept['deep'][1]:.2f}.",
 )
 explore(at, apart=APART, start={"apart": 2.0})
 
@@ -208,7 +238,7 @@ levels = (
     Level("first", "0", period=16),
 )
 torch.manual_seed(0)
-quiet = {"evaluate_every": 1000, "realign_every": 0}
+quiet = {"evaluate_every": 1000}
 mine = Trainer(Experiment(**quiet), stream=planes(0), model=network(), levels=levels).run()
 print(f"{mine.steps} steps, written: {mine.update_counts}")
 claim(
@@ -224,29 +254,33 @@ claim(
 # %% [markdown]
 # ## Your optimizer
 #
-# Hand it in over the parameters of your model. It writes while the toggle is off, and the toggle works: here RMSprop
-# teaches A, and the deep optimizer, which has watched, takes over for B.
+# Hand it in over the parameters of your model. It writes for as long as the deep optimizer is switched off, and the
+# command `optimizer` switches that on as in the lab: here RMSprop teaches A, and before step 41, the first of B, the
+# deep optimizer takes over, which has watched.
+
 
 # %%
-torch.manual_seed(0)
-model = network()
-rmsprop = torch.optim.RMSprop(model.parameters(), 3e-3)
-with_mine = Trainer(
-    Experiment(optimizer="adam", **quiet), stream=planes(0), model=model, optimizer=rmsprop
-)
-handed_over = with_mine.run(commands=[(41, "optimizer", "deep")]).summary
-torch.manual_seed(0)
-model = network()
-rmsprop = torch.optim.RMSprop(model.parameters(), 3e-3)
-alone = Trainer(
-    Experiment(optimizer="adam", **quiet), stream=planes(0), model=model, optimizer=rmsprop
-)
-left = alone.run().summary
+def with_rmsprop(seed, commands=()):
+    torch.manual_seed(seed)
+    model = network()
+    rmsprop = torch.optim.RMSprop(model.parameters(), 3e-3)
+    settings = Experiment(optimizer="adam", seed=seed, **quiet)
+    trainer = Trainer(settings, stream=planes(seed), model=model, optimizer=rmsprop)
+    return trainer.run(commands=commands)
+
+
+alone = [with_rmsprop(seed) for seed in range(3)]
+handed_over = [with_rmsprop(seed, [(41, "optimizer", "deep")]) for seed in range(3)]
+left, more = ([run.summary["a_after_b"] for run in runs] for runs in (alone, handed_over))
 claim(
-    handed_over["a_after_b"] > left["a_after_b"] + 0.2,
-    f"RMSprop alone ends with {left['a_after_b']:.2f} of A; with the toggle moved when B "
-    "begins, "
-    f"{handed_over['a_after_b']:.2f} is left.",
+    all(b > a + 0.2 for a, b in zip(left, more, strict=True)),
+    f"RMSprop alone ends with {', '.join(f'{a:.2f}' for a in left)} of A (three seeds); with the "
+    f"deep optimizer from B on {', '.join(f'{a:.2f}' for a in more)} are left.",
+)
+claim(
+    handed_over[0].bytes_kept > alone[0].bytes_kept,
+    f"It costs memory: {handed_over[0].bytes_kept:,} bytes are kept beyond the weights, with "
+    f"RMSprop alone {alone[0].bytes_kept:,}.",
 )
 
 # %% [markdown]
@@ -317,7 +351,9 @@ check("12.3", my_levels)
 # ### 12.4 Beat the twin (code, open, 15 minutes)
 #
 # Return an `Experiment` (`model="cms"`, at most 500 steps, nothing frozen, not joint) whose average accuracy is above
-# that of its frozen twin by an interval that excludes zero, on four seeds that the check draws. It trains eight runs.
+# that of its frozen twin by more than 0.3: the whole paired interval, over four seeds that the check draws. No preset
+# passes as it comes: change something. Where is a network lost that cannot learn its features? The check trains eight
+# runs, which takes up to a minute.
 
 
 # %% tags=["answer"]

@@ -151,6 +151,11 @@ def the_twin_itself():
 
 
 @wrong("12.4")
+def an_unchanged_preset():
+    return nllab.Experiment.preset("permuted-digits")
+
+
+@wrong("12.4")
 def hidden_levels_that_write_too_late():
     return nllab.Experiment.preset("permuted-digits", input_period=1000, periods=(1000, 1000, 1000), batch_size=40)
 
