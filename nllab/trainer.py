@@ -190,7 +190,8 @@ class Trainer:
         batch = self._next_batch()
         self.base.zero_grad()
         self.deep.acting = self.acting == "deep"
-        self.deep.resting = not (self.deep.acting or (self.experiment.observe and self.experiment.method == "naive"))
+        observed = self.deep.acting or (self.experiment.observe and self.experiment.method == "naive")
+        self.deep.rest(not observed)
         self.objective.see(batch.labels)
         scores, loss = self.method.loss(self.model, batch)
         value = float(loss.detach())
@@ -201,7 +202,7 @@ class Trainer:
         if not all(map(math.isfinite, gradient_norms.values())):
             return [*events, self._give_up(value)]
         self.method.before_step(self.model)
-        self._write()
+        self._write(observed)
         self.method.after_step(self.model, batch, scores.detach())
         self.seen = (batch[:1], scores[0].detach())
         self.steps += 1
@@ -218,7 +219,7 @@ class Trainer:
                 events.append(End(step=self.steps, reason="finished", text="The plan is over."))
         return events
 
-    def _write(self) -> None:
+    def _write(self, observed: bool) -> None:
         """Let the optimizer that acts write; the deep one observes the other, unless it is asked not to."""
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
@@ -226,10 +227,10 @@ class Trainer:
             for group in self.base.optimizer.param_groups:
                 for key in {"lr", "adamw_lr"} & group.keys():  # Muon and M3 have a rate for each of their two parts
                     group[key] = group.setdefault(f"initial_{key}", group[key]) * self.learning_rate_factor(self.steps)
-        if self.deep.resting:
-            self.deep.skip()
-        else:
+        if observed:
             self.deep.step()
+        else:
+            self.deep.skip()
         self.base.step(write=not self.deep.acting)
         self.written_by.add(self.acting)
 

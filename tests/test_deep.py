@@ -272,7 +272,7 @@ def test_what_it_watched_is_protected_once_it_acts():
 def test_a_batch_that_it_rests_through_leaves_no_trace():
     seen, rested = (DeepOptimizer(model, manager=False) for model in (linear(), linear()))
     batches = list(stream_of_batches(3))
-    rested.resting = True
+    rested.rest()
     half_squared_sum(rested._model, *batches[0]).backward()
     assert not rested._watcher.batch.passes and not rested._watcher.batch.scales
     rested.skip()

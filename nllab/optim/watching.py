@@ -132,17 +132,13 @@ class WatchingOptimizer(torch.optim.Optimizer):
         """Clear the gradients, and what was seen on the way to them."""
         self._refresh()
         self._watcher.clear()
-        self._fresh, self.resting = True, False
+        self._fresh = True
+        self.rest(False)
         super().zero_grad(set_to_none)
 
-    @property
-    def resting(self) -> bool:
-        """Until the next zero_grad(), while true: nothing is looked at, so that batches to be skipped cost nothing."""
-        return self._watcher.resting
-
-    @resting.setter
-    def resting(self, value: bool) -> None:
-        self._watcher.resting = value
+    def rest(self, resting: bool = True) -> None:
+        """Look at nothing until the next zero_grad() or rest(False), so that batches to be skipped cost nothing."""
+        self._watcher.resting = resting
 
     def skip(self) -> None:
         """Let this batch pass unseen: neither weights nor contexts change."""
