@@ -101,8 +101,8 @@ claim(
     ends["deep"][1][0] > max(ends["SGD"][1][0], ends["Adam"][1][0]) + 0.5
     and ends["deep"][1][1] > max(ends["SGD"][1][1], ends["Adam"][1][1]),
     f"With the changed line {ends['deep'][1][0]:.2f} of A is right after B, with SGD "
-    f"{ends['SGD'][1][0]:.2f}, with Adam {ends['Adam'][1][0]:.2f}; of B {ends['deep'][1][1]:.2f}, "
-    f"{ends['SGD'][1][1]:.2f} and {ends['Adam'][1][1]:.2f}.",
+    f"{ends['SGD'][1][0]:.2f}, with Adam {ends['Adam'][1][0]:.2f}; of B "
+    f"{ends['deep'][1][1]:.2f}, {ends['SGD'][1][1]:.2f} and {ends['Adam'][1][1]:.2f}.",
 )
 claim(
     abs(ends["Adam"][1][1] - 0.5) < 0.1,
@@ -117,8 +117,9 @@ for name, kind in (("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam)):
 best = max(others, key=others.get)
 claim(
     both["deep"] > others[best] + 0.3,
-    f"Another rate is no help: of {len(others)} tried {best} does best, with {others[best]:.2f} as the "
-    f"mean of A and B at the end. Deep has {both['deep']:.2f} at its usual rate.",
+    f"Another rate is no help: of {len(others)} tried {best} does best, with "
+    f"{others[best]:.2f} as the mean of A and B at the end. Deep has {both['deep']:.2f} at "
+    "its usual rate.",
 )
 
 # %% [markdown]
