@@ -71,8 +71,10 @@ def noted(folder):
 
 
 def test_what_a_teacher_collects_is_what_was_noted(tmp_path):
-    with pytest.raises(SettingError, match="no nllab-progress.json yet"):
+    with pytest.raises(SettingError, match="neither notebooks nor nllab-progress.json"):
         marks.collected(tmp_path)
+    (tmp_path / "00-first-contact.ipynb").write_text("{}")  # a copy in which nothing has been solved
+    assert marks.collected(tmp_path)["solved"] == 0
     found = noted(tmp_path)
     assert found["solved"] == 1 and found["of"] == len(marks.exercises())
     file = tmp_path / "ada.json"

@@ -54,6 +54,7 @@ def test_the_example_prints_what_it_says():
     for (name, *numbers), (other, *others) in zip(said, found, strict=True):
         # Another processor may round otherwise, and a run amplifies that.
         assert name == other and [float(n) for n in numbers] == pytest.approx([float(n) for n in others], abs=0.03)
+    assert re.search(r"^# (\{.*\})$", code, re.M)[1] == printed.getvalue().splitlines()[-1]
 
 
 def test_the_loop_of_your_own_keeps_what_it_says():

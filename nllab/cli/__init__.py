@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from nllab import __version__
 from nllab.cli import benches, comparing, serving, training
 from nllab.cli.console import PROBLEM, errors
 from nllab.errors import DataWarning, NllabError
@@ -19,9 +20,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A live lab for Nested Learning.",
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"nllab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """A live lab for Nested Learning."""
+
+
 for command in (training.run, training.export, training.data, comparing.compare, comparing.sweep):
     app.command()(command)
 app.add_typer(benches.app, name="bench")

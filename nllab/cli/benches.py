@@ -30,7 +30,7 @@ from nllab.experiment import Experiment
 from nllab.methods.setups import SETUPS
 
 app = typer.Typer(
-    no_args_is_help=True, help="Measure what the lab says, and how fast it is: every table with its seeds."
+    no_args_is_help=True, help="Measure what the lab says, and how fast it is. Every table names its seeds."
 )
 
 QuickOption = Annotated[bool, typer.Option("--quick", help="A small version of the same, under three minutes.")]

@@ -62,7 +62,7 @@ def compare(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one preset with several optimizers and methods on the same seeds."""
+    """Compare optimizers and methods on the same seeds of one preset."""
     from nllab.bench.retention import check_names, difference, learners_table
     from nllab.methods import BRINGS_ITS_MODEL
     from nllab.sweep import results
@@ -150,7 +150,7 @@ def sweep(
     out: TableOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every combination of presets, optimizers and settings on all cores; rank them on validation data.
+    """Train all combinations of settings, on all cores. They are ranked on validation data.
 
     With --out the finished runs are kept in one Parquet table, and the same command goes on where it was stopped.
     """

@@ -107,7 +107,7 @@ def lab(
         typer.Option(help="A file that --out wrote: run its answers again, and print what passes; may be repeated."),
     ] = None,
 ) -> None:
-    """Open the notebooks in JupyterLab, on a copy of your own that is never overwritten."""
+    """Open the notebooks in JupyterLab. They are a copy of your own, which is never overwritten."""
     if out and not check:
         raise SettingError("--out goes with --check.")
     if grade:
@@ -122,7 +122,11 @@ def lab(
         for copied, how in copy_notebooks(shipped("notebooks"), folder):
             errors.print(f"{verbs[how]} {copied}", highlight=False)
         command = [sys.executable, "-m", "jupyter", "lab", f"--port={port}", f"--notebook-dir={folder}"]
-        raise typer.Exit(_call(command + ([] if browser else ["--no-browser"])))
+        command += [] if browser else ["--no-browser"]
+        if getattr(os, "geteuid", lambda: 1)() == 0:  # as in most containers; Jupyter would refuse to start
+            errors.print("You are root, and so is every notebook that you run.", highlight=False)
+            command.append("--allow-root")
+        raise typer.Exit(_call(command))
 
 
 def _show_progress(folder: Path, out: Path | None, reader: str) -> None:
@@ -160,7 +164,7 @@ def _grade(files: Sequence[Path]) -> None:
 def site(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder for the pages.")],
 ) -> None:
-    """Write the course as pages for any static host: they ask for nothing from anywhere."""
+    """Write the course as pages for any static host. They ask for nothing from anywhere."""
     from nllab.course.site import write_site
 
     for page in write_site(shipped("notebooks"), folder):
@@ -187,7 +191,7 @@ def doctor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say in plain words what keeps the lab from running here; status 2 where something does."""
+    """Say what keeps the lab from running here. The status is 2 where something does."""
     report = examine(runs or ())
     try:
         report["dashboard"] = (shipped("app") / "serve.py").is_file()

@@ -97,8 +97,8 @@ def run(
     preset: Annotated[
         str | None, typer.Argument(metavar="PRESET", help=f"One of {', '.join(PRESETS)}; not needed with --resume.")
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help=f"Who writes: {', '.join(OPTIMIZERS)}.")] = None,
-    model: Annotated[str | None, typer.Option(help=f"What learns: {', '.join(MODELS)}.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help=f"Who writes the weights: {', '.join(OPTIMIZERS)}.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"The network that learns: {', '.join(MODELS)}.")] = None,
     seeds: SeedsOption = 1,
     device: DeviceOption = "cpu",
     settings: SetOption = None,
@@ -151,7 +151,9 @@ def run(
         + (", hidden levels frozen" if experiment.frozen else "")
         + (", joint" if experiment.joint else "")
     )
-    print_result(as_json, result, f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}", {label: result})
+    title = f"{preset}, {seeds} seed{'s' if seeds > 1 else ''}"
+    title += "".join(f"; from step {step} {name}={value}" for step, name, value in commands)
+    print_result(as_json, result, title, {label: result})
     if problems:
         errors.print("\n".join(problems), style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(PROBLEM)
@@ -171,7 +173,7 @@ def export(
     csv: Annotated[Path | None, typer.Option(help="All that happened, as a table.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="The same table for pandas, Polars or DuckDB.")] = None,
 ) -> None:
-    """Write a saved run as a page that replays it, as one file or as a table."""
+    """Write a saved run as a page, a file or a table. The page replays it."""
     from nllab import html_export, run_io
 
     ways = {
@@ -206,7 +208,7 @@ def data(
     apart: Annotated[bool, typer.Option(help="Every path's classes are its own, as under own-apart:.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what the lab makes of data of your own: what it read, left out and converted, and which classes it found."""
+    """Say what the lab makes of data of your own. What was read, left out and converted, and the classes."""
     from nllab.data import load
 
     report = load(paths, apart=apart).report

@@ -42,12 +42,13 @@ def exercises() -> list[str]:
 
 
 def collected(folder: Path, reader: str = "") -> dict[str, Any]:
-    """All that a teacher needs of one reader, as JSON can hold it. Raises SettingError where nothing was kept."""
+    """All that a teacher needs of one reader, as JSON can hold it. Raises SettingError for a folder that is no copy of
+    the notebooks."""
     progress = Progress(folder)
     if progress.problem:
         raise SettingError(progress.problem)
-    if not progress.exercises:
-        raise SettingError(f"{folder} has no {FILE} yet: solve an exercise there first, or name the folder.")
+    if not progress.exercises and not any(folder.glob("[0-9][0-9]-*.ipynb")):
+        raise SettingError(f"{folder} has neither notebooks nor {FILE}; name the folder of your copy with --folder.")
     asked = exercises()
     solved = [name for name in asked if progress.of(name).get("solved")]
     found = {"format": FORMAT, "nllab": __version__, "reader": reader, "solved": len(solved), "of": len(asked)}
