@@ -19,7 +19,7 @@ from nllab.course import begin, check, claim
 from nllab.course.draw import bars, canvas, curves
 from nllab.explore import explore
 
-begin("09")
+begin("09", 2)
 
 # %% [markdown]
 # ## Two languages, one network

@@ -22,7 +22,7 @@ from nllab.explore import explore
 from nllab.streams.stream import Part, Stream, Task
 from nllab.summary import paired_difference
 
-begin("12")
+begin("12", 2)
 
 # %% [markdown]
 # ## One changed line
