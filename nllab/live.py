@@ -162,6 +162,7 @@ class LiveRun:
         """Train until somebody pauses it, a stop is reached or the plan is over."""
         with self._wake:
             self._playing, self.notice = True, None
+            self.place = self._ask()  # so that nobody is told that it trains before its turn has come
             self._wake.notify()
 
     def pause(self) -> None:
@@ -339,8 +340,11 @@ class LiveRun:
     def _anew(self) -> bool:
         return bool(self._inbox) and self._inbox[0][0] in ("reset", "rewind")
 
+    def _ask(self) -> int:
+        return self.turns.ask(self.group) if self.turns else 0
+
     def _must_wait(self) -> bool:
-        self.place = self.turns.ask(self.group) if self.turns else 0
+        self.place = self._ask()
         here = self._trainer.steps
         return bool(self.place) or any(other._wanting and other.state.step + LEEWAY < here for other in self.others)
 

@@ -351,6 +351,19 @@ def test_those_side_by_side_take_one_turn_together():
             run.close()
 
 
+def test_who_presses_play_stands_in_line_at_once():
+    """Before its thread has looked, so that no page says that it trains."""
+    runs = LiveRuns(training=1, pause_after=PATIENCE)
+    opened = [runs.open(small(epochs=50, batch_size=100)) for _ in range(3)]
+    try:
+        for run in opened:
+            run.play()
+        assert [run.place for run in opened] == [0, 1, 2]
+    finally:
+        for run in opened:
+            run.close()
+
+
 def test_who_trains_long_while_others_wait_goes_to_the_end_of_the_line():
     clock = Clock()
     turns = Turns(limit=1, seconds=60, clock=clock)
