@@ -1,6 +1,7 @@
 """The reader's copy, what a teacher collects, and the pages of the course."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -105,10 +106,12 @@ def test_the_commands_of_a_class(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(serving, "_call", lambda command: opened.append(command) or 0)
     mine, file = tmp_path / "mine", tmp_path / "ada.json"
-    for word in ("wrote", "kept your"):
+    for word, user in (("wrote", 1000), ("kept your", 0)):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user, raising=False)
         done = nllab("lab", "--folder", mine, "--no-browser")
-        assert done.exit_code == 0 and done.stderr.count(word) == 13
+        assert done.exit_code == 0 and done.stderr.count(word) == 13 and ("You are root" in done.stderr) == (not user)
     assert f"--notebook-dir={mine}" in opened[0] and "--no-browser" in opened[0]
+    assert ["--allow-root" in command for command in opened] == [False, True]
     noted(mine)
     done = nllab("lab", "--folder", mine, "--check", "--reader", "Ada", "--out", file)
     assert done.exit_code == 0 and len(opened) == 2
