@@ -2,9 +2,10 @@
 PYTHON ?= .venv/bin/python
 
 # Tests that train whole runs, open pages or start processes: the README's test line has them, `check` has not.
-LONGER = anatomy app bench_sequences browser cli contexts course course_files deep_conventions deep_layers futures gate hope hostile hosting \
-	html_export jupyter kept live methods notebooks optim_table portrait proxy recorder reproduce retention room run_io scenarios \
-	sequences share sweep titans widgets
+LONGER = anatomy app bench_sequences browser claims cli closed_sessions contexts course course_files data_misread data_tables \
+	deep_conventions deep_layers docs figures formal front futures gate hope hostile hosting html_export jupyter kept life live memory \
+	methods notebooks optim_momentum optim_table portrait proxy recorder reproduce retention reveals room run_io scenarios sequences \
+	share streams sweep titans widgets widths
 
 .PHONY: check check-all lint types tests docs
 
@@ -19,7 +20,7 @@ types:
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
 tests:
-	$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow and not browser and not gpu" $(LONGER:%=--ignore=tests/test_%.py)
+	$(PYTHON) -m pytest -m "not slow and not browser and not gpu" $(LONGER:%=--ignore=tests/test_%.py)
 
 check-all:  ## what the gate runs: a fresh environment, lint, types, documentation and the test line of the README
 	bash .ci/run
