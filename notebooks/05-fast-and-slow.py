@@ -126,7 +126,7 @@ explore(
 
 # %%
 TWO = Experiment.preset("contexts-digits", evaluate_every=100_000, observe=False)
-STEPS = 240  # 12 contexts of 20 batches
+STEPS = 200  # 10 contexts of 20 batches
 
 
 def by_context(run, length=20):
@@ -151,7 +151,7 @@ claim(
     f"With a fast level behind the head the worst of these contexts is at {min(both):.2f}.",
 )
 curves(
-    range(12),
+    range(10),
     lines,
     marks=True,
     xlabel="context",
@@ -191,12 +191,10 @@ for row in rivals.values():
         f"Two time scales are {gap['mean']:+.3f} ± {gap['half_width']:.3f} above one "
         f"retention for all levels ({row}; 95 % interval, 3 paired seeds).",
     )
-same = score[rivals["same levels"]][0]
 claim(
-    same < twin < both[0],
-    f"On seed 0 the frozen twin has {twin:.2f}, between the {both[0]:.2f} of two time scales and "
-    f"the {same:.2f} of the same levels with one retention: most of it is the work of the last "
-    "two levels, on features that may be random.",
+    both[0] - 0.15 < twin < both[0],
+    f"On seed 0 the frozen twin has {twin:.2f} beside the {both[0]:.2f} of two time scales: "
+    "most of it is the work of the last two levels, on features that may be random.",
 )
 shown = {row.replace(", ", "\n").replace("keep", "\nkeep"): {"": s} for row, s in score.items()}
 figure, axes = canvas(1, width=7.5)
