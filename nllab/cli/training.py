@@ -144,6 +144,7 @@ def run(
             plan = Plan(experiment, seeds, tuple(commands), steps, device)
         summary, problems = _record_seeds(plan, resume or out, resume=resume is not None)  # type: ignore[arg-type]
         experiment, seeds, preset = plan.experiment, plan.seeds, preset or plan.experiment.stream
+        commands = list(plan.commands)
     counts = {level: count["mean"] for level, count in summary["update_counts"].items()}
     result = {"preset": preset, **summary, "cannot_show": cannot_show(experiment, counts)}
     label = (
