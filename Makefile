@@ -1,7 +1,7 @@
 # Everything that the gate runs, under short names. PYTHON is the interpreter of the environment that pip installed into.
 PYTHON ?= .venv/bin/python
 
-# Tests that train whole runs, open pages or start processes: the README's test line has them, `check` has not.
+# The longer files: the README's test line has them, `check` has not. Its tests run on one core; the types have the other.
 LONGER = anatomy app bench_sequences browser claims cli closed_sessions contexts course course_files data_misread data_tables \
 	deep_conventions deep_layers docs figures formal front futures gate hope hostile hosting html_export jupyter kept life live memory \
 	methods notebooks optim_momentum optim_table portrait proxy recorder reproduce retention reveals room run_io scenarios sequences \

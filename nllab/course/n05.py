@@ -93,8 +93,9 @@ def _weighted(inputs: Tensor, targets: Tensor, retention: float, ridge: float) -
     return torch.linalg.solve(gram, inputs.mT @ (weight.squeeze(1) * targets))
 
 
-def _stepped(inputs: Tensor, targets: Tensor, retention: float, ridge: float) -> Tensor:
-    """The weights to which the steps of a level lead: near the fit, and another thing."""
+def stepped(inputs: Tensor, targets: Tensor, retention: float, ridge: float) -> Tensor:
+    """The weights (dim,) to which the steps of a level lead, from zero weights over inputs (N, dim) and targets (N,):
+    near the fit at a retention below 1, and another thing."""
     weights, seen = torch.zeros(inputs.shape[1]), torch.zeros(inputs.shape[1], inputs.shape[1])
     for x, y in zip(inputs, targets, strict=True):
         seen = retention * seen + torch.outer(x, x)
@@ -129,7 +130,7 @@ def faded_fit(f: Answer, draw: Draw) -> None:
         inputs, targets = draw.normal(count, dim), draw.normal(count)
         retention, ridge = draw.uniform(0.3, 0.95), draw.uniform(0.1, 0.5)
         got = f.tensor(inputs, targets, retention, ridge, shape=(dim,), like=inputs)
-        steps = torch.allclose(got, _stepped(inputs, targets, retention, ridge), rtol=1e-3, atol=1e-4)
+        steps = torch.allclose(got, stepped(inputs, targets, retention, ridge), rtol=1e-3, atol=1e-4)
         sentence = "These are the weights that the level's steps lead to, not those of the fit." if steps else ""
         f.close(got, _weighted(inputs, targets, retention, ridge), sentence or "These are other weights.")
         whole = f.tensor(inputs, targets, 1.0, ridge, shape=(dim,), like=inputs)

@@ -132,8 +132,8 @@ def passes_energy(change: Tensor, passes: Sequence[Pass], moved: Tensor | None) 
     return _sum(energies)
 
 
-def _sum(numbers: Sequence[Tensor]) -> Tensor:
-    return numbers[0] if len(numbers) == 1 else torch.stack([*numbers]).sum()
+def _sum(numbers: list[Tensor]) -> Tensor:
+    return numbers[0] if len(numbers) == 1 else torch.stack(numbers).sum()
 
 
 def best_rate(traces: Iterable[Trace]) -> float:
