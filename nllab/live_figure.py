@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-import plotly.graph_objects as go
-
 from nllab import figures
 from nllab.events import Event, Step, accuracy_of
+
+# Plotly loads nbformat, and that jsonschema, which compiles a grammar of international addresses at import: four of the
+# ten seconds of a notebook's first cell. Nothing here has such an address, so jsonschema does not find it.
+GRAMMAR = "rfc3987_syntax"
+if hidden := GRAMMAR not in sys.modules:
+    sys.modules[GRAMMAR] = None  # type: ignore[assignment]
+try:
+    from plotly.graph_objects import FigureWidget
+finally:
+    if hidden:
+        del sys.modules[GRAMMAR]
 
 POINTS = 1_500  # of a view, about, since its whole arrays are sent again with every redrawing
 RASTER_STEPS = 150  # the raster shows the last steps only: five levels that always write are 15 points a step
 VIEW_PIXELS, ABOVE_PIXELS, BELOW_PIXELS = 240, 48, 40  # height of a view, and of its title and its step axis within
 
 
-class Curves(go.FigureWidget):
+class Curves(FigureWidget):
     """A figure whose present curves are what a page gets, from its first message on.
 
     Plotly's own widget is empty when a page first hears of it, and fills it by a message that is lost while its script

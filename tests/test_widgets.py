@@ -1,5 +1,7 @@
 import gc
 import json
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -259,3 +261,10 @@ def test_the_network_stands_above_the_figure_and_follows_the_training():
         lab.live.reset()
         until(lambda: lab.live.generation == 1)
         until(lambda: lab.refresh() or lab.network.scene.get("step") == 0)
+
+
+@pytest.mark.slow  # loads torch and plotly once more
+def test_the_first_cell_of_a_notebook_compiles_no_grammar():
+    code = "import sys, nllab.widgets; print('plotly' in sys.modules, 'rfc3987_syntax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["True", "False"], done.stderr
