@@ -8,7 +8,22 @@ from torch.nn import functional as F
 
 from nllab import DeepOptimizer
 from nllab.optim.output import bend, recognise
-from nllab.optim.rates import AFTER_WATCHING, TRUST, Trace, age, best_rate, hidden_rate, own_energy
+from nllab.optim.rates import (
+    AFTER_WATCHING,
+    FIRST_LOOK,
+    FLAT,
+    LOOK,
+    TRUST,
+    Trace,
+    age,
+    best_rate,
+    energy_by_row,
+    hidden_rate,
+    lifted,
+    mean_bend,
+    own_energy,
+)
+from nllab.optim.watch import Pass
 
 
 def one_hot(labels):
@@ -183,3 +198,62 @@ def test_a_sequence_is_one_sample_of_life():
     F.cross_entropy(model(x.view(5, 12, 6)).flatten(0, 1), y).backward()
     optimizer.step()
     assert [trace.samples for trace in traces(optimizer)] == [5]
+
+
+def looked(signals, gains, others=(), writes=FIRST_LOOK):
+    """A trace with rows of these signals and gains in every write, beside other layers of the bends given."""
+    trace = Trace(signal=float(signals.sum()), residual=1.0, gain=float(gains.sum()), writes=writes)
+    trace.look(signals, gains, mean_bend([trace, *(Trace(signal=b, residual=1.0, gain=b) for b in others)]))
+    return trace
+
+
+def test_rows_that_bend_the_loss_like_others_are_not_lifted():
+    rows = torch.tensor([1.0, 0.5, 2.0, 1.5])
+    assert looked(rows, rows).lift is None
+    assert looked(rows, rows, others=[5 * float(rows.sum())]).lift is None  # the mean layer bends three times as much
+
+
+def test_a_flat_row_is_lifted_to_its_share_of_the_mean_layer_whatever_the_units():
+    signals, gains = torch.tensor([1.0, 1e-6, 0.0, 1.0]), torch.tensor([1.0, 1e-4, 0.0, 1.0])
+    for scale in (1.0, 1e3):
+        trace = looked(scale * signals, gains / scale, others=[4.0])
+        bends = trace.bend * trace.shares.prod(0).sqrt()
+        mean = (trace.bend + 4.0) / 2
+        assert trace.lift.flatten()[[0, 2, 3]].tolist() == [1, 1, 1]  # one that gains nothing has nowhere to go
+        assert float(4 * bends[1] * trace.lift[1]) == pytest.approx(FLAT * mean, rel=1e-5)
+        assert float(trace.lift[1]) == pytest.approx(FLAT * 3 / (4 * 1e-5), rel=1e-4)
+
+
+def test_rows_are_looked_at_from_time_to_time_and_their_shares_are_means():
+    trace = Trace()
+    looks = []
+    for _ in range(FIRST_LOOK + 2 * LOOK):
+        trace.write(1.0, 1.0, 1.0)
+        looks.append(trace.looks)
+    assert [n for n in looks if n] == [1, 2, 3] and looks.index(1) == FIRST_LOOK - 1
+    trace = looked(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
+    trace.writes += LOOK
+    trace.look(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0]), 1.0)
+    assert torch.allclose(trace.shares, torch.full((2, 2), 0.5))
+
+
+def test_lifted_rows_are_trusted_as_a_layer_of_their_own():
+    lift, own = torch.tensor([[1.0], [100.0], [10.0]]), torch.tensor([[1.0], [1e-4], [1e-2]])
+    size = torch.tensor([[1.0], [2.0], [2.0]])
+    near = lifted(1e-3, 0.5, lift, own, size)
+    assert torch.allclose(near, torch.tensor([[0.5], [0.1], [0.01]]))
+    far = lifted(1e3, 0.5, lift, own, size)
+    moved = (far**2 * own)[1:].sum().sqrt()
+    assert far[0] == 0.5 and float(moved) == pytest.approx(TRUST * 2.0) and float(far[1] / far[2]) == pytest.approx(10)
+
+
+def test_the_energies_of_rows_add_up_to_that_of_the_matrix():
+    g = torch.Generator().manual_seed(0)
+    change, rows = torch.randn(3, 5, generator=g), torch.randn(7, 5, generator=g)
+    passes = [Pass(rows, torch.zeros(7, 3), None), Pass(rows[:2], torch.zeros(2, 3), None)]
+    by_row = energy_by_row(change, passes)
+    assert by_row.shape == (3, 1) and torch.allclose(
+        by_row[:, 0], (change @ torch.cat([rows, rows[:2]]).T).square().sum(1)
+    )
+    indices = Pass(torch.tensor([1, 1, 4]), torch.zeros(3, 3), None)
+    assert torch.allclose(energy_by_row(change, [indices])[:, 0], (change[:, [1, 1, 4]]).square().sum(1))

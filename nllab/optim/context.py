@@ -27,6 +27,7 @@ from nllab.optim.rank_n import proportion, rank_n
 WIDE = 2048  # inputs past which a context is cut into blocks
 LATE = 256  # rows that A and A^-1 take in at once, since one large product costs less than several small ones
 BLOCK = 256  # columns of a gram matrix that are computed at once
+WORTH = 0.1  # of what a context may hold, that it leaves out at once
 REFRESH = 200  # writes after which A^-1 is computed anew, so that rounding errors of the rank-N form cannot add up
 
 
@@ -37,7 +38,7 @@ class Writable(Protocol):
         """Add alpha * other, (out, D), in place."""
 
 
-def context_write(weight: Writable, gradient: Tensor, context: Context, rate: float) -> Tensor:
+def context_write(weight: Writable, gradient: Tensor, context: Context, rate: float | Tensor) -> Tensor:
     """W <- W - rate * G A^-1 in place, the exact minimizer of
 
         <W - W_t, G> rate + 1/2 tr((W - W_t) A (W - W_t)^T)
@@ -45,13 +46,16 @@ def context_write(weight: Writable, gradient: Tensor, context: Context, rate: fl
     Directions that many inputs used cost much to change, directions that none has used are free. At rate 1, retention 1
     and squared error this is recursive least squares; with A = ridge * I it is gradient descent.
 
-    Shapes: weight, gradient (out, D) · returns G A^-1 (out, D).
+    Shapes: weight, gradient (out, D) · rate: a number, or one for each row, (out, 1) · returns G A^-1 (out, D).
     Raises: DivergedError where A is beyond the reach of its number type; the weight is unchanged then.
     Source: generalized gradient descent, Def. 5 (Eq. 59-60), Behrouz et al. 2025, arXiv 2512.24695.
     Differs from paper: the retention term is ours; the paper leaves it open.
     """
     step = context.solve(gradient)
-    weight.add_(step, alpha=-rate)
+    if isinstance(rate, Tensor):
+        weight.add_(rate * step, alpha=-1.0)
+    else:
+        weight.add_(step, alpha=-rate)
     return step
 
 
@@ -73,7 +77,8 @@ class Context:
         one-hot inputs. · past: where A^-1 is known, (D, D) with A^-1 = past - V^T V, V = `factors` (N, D) or None.
     squares: sum of the squares of the rows in `late`.
     age: writes since it was computed from A.
-    seen: samples absorbed, discounted as the context fades.
+    seen: samples absorbed, discounted as the context fades. · whole: the same but for what it only leaves out
+        for now. · surplus: rows absorbed since it last left any out.
     gradient: sum of the gradients of a period that is not over. · rows: its inputs and error signals, (N, D) and
         (N, out), as long as writing through them is cheaper than through A. · count: rows of the period so far.
     accounts: name -> the part of A - ridge I that came in while this was going on, of what is over.
@@ -87,6 +92,8 @@ class Context:
     factors: Tensor | None = None
     age: int = 0
     seen: float = 0
+    whole: float = 0
+    surplus: int = 0
     gradient: Tensor | None = None
     rows: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     count: int = 0
@@ -251,7 +258,30 @@ class Context:
         fade(self.base, retention, ridge)
         self.accounts = {name: retention * held for name, held in self.accounts.items()}
         self.seen *= retention
+        self.whole *= retention
         self.forget_inverse()
+
+    def leave_out(self, rows: int, most: float, ridge: float) -> float:
+        """Hold about the last `most` rows for now; they stand for all, which `restore` lets them count as again.
+
+        rows: that have just come. Returns what is kept: 1 until enough have come to be worth a new inverse.
+        """
+        self.surplus += rows
+        share, whole = min(self.surplus / most, 0.5), self.whole
+        if share < WORTH:
+            return 1.0
+        self.fade(1 - share, ridge)
+        self.whole, self.surplus = whole, 0
+        return 1 - share
+
+    def restore(self, ridge: float) -> float:
+        """Let what is held count as much as everything that was absorbed; returns by how much it counts more."""
+        more, whole = self.whole / self.seen if self.seen > 0 else 1.0, self.whole
+        if more > 1:
+            self.fade(more, ridge)
+            self.seen = self.whole = whole
+        self.surplus = 0
+        return more
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it holds."""
@@ -279,13 +309,25 @@ class Context:
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""
-        names = ("late", "squares", "factors", "age", "seen", "gradient", "rows", "count", "accounts")
+        names = (
+            "late",
+            "squares",
+            "factors",
+            "age",
+            "seen",
+            "whole",
+            "surplus",
+            "gradient",
+            "rows",
+            "count",
+            "accounts",
+        )
         return {"matrix": self.base, "inverse": self.past, **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
-        """States of before A and its inverse took rows in late lack `late` and `factors`."""
-        kept = {**state, "rows": [(rows, deltas) for rows, deltas in state["rows"]]}
+        """States of before A and its inverse took rows in late lack `late` and `factors`, older ones `whole`."""
+        kept = {"whole": state["seen"], **state, "rows": [(rows, deltas) for rows, deltas in state["rows"]]}
         return cls(base=kept.pop("matrix"), past=kept.pop("inverse"), **kept)
 
 

@@ -29,7 +29,17 @@ from nllab.optim.context import context_write
 from nllab.optim.diagonal import Diagonal
 from nllab.optim.groups import group_of
 from nllab.optim.notices import look_closely, refuse_what_is_not_finite
-from nllab.optim.rates import AFTER_WATCHING, Trace, head_rate, hidden_rate, passes_energy, trusted
+from nllab.optim.rates import (
+    AFTER_WATCHING,
+    Trace,
+    energy_by_row,
+    head_rate,
+    hidden_rate,
+    lifted,
+    mean_bend,
+    passes_energy,
+    trusted,
+)
 from nllab.optim.realign import Window, follow
 from nllab.optim.report import Due, Report, Written, measurable
 from nllab.optim.watch import Batch
@@ -123,7 +133,8 @@ class DeepOptimizer(WatchingOptimizer):
         elif context.gradient is not None:
             gradient += context.gradient
         came = sum(len(each.rows) for each in passes)
-        context.seen += min(came, batch.asked or came)  # the patches of an image are one sample
+        samples = min(came, batch.asked or came)  # the patches of an image are one sample
+        context.seen, context.whole = context.seen + samples, context.whole + samples
         for rows, deltas, weights, _ in passes:
             context.absorb(rows, deltas, weights, batch.scale)
         if passes and not head:
@@ -152,9 +163,11 @@ class DeepOptimizer(WatchingOptimizer):
         steps = [context_write(x.matrix, x.gradient, x.context, rate) for x, rate in rates]
         return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
 
-    def _rates(self, due: Sequence[Due]) -> list[float]:
+    def _rates(self, due: Sequence[Due]) -> list[float | Tensor]:
         """The rate of each layer's write: the head's own, one for all hidden layers as far as each can be trusted."""
-        energies, rates, straight = [], [], self._watcher.straight_to(self._holdings.head)
+        energies: list[tuple[float, float]] = []
+        rates: list[float | Tensor] = []
+        straight = self._watcher.straight_to(self._holdings.head)
         for layer in due:
             own = size = 0.0
             if layer.passes and not layer.head:
@@ -165,13 +178,31 @@ class DeepOptimizer(WatchingOptimizer):
                 gain = float(torch.dot(layer.gradient.flatten(), step.flatten()))
                 self._trace(layer.matrix).write(gain, own, layer.samples)
             energies.append((own, size))
-        rate = hidden_rate(state["trace"] for state in self.state.values() if "trace" in state)
+        traces = [state["trace"] for state in self.state.values() if "trace" in state]
+        rate = hidden_rate(traces)
         self._hidden = min(rate, AFTER_WATCHING) if self._watched else rate
         for layer, (own, size) in zip(due, energies, strict=True):
             hidden = self._hidden_rate(layer.group, own, size)
-            rates.append(self._head_rate(layer.group) if layer.head else hidden)
             self._moved += hidden * sqrt(own / max(layer.samples, 1))
+            if layer.head:
+                rates.append(self._head_rate(layer.group))
+            elif layer.matrix.weight in straight or not layer.passes:
+                rates.append(hidden)
+            else:
+                rates.append(self._by_row(layer, hidden, traces))
         return rates
+
+    def _by_row(self, layer: Due, hidden: float, traces: Sequence[Trace]) -> float | Tensor:
+        """The factor of a hidden layer's write, or of each of its rows where some are lifted (see rates.py)."""
+        trace, step = self._trace(layer.matrix), layer.context.solve(layer.gradient)
+        if trace.looks:
+            signals = packed.signals(layer.gradient, layer.passes)
+            trace.look(signals, (layer.gradient * step).sum(1), mean_bend(traces))
+        if trace.lift is None:
+            return hidden
+        own, size = (energy_by_row(matrix, layer.passes) for matrix in (step, layer.matrix.tensor()))
+        factor = layer.group["rate"] * self.settings.rate
+        return factor * lifted(self._hidden, hidden / factor if factor else 0.0, trace.lift, own, size)
 
     def _hidden_rate(self, group: dict[str, Any], own: float, size: float) -> float:
         """The factor of G A^-1 in the write of a hidden layer (see rates.py)."""
@@ -189,10 +220,24 @@ class DeepOptimizer(WatchingOptimizer):
         return layer.group["retention"] * (now.head_retention if layer.head else now.hidden_retention)
 
     def _fade(self, layer: Due) -> None:
+        ridge, span = layer.group["ridge"], self.settings.span
         if (retention := self._retention(layer)) < 1:
-            layer.context.fade(retention, layer.group["ridge"])
-            if layer.head and (realignment := self.state[layer.matrix.weight].get("realignment")):
-                realignment.fade(retention, layer.group["ridge"])
+            layer.context.fade(retention, ridge)
+        if self.acting and span is not None:
+            retention *= layer.context.leave_out(layer.rows, span * layer.matrix.width, ridge)
+        self._fade_past(layer.matrix.weight, retention, ridge)
+
+    def _restore(self) -> None:
+        """What contexts have left out for a while counts again."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if "context" in self.state[p]:
+                    self._fade_past(p, self.state[p]["context"].restore(group["ridge"]), group["ridge"])
+
+    def _fade_past(self, weight: Tensor, factor: float, ridge: float) -> None:
+        """What is known of the past of a head's context counts so many times as much."""
+        if factor != 1 and (realignment := self.state[weight].get("realignment")):
+            realignment.fade(factor, ridge)
 
     def _write_norms(self, due: Sequence[Scaled]) -> None:
         """Scales and shifts step as hidden layers do; what they multiply has unit size."""
@@ -236,6 +281,9 @@ class DeepOptimizer(WatchingOptimizer):
         if self.policy is not None:
             # A narrow head cannot tell new inputs from familiar ones, since there is no room in its features.
             known = [write.novelty for write in written if write.outer and write.leverage is not None]
-            self.policy.observe(error_rate, max(known, default=None), batch.errors)
+            self.policy.observe(error_rate, max(known, default=None), batch.errors, batch.answers)
+            span = self.settings.span
             decision = self.policy.decide() if self.acting else None
+            if span is not None and self.settings.span is None:
+                self._restore()
         return Report(self.loss, value, error_rate, decision, written)

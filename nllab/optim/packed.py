@@ -9,13 +9,16 @@ N rows, D inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from nllab.optim.layers import Matrix
+
+if TYPE_CHECKING:
+    from nllab.optim.watch import Pass
 
 
 def matrices_of(module: nn.Module) -> list[Matrix]:
@@ -78,3 +81,11 @@ def signal(gradient: Tensor, rows: Tensor) -> float:
     """About the sum of ||δ||² over error signals that were not seen: ||G||² over the mean of ||x||². That is what it is
     on average where they are independent, and more where they agree. gradient G (out, D) · rows (N, D)."""
     return float(gradient.square().sum() / rows.square().sum(1).mean().clamp_min(1e-30))
+
+
+def signals(gradient: Tensor, passes: Sequence[Pass]) -> Tensor:
+    """The sum of δ_i² over the error signals at each output i of a layer, (out,); up to a common factor where they were
+    not seen (`signal`). gradient G (out, D)."""
+    if passes[0].hidden:
+        return gradient.square().sum(1)
+    return torch.stack([seen.deltas.square().sum(0) for seen in passes]).sum(0)

@@ -24,13 +24,22 @@ TRUST of their size: η_l = min(η, TRUST √(sum of ||W x||² / sum of ||D x||�
 from a layer to the scores the model is the truth, and a layer that has answered nothing but zero has no size to be
 compared with; both take CAP times the exact minimizer at most.
 
+One η for all leaves rows of W behind, behind whose outputs the loss hardly bends: those of queries and keys, which at
+first move nothing, would stand still for ever. Row i of layer l takes the share √(s_i γ_i) of its layer's √(ρ_l g_l),
+with s_i and γ_i its shares of the layer's signal and gain. One that would bend the loss by less than FLAT of what the
+mean layer does, were all rows of its layer like it, is lifted to that: it steps c_i times as far,
+
+    c_i = max(1, FLAT · mean of √(ρ g) over layers / (out √(ρ_l g_l) √(s_i γ_i)))
+
+and the lifted rows of a layer are trusted as a layer of their own.
+
 Source: ours. Kin: K-FAC (Martens and Grosse 2015) keeps the curvature behind a layer as a matrix; here it is a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from math import sqrt
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,6 +62,10 @@ BOLD, SPAN, TRUST, CAP = 4.0, 500.0, 0.1, 8.0
 # the other's writes met.
 AFTER_WATCHING = 4.0
 RECENT = 0.9  # what the sums over recent writes keep at each
+FLAT = 0.1  # of the mean layer's bend
+LOOK = 16  # writes of a layer between two looks at its rows
+MEMORY = 10  # looks that a row's shares are the mean of
+FIRST_LOOK = 160  # before, their shares are those of a network that has hardly begun
 ROWS = 64  # of a batch that are enough to measure ||D x||²
 
 
@@ -67,7 +80,8 @@ class Trace:
 
     signal, residual: life sums of ||δ||² r^T H r / ||r||² and ||r||². · gain: life sum of <G, D>.
     recent_gain, recent_own, samples: running sums over recent writes of <G, D>, of ||D x||² over the batch's inputs,
-        and of its samples.
+        and of its samples. · writes: so far.
+    shares: s and γ of each row, the mean of those looked at, (2, out). · lift: c (out, 1), or None where all are 1.
     """
 
     signal: float = 0.0
@@ -76,6 +90,9 @@ class Trace:
     recent_gain: float = 0.0
     recent_own: float = 0.0
     samples: float = 0.0
+    writes: int = 0
+    shares: Tensor | None = None
+    lift: Tensor | None = None
 
     @property
     def curvature(self) -> float:
@@ -93,14 +110,39 @@ class Trace:
         self.recent_gain = RECENT * self.recent_gain + gain
         self.recent_own = RECENT * self.recent_own + own
         self.samples = RECENT * self.samples + samples
+        self.writes += 1
+
+    @property
+    def bend(self) -> float:
+        """√(ρ g)."""
+        return sqrt(self.curvature * max(self.gain, 0.0))
+
+    @property
+    def looks(self) -> int:
+        """How often its rows have been looked at, this write included; 0 where this write is none to look at."""
+        since = self.writes - FIRST_LOOK
+        return since // LOOK + 1 if since >= 0 and since % LOOK == 0 else 0
+
+    def look(self, signals: Tensor, gains: Tensor, mean_bend: float) -> None:
+        """Compare rows with the mean layer. signals, gains: of each row in this write, (out,)."""
+        seen = torch.stack([signals / signals.sum(), gains / gains.sum()]).nan_to_num(0.0).clamp_min(0.0)
+        self.shares = seen if self.shares is None else self.shares + (seen - self.shares) / min(self.looks, MEMORY)
+        bends = len(signals) * self.bend * self.shares.prod(0).sqrt()
+        lift = torch.where(bends > 0, FLAT * mean_bend / bends, 1.0).clamp_min(1.0)
+        self.lift = lift[:, None] if bool((lift > 1).any()) else None
 
     def tensors(self) -> list[Tensor]:
-        """None: a trace is numbers alone."""
-        return []
+        """All tensors that it holds."""
+        return [kept for kept in (self.shares, self.lift) if kept is not None]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device and a number type."""
+        self.shares = None if self.shares is None else self.shares.to(device, dtype)
+        self.lift = None if self.lift is None else self.lift.to(device, dtype)
 
     def state(self) -> dict[str, Any]:
         """As plain values, for `state_dict`."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Self:
@@ -132,6 +174,16 @@ def passes_energy(change: Tensor, passes: Sequence[Pass], moved: Tensor | None) 
     return _sum(energies)
 
 
+def energy_by_row(matrix: Tensor, passes: Sequence[Pass]) -> Tensor:
+    """Sum of (M x)_i² over the inputs of all passes for each row i of a matrix (out, width), (out, 1)."""
+    total = matrix.new_zeros(len(matrix), 1)
+    for seen in passes:
+        some = seen.rows[:: max(1, len(seen.rows) // ROWS)]
+        moved = matrix[:, some] if some.ndim == 1 else matrix @ some.T
+        total += moved.square().sum(1, keepdim=True) * (len(seen.rows) / len(some))
+    return total
+
+
 def _sum(numbers: list[Tensor]) -> Tensor:
     return numbers[0] if len(numbers) == 1 else torch.stack(numbers).sum()
 
@@ -156,6 +208,22 @@ def hidden_rate(traces: Iterable[Trace]) -> float:
     """η, the factor of G A^-1 in a hidden layer's write, in units of its level's rate; inf where all is flat."""
     traces = list(traces)
     return BOLD / (1 + age(traces) / SPAN) * best_rate(traces)
+
+
+def mean_bend(traces: Iterable[Trace]) -> float:
+    """Mean of √(ρ g) over the layers that have gained anything; 0 without any."""
+    bends = [trace.bend for trace in traces if trace.gain > 0]
+    return sum(bends) / len(bends) if bends else 0.0
+
+
+def lifted(rate: float, plain: float, lift: Tensor, own: Tensor, size: Tensor) -> Tensor:
+    """The factor of each row's write, (out, 1).
+
+    rate: η. · plain: the factor of rows that are not lifted. · lift: c. · own, size: `energy_by_row` of D and of W.
+    """
+    high = lift > 1
+    far = trusted(rate, float((lift.square() * own)[high].sum()), float(size[high].sum()))
+    return torch.where(high, far * lift, plain)
 
 
 def trusted(rate: float, own: float, size: float) -> float:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import add
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from nllab.optim import affine, layers, packed
 from nllab.optim.output import LOSSES, Loss, bend, recognise, targets
 from nllab.optim.patches import Patches
+from nllab.optim.policy import BINS
 
 OUTPUT = "output"  # of the model as a whole, as the place where the loss is read
 TRIES = 50  # backward passes in which the loss is looked for
@@ -44,7 +46,8 @@ class Batch:
     passes: of each weight. · norms: the same of each norm. · scales: of each backward pass, what turns its gradient
         into that of the summed loss.
     inputs: of the model, where it took one tensor of floats. · asked: rows that the loss asked about.
-    errors: (answer, right answer) of every row that the model got wrong.
+    errors: (answer, right answer) of every row that the model got wrong. · answers: how often each was the right one,
+        in the policy's bins; empty before any.
     samples: rows of the model's output along its first axis, of which a sequence is one.
     residual: sum of ||r||² over the rows, r the gradient of the summed loss at the scores. · curved: sum of r^T H r.
     """
@@ -55,6 +58,7 @@ class Batch:
     inputs: list[Tensor] = field(default_factory=list)
     asked: int = 0
     errors: list[tuple[int, int]] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
     samples: int = 0
     residual: float = 0.0
     curved: float = 0.0
@@ -252,6 +256,8 @@ class Watcher:
         rights = targets(self.loss.kind, scores, gradient, scale).flatten()
         wrong = (answers != rights) & asked
         self.batch.errors += zip(answers[wrong].tolist(), rights[wrong].tolist(), strict=True)
+        counts = torch.bincount(rights[asked] % BINS, minlength=BINS).tolist()
+        self.batch.answers = list(map(add, self.batch.answers, counts)) if self.batch.answers else counts
         self.batch.asked += count
         if not (error_weight := self.error_weight()):
             self._measure(self.loss, scores, gradient, scale)

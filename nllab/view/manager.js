@@ -8,11 +8,13 @@ export const SIGNAL_NAMES = { surprise: "surprise", novelty: "novelty", conflict
 const LONGEST_MEMORY = 1000; // writes; a context that keeps more than this of itself forgets nothing that matters here
 
 // Where the settings in force stand between stability (-1) and plasticity (1); 0 is the balance they start with. A lower rate is more
-// stable by its power of ten; a context that forgets is more plastic, by the powers of ten that its memory has lost.
+// stable by its power of ten; a context that forgets, or holds no more than some inputs for each direction, is more plastic,
+// by the powers of ten that its memory has lost.
 export function balance(did) {
   if (!did) return 0;
   const kept = Math.min(did["retention of the head"] ?? 1, did["retention of the others"] ?? 1);
-  const span = kept < 1 ? 1 / (1 - kept) : LONGEST_MEMORY;
+  const held = did["inputs remembered for each direction"] ?? LONGEST_MEMORY;
+  const span = Math.min(kept < 1 ? 1 / (1 - kept) : LONGEST_MEMORY, held);
   const plastic = Math.max(0, Math.log10(LONGEST_MEMORY / Math.min(span, LONGEST_MEMORY)) / 2);
   return Math.max(-1, Math.min(1, Math.log10(Math.max(did.rate ?? 1, 0.1)) + plastic));
 }

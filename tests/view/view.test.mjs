@@ -156,6 +156,7 @@ test("the dial leans to plasticity where contexts forget, to stability where rat
   assert.ok(Math.abs(balance(did(1, 0.9)) - 1) < 1e-9);
   assert.ok(Math.abs(balance(did(1, 1, 0.99)) - 0.5) < 1e-9);
   assert.ok(balance(did(1, 0.9999)) === 0);
+  assert.ok(Math.abs(balance({ ...did(1, 1), "inputs remembered for each direction": 100 }) - 0.5) < 1e-9);
 });
 
 test("the decision of a moment is the last one before it", () => {
