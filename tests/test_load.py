@@ -3,6 +3,7 @@ with -m slow.
 
 A session speaks to the server as a browser does: Streamlit's websocket for the page, one stream of news for the
 figures. Who has finished plays again, so that four always train.
+NLLAB_BROWSERS: how many real browser tabs (30), each a visitor of its own; needs Chromium and gigabytes.
 NLLAB_LOAD_SECONDS: how long they watch (60; ten minutes say more about memory). NLLAB_LONG_SECONDS: how long one page
 trains at unlimited speed (180; an hour is the claim), NLLAB_LONG_PASSES: how often it reads the data before it
 begins anew (5): the log of a run takes 1.4 kB a step, which only a new run gives back.
@@ -17,9 +18,10 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from browsing import NEEDS_CHROMIUM, PATIENCE, drawn, press, run_of
 from waiting import until
 
-from nllab.bench.live import fetch, serving, stat
+from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
 
 client = pytest.importorskip("websockets.sync.client")
 pytestmark = pytest.mark.slow
@@ -28,6 +30,7 @@ SESSIONS, TRAININGS = 30, 4
 SECONDS = float(os.environ.get("NLLAB_LOAD_SECONDS", "60"))
 LONG_SECONDS = float(os.environ.get("NLLAB_LONG_SECONDS", "180"))
 PASSES = os.environ.get("NLLAB_LONG_PASSES", "5")
+BROWSERS = int(os.environ.get("NLLAB_BROWSERS", "30"))
 ANSWER_SECONDS = 300.0  # a time-out, not a claim: what was measured is printed
 
 
@@ -191,3 +194,43 @@ def test_training_for_long_with_the_page_open_takes_no_more_memory():
         tenths = ", ".join(f"{memory[i * (len(memory) - 1) // 10]:.0f}" for i in range(11))
         print(f"\n{steps:,} steps, played again {again} times; server memory in MB, every tenth: {tenths}")
         assert max(memory[-len(memory) // 10 :]) < max(memory[: len(memory) // 3]) + 50  # flat after a third
+
+
+@pytest.mark.browser
+@NEEDS_CHROMIUM
+def test_thirty_browsers_share_one_server_and_keep_apart():
+    """Thirty contexts of Chromium on this same machine, each with a page that plays; what the browsers themselves take
+    from the processor is taken from the server."""
+    api = pytest.importorskip("playwright.sync_api")
+    with ExitStack() as stack:
+        address = stack.enter_context(serving(NLLAB_TRAININGS=str(TRAININGS)))
+        until(lambda: fetch(f"{address}/stat"))
+        chromium = stack.enter_context(api.sync_playwright()).chromium
+        browser = chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
+        pages = []
+        for _ in range(BROWSERS):
+            page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page.set_default_timeout(PATIENCE * 1000)
+            page.goto(f"{address}/?networks=1&passes=5")
+            press(drawn(page), "play")
+            pages.append(page)
+        runs = {run_of(page, address)[0] for page in pages}
+        assert len(runs) == BROWSERS
+        memory, took, end = [], [], time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            assert fetch(address)
+            took.append(time.monotonic() - begun)
+            memory.append(server_memory(address) / 2**20)
+            time.sleep(0.5)
+        steps = {id: run["step"] for id, run in stat(address)["runs"].items()}
+        assert set(steps) == runs and min(steps.values()) > 0  # all had their turns
+        assert {run_of(page, address)[0] for page in pages} == runs
+        took.sort()
+        print(
+            f"\n{BROWSERS} browsers, {SECONDS:g} s: answers median {took[len(took) // 2]:.2f} s, 95 %"
+            f" {took[int(len(took) * 0.95)]:.2f} s, slowest {took[-1]:.2f} s; {min(steps.values())} to"
+            f" {max(steps.values())} steps; server memory {memory[0]:.0f} to {memory[-1]:.0f} MB"
+        )
+        assert memory[-1] < memory[len(memory) // 2] * 1.25 + 128
+        browser.close()

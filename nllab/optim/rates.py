@@ -62,7 +62,7 @@ BOLD, SPAN, TRUST, CAP = 4.0, 500.0, 0.1, 8.0
 # the other's writes met.
 AFTER_WATCHING = 4.0
 RECENT = 0.9  # what the sums over recent writes keep at each
-FLAT = 0.1  # of the mean layer's bend
+FLAT = 0.03  # of the mean layer's bend
 LOOK = 16  # writes of a layer between two looks at its rows
 MEMORY = 10  # looks that a row's shares are the mean of
 FIRST_LOOK = 160  # before, their shares are those of a network that has hardly begun
