@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from nllab.errors import DivergedError
 from nllab.optim.patches import Patches
-from nllab.optim.rank_n import proportion, rank_n
+from nllab.optim.rank_n import cholesky_factor, proportion, rank_n
 
 WIDE = 2048  # inputs past which a context is cut into blocks
 LATE = 256  # rows that A and A^-1 take in at once, since one large product costs less than several small ones
@@ -285,14 +284,8 @@ class Context:
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it holds."""
-        kept = [
-            self.base,
-            *self.late,
-            self.past,
-            self.factors,
-            self.gradient,
-            *(t for pair in self.rows for t in pair),
-        ]
+        rows = (t for pair in self.rows for t in pair)
+        kept = [self.base, *self.late, self.past, self.factors, self.gradient, *rows]
         return [t for t in kept if t is not None]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -395,25 +388,6 @@ def in_blocks(rows: Tensor, matrix: Tensor) -> Tensor:
 def from_blocks(rows: Tensor, width: int) -> Tensor:
     """The inverse of `in_blocks`: (K, N, D / K) -> (N, width)."""
     return rows if rows.ndim < 3 else rows.transpose(0, 1).flatten(1)[:, :width]
-
-
-def cholesky_factor(matrix: Tensor) -> Tensor:
-    """The Cholesky factor of A, (.., D, D). After very many samples rounding may eat the ridge: then what is lost is
-    put back, in place.
-
-    Raises DivergedError if that does not help, as it is when the features themselves have grown out of all bounds.
-    """
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if failed.any():
-        diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-        diagonal.add_(4 * torch.finfo(matrix.dtype).eps * diagonal.sum())
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if failed.any():
-            raise DivergedError(
-                "A layer's memory holds inputs beyond the reach of its number type; training has diverged. Lower the"
-                " rate."
-            )
-    return factor
 
 
 def bytes_of(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The identity of Woodbury: what a few new rows change of an inverse, at the cost of those rows."""
+"""The identity of Woodbury, what a few new rows change of an inverse at the cost of those rows; and a factor of A."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from nllab.errors import DivergedError
 
 EXACT = 1e-5  # relative; a gradient this close to its own outer products is taken to be them, in float32
 
@@ -53,3 +55,22 @@ def proportion(gradient: Tensor, rows: Tensor, deltas: Tensor) -> Tensor | None:
 @lru_cache(maxsize=64)
 def _probe(width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.randn(width, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(device, dtype)
+
+
+def cholesky_factor(matrix: Tensor) -> Tensor:
+    """The Cholesky factor of A, (.., D, D). After very many samples rounding may eat the ridge: then what is lost is
+    put back, in place.
+
+    Raises DivergedError if that does not help, as it is when the features themselves have grown out of all bounds.
+    """
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed.any():
+        diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+        diagonal.add_(4 * torch.finfo(matrix.dtype).eps * diagonal.sum())
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if failed.any():
+            raise DivergedError(
+                "A layer's memory holds inputs beyond the reach of its number type; training has diverged. Lower the"
+                " rate."
+            )
+    return factor

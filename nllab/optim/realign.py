@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from nllab.optim import layers
-from nllab.optim.context import Context, cholesky_factor, fade, observe
+from nllab.optim.context import Context, fade, observe
+from nllab.optim.rank_n import cholesky_factor
 from nllab.optim.watch import Batch
 
 NEW_WEIGHT = 0.3  # of an input that came in between, beside a pseudo-input's 1

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from nllab.errors import DivergedError
-from nllab.optim.context import Context, cholesky_factor, novelty
+from nllab.optim.context import Context, novelty
 from nllab.optim.output import Loss
 from nllab.optim.policy import Decision
+from nllab.optim.rank_n import cholesky_factor
 from nllab.optim.watch import Pass
 
 if TYPE_CHECKING:
