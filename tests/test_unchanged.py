@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nllab import DeepOptimizer
+from nllab.levels import Level
 from nllab.optim import policy as m
 from nllab.optim.context import WORTH, Context
 from nllab.optim.policy import BINS, LONG, SPAN, Policy
@@ -26,7 +27,8 @@ def test_what_was_left_out_counts_again_as_what_stayed():
             context.absorb(rows, torch.zeros(5, 3, dtype=torch.float64))
             context.close()
             context.seen, context.whole = context.seen + 5, context.whole + 5
-        thin.leave_out(5, most=50, ridge=RIDGE)
+        thin.surplus += 5
+        thin.leave_out(most=50, ridge=RIDGE)
     assert thin.seen == pytest.approx(45, rel=0.05) and thin.whole == 200
     held = thin.matrix - RIDGE * torch.eye(8, dtype=torch.float64)
     assert torch.allclose(held, thin.seen / 5 * rows.T @ rows)
@@ -37,9 +39,13 @@ def test_what_was_left_out_counts_again_as_what_stayed():
 
 def test_an_inverse_is_made_anew_only_when_enough_has_come():
     context = Context.empty(8, RIDGE)
-    kept = [context.leave_out(1, most=100, ridge=RIDGE) for _ in range(40)]
+    kept = []
+    for _ in range(40):
+        context.surplus += 1
+        kept.append(context.leave_out(most=100, ridge=RIDGE))
     assert [i for i, share in enumerate(kept) if share < 1] == [9, 19, 29, 39] and min(kept) == 1 - WORTH
-    assert context.leave_out(1000, most=100, ridge=RIDGE) == 0.5
+    context.surplus = 1000
+    assert context.leave_out(most=100, ridge=RIDGE) == 0.5
 
 
 def shares(*classes):
@@ -52,7 +58,8 @@ def shares(*classes):
 def live(policy, steps, answers, wrong=0.02):
     found = []
     for step in range(steps):
-        policy.observe(wrong, 0.7, [(0, label) for label in range(3)][: round(wrong * 10)], answers(step))
+        policy.look(wrong, answers(step))
+        policy.observe(wrong, 0.7, [(0, label) for label in range(3)][: round(wrong * 10)])
         found.append(policy.decide())
     return [decision for decision in found if decision]
 
@@ -138,6 +145,45 @@ def test_contexts_hold_fewer_inputs_while_nothing_changes_and_all_from_then_on(m
     for context in contexts:
         assert context.seen == context.whole == 160 * 32
     assert float(kept.inputs[-1, -1]) == pytest.approx(160 * 32, rel=0.3)
+
+
+def test_what_comes_with_the_change_counts_once(monkeypatch):
+    """The old counts as all that was seen, the first batch of the new as itself."""
+    monkeypatch.setattr(m, "LONG", 60)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
+    optimizer = DeepOptimizer(model)
+    train(model, optimizer, range(400), (0, 1, 2))
+    context = optimizer.state[model[0].weight]["context"]
+    assert context.whole > 20 * context.seen
+    train(model, optimizer, range(400, 401), (3, 4))
+    held = (
+        context.matrix.diagonal()[[3, 4]] * 6
+    )  # the new classes' own inputs: 3 + noise in 16 of 32 rows, noise before
+    assert context.seen == context.whole == 401 * 32
+    assert (held < 1.3 * (400 * 32 + 16 * 10)).all()
+
+
+@pytest.mark.parametrize("period", [1, 4])
+def test_toggled_off_in_the_middle_all_counts_at_once(monkeypatch, period):
+    monkeypatch.setattr(m, "LONG", 60)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
+    optimizer = DeepOptimizer(model, levels=[Level("all", "*", period)])
+    train(model, optimizer, range(400), (0, 1, 2))
+    context = optimizer.state[model[0].weight]["context"]
+    assert context.seen < 1.5 * SPAN * 7
+    optimizer.acting = False
+    train(model, optimizer, range(400, 500), (3, 4))
+    assert context.seen == context.whole == 500 * 32 and optimizer.policy.changed
+    optimizer.acting = True
+    train(model, optimizer, range(500, 600), (3, 4))
+    assert context.seen == context.whole == 600 * 32
+
+
+def test_states_of_before_leave_nothing_out():
+    old = {name: value for name, value in Policy(steps=500).state().items() if name != "changed"}
+    assert Policy.of_state(old).changed and not Policy.of_state(Policy().state()).changed
 
 
 def test_a_deep_optimizer_that_only_watches_leaves_nothing_out(monkeypatch):

@@ -260,12 +260,11 @@ class Context:
         self.whole *= retention
         self.forget_inverse()
 
-    def leave_out(self, rows: int, most: float, ridge: float) -> float:
+    def leave_out(self, most: float, ridge: float) -> float:
         """Hold about the last `most` rows for now; they stand for all, which `restore` lets them count as again.
 
-        rows: that have just come. Returns what is kept: 1 until enough have come to be worth a new inverse.
+        Returns what is kept: 1 until so many have come that it is worth a new inverse.
         """
-        self.surplus += rows
         share, whole = min(self.surplus / most, 0.5), self.whole
         if share < WORTH:
             return 1.0

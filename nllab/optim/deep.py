@@ -101,6 +101,7 @@ class DeepOptimizer(WatchingOptimizer):
             self._refresh()
         self._fresh = False
         look_closely(self, batch)
+        self._notice(batch)
         self._steps, self._watched = self._steps + 1, max(0, self._watched + (-1 if self.acting else 1))
         due: list[Due] = []
         norms: list[Scaled] = []
@@ -135,6 +136,7 @@ class DeepOptimizer(WatchingOptimizer):
         came = sum(len(each.rows) for each in passes)
         samples = min(came, batch.asked or came)  # the patches of an image are one sample
         context.seen, context.whole = context.seen + samples, context.whole + samples
+        context.surplus += came if self._span else 0
         for rows, deltas, weights, _ in passes:
             context.absorb(rows, deltas, weights, batch.scale)
         if passes and not head:
@@ -156,12 +158,12 @@ class DeepOptimizer(WatchingOptimizer):
         if not self.acting:
             for layer in due:
                 layer.context.forget_inverse()
-            return measurable(due, [None] * len(due), batch.scale, self._holdings.entry, self._retention)
+            return measurable(due, [None] * len(due), batch.scale, self._holdings.entry, self._fades)
         for layer in due:
             layer.context.solve(layer.gradient)
         rates = zip(due, self._rates(due), strict=True)
         steps = [context_write(x.matrix, x.gradient, x.context, rate) for x, rate in rates]
-        return measurable(due, steps, batch.scale, self._holdings.entry, self._retention)
+        return measurable(due, steps, batch.scale, self._holdings.entry, self._fades)
 
     def _rates(self, due: Sequence[Due]) -> list[float | Tensor]:
         """The rate of each layer's write: the head's own, one for all hidden layers as far as each can be trusted."""
@@ -219,16 +221,29 @@ class DeepOptimizer(WatchingOptimizer):
         now = self.settings
         return layer.group["retention"] * (now.head_retention if layer.head else now.hidden_retention)
 
+    def _fades(self, layer: Due) -> bool:
+        return self._retention(layer) < 1 or self._span > 0
+
     def _fade(self, layer: Due) -> None:
-        ridge, span = layer.group["ridge"], self.settings.span
+        ridge = layer.group["ridge"]
         if (retention := self._retention(layer)) < 1:
             layer.context.fade(retention, ridge)
-        if self.acting and span is not None:
-            retention *= layer.context.leave_out(layer.rows, span * layer.matrix.width, ridge)
+        if self._span:
+            retention *= layer.context.leave_out(self._span * layer.matrix.width, ridge)
         self._fade_past(layer.matrix.weight, retention, ridge)
 
-    def _restore(self) -> None:
-        """What contexts have left out for a while counts again."""
+    @property
+    def _span(self) -> float:
+        """Inputs for each direction that contexts hold for now; 0 for all."""
+        return (self.settings.span or 0.0) if self.acting and self.policy and not self.policy.changed else 0.0
+
+    def _notice(self, batch: Batch) -> None:
+        """Before a batch is taken in: where something has changed, what contexts have left out counts again."""
+        if self.policy is None or not batch.asked:
+            return
+        self.policy.look(len(batch.errors) / batch.asked, batch.answers)
+        if self._span:
+            return
         for group in self.param_groups:
             for p in group["params"]:
                 if "context" in self.state[p]:
@@ -281,9 +296,6 @@ class DeepOptimizer(WatchingOptimizer):
         if self.policy is not None:
             # A narrow head cannot tell new inputs from familiar ones, since there is no room in its features.
             known = [write.novelty for write in written if write.outer and write.leverage is not None]
-            self.policy.observe(error_rate, max(known, default=None), batch.errors, batch.answers)
-            span = self.settings.span
+            self.policy.observe(error_rate, max(known, default=None), batch.errors)
             decision = self.policy.decide() if self.acting else None
-            if span is not None and self.settings.span is None:
-                self._restore()
         return Report(self.loss, value, error_rate, decision, written)

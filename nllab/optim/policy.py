@@ -141,14 +141,21 @@ class Policy:
         """What the situation calls for."""
         return SETTINGS[self.situation]
 
-    def observe(
-        self, wrong: float, novelty: float | None, errors: Sequence[tuple[int, int]], answers: Sequence[float] = ()
-    ) -> None:
+    def look(self, wrong: float, answers: Sequence[float]) -> None:
+        """See, before a batch is taken in, whether anything has changed: `changed` says so, and never forgets.
+
+        wrong: share of the batch that the model got wrong. answers: how often each was the right one, in BINS bins.
+        """
+        now = self.wrong_now + (wrong - self.wrong_now) / NOW
+        self.changed |= self.steps > WARM and now > self.wrong_usual + UNUSUAL
+        if total := sum(answers):
+            self._count([count / total for count in answers])
+
+    def observe(self, wrong: float, novelty: float | None, errors: Sequence[tuple[int, int]]) -> None:
         """Take in one step.
 
         wrong: share of the batch that the model got wrong. novelty: of the head's inputs, 1 for what its context
         holds on average; None if it was not measured. errors: (answer, right answer) of every wrong sample.
-        answers: how often each was the right one, in BINS bins.
         """
         usual = USUAL if self.situation in CALM else UNSETTLED
         self.steps += 1
@@ -170,8 +177,6 @@ class Policy:
         if errors:
             fresh = sum(self.first_seen[right] > self.steps - RECENT for _, right in errors) / len(errors)
             self.fresh += (fresh - self.fresh) / NOW
-        if total := sum(answers):
-            self._count([count / total for count in answers])
         self.changed |= self.situation not in (STEADY, UNCHANGED)
 
     def _count(self, shares: list[float]) -> None:
@@ -228,7 +233,8 @@ class Policy:
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Policy:
         """The inverse of `state`."""
-        return cls(**{**state, "last_error": dict(state["last_error"]), "first_seen": dict(state["first_seen"])})
+        kept = {"changed": True, **state}  # states of before this was noted may have seen anything
+        return cls(**{**kept, "last_error": dict(state["last_error"]), "first_seen": dict(state["first_seen"])})
 
 
 def mixed(mean: list[float], new: list[float], count: int) -> list[float]:

@@ -65,6 +65,7 @@ RECENT = 0.9  # what the sums over recent writes keep at each
 FLAT = 0.03  # of the mean layer's bend
 LOOK = 16  # writes of a layer between two looks at its rows
 MEMORY = 10  # looks that a row's shares are the mean of
+HIGHEST = 1e6  # that a row is lifted
 FIRST_LOOK = 160  # before, their shares are those of a network that has hardly begun
 ROWS = 64  # of a batch that are enough to measure ||D x||²
 
@@ -128,7 +129,7 @@ class Trace:
         seen = torch.stack([signals / signals.sum(), gains / gains.sum()]).nan_to_num(0.0).clamp_min(0.0)
         self.shares = seen if self.shares is None else self.shares + (seen - self.shares) / min(self.looks, MEMORY)
         bends = len(signals) * self.bend * self.shares.prod(0).sqrt()
-        lift = torch.where(bends > 0, FLAT * mean_bend / bends, 1.0).clamp_min(1.0)
+        lift = torch.where(bends > 0, FLAT * mean_bend / bends, 1.0).clamp(1.0, HIGHEST)
         self.lift = lift[:, None] if bool((lift > 1).any()) else None
 
     def tensors(self) -> list[Tensor]:
@@ -222,8 +223,8 @@ def lifted(rate: float, plain: float, lift: Tensor, own: Tensor, size: Tensor) -
     rate: η. · plain: the factor of rows that are not lifted. · lift: c. · own, size: `energy_by_row` of D and of W.
     """
     high = lift > 1
-    far = trusted(rate, float((lift.square() * own)[high].sum()), float(size[high].sum()))
-    return torch.where(high, far * lift, plain)
+    moved, whole = float((lift.square() * own)[high].sum()), float(size[high].sum())
+    return torch.where(high, trusted(rate, moved, whole) * lift if whole > 0 else plain, plain)
 
 
 def trusted(rate: float, own: float, size: float) -> float:

@@ -155,11 +155,11 @@ def measurable(
     steps: Sequence[Tensor | None],
     scale: float,
     entry: Tensor | None,
-    retention: Callable[[Due], float],
+    fades: Callable[[Due], bool],
 ) -> list[Written]:
     """Of the layers whose inputs one whole context holds. steps: G A^-1 of each, None where nothing was written."""
     return [
-        Written.of(layer, step, scale, layer.matrix.weight is entry, retention(layer) < 1)
+        Written.of(layer, step, scale, layer.matrix.weight is entry, fades(layer))
         for layer, step in zip(due, steps, strict=True)
         if layer.passes and not layer.passes[0].hidden and layer.context.base.ndim == 2
     ]
