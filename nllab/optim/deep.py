@@ -246,8 +246,8 @@ class DeepOptimizer(WatchingOptimizer):
             return
         for group in self.param_groups:
             for p in group["params"]:
-                if "context" in self.state[p]:
-                    self._fade_past(p, self.state[p]["context"].restore(group["ridge"]), group["ridge"])
+                if context := self.state.get(p, {}).get("context"):
+                    self._fade_past(p, context.restore(group["ridge"]), group["ridge"])
 
     def _fade_past(self, weight: Tensor, factor: float, ridge: float) -> None:
         """What is known of the past of a head's context counts so many times as much."""
