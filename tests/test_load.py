@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from browsing import NEEDS_CHROMIUM, PATIENCE, drawn, press, run_of
+from browsing import DESK, NEEDS_CHROMIUM, PATIENCE, drawn, press, run_of
 from waiting import until
 
 from nllab.bench.live import CHROMIUM_OPTIONS, chromium_path, fetch, serving, stat
@@ -209,7 +209,7 @@ def test_thirty_browsers_share_one_server_and_keep_apart():
         browser = chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_OPTIONS))
         pages = []
         for _ in range(BROWSERS):
-            page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+            page = browser.new_context(viewport=DESK).new_page()
             page.set_default_timeout(PATIENCE * 1000)
             page.goto(f"{address}/?networks=1&passes=5")
             press(drawn(page), "play")

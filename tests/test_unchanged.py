@@ -101,7 +101,8 @@ def test_without_answers_nothing_is_known_to_be_unchanged():
 
 
 def test_new_classes_explain_new_inputs_until_they_are_half_of_all():
-    policy = Policy(steps=300, wrong_usual=0.1, wrong_now=0.1, rising=99, novelty_usual=2.0, newest=200)
+    seen = {"wrong_usual": 0.1, "wrong_now": 0.1, "rising": 99, "novelty_usual": 2.0}
+    policy = Policy(steps=300, first_seen={0: 9, 1: 200}, **seen)
     assert m.judge(policy)[0] == m.STEADY
     policy.steps = 400
     assert m.judge(policy)[0] == m.DRIFT
@@ -121,11 +122,20 @@ def train(model, optimizer, steps, classes):
         optimizer.step()
 
 
-def test_contexts_hold_fewer_inputs_while_nothing_changes_and_all_from_then_on(monkeypatch):
+def net():
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
+
+
+def soon_unchanged(monkeypatch, **settings):
+    """A network and its optimizer, which takes the world to be one after 60 steps."""
     monkeypatch.setattr(m, "LONG", 60)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
-    optimizer = DeepOptimizer(model)
+    model = net()
+    return model, DeepOptimizer(model, **settings)
+
+
+def test_contexts_hold_fewer_inputs_while_nothing_changes_and_all_from_then_on(monkeypatch):
+    model, optimizer = soon_unchanged(monkeypatch)
     train(model, optimizer, range(150), (0, 1, 2))
     assert optimizer.policy.situation == m.UNCHANGED
     contexts = [optimizer.state[model[place].weight]["context"] for place in (0, 2)]
@@ -134,7 +144,7 @@ def test_contexts_hold_fewer_inputs_while_nothing_changes_and_all_from_then_on(m
     kept: Realignment = optimizer.state[model[2].weight]["realignment"]
     assert float(kept.inputs[-1, -1]) == pytest.approx(contexts[1].seen, rel=0.3)
 
-    other = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
+    other = net()
     other.load_state_dict(model.state_dict())
     again = DeepOptimizer(other)
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -149,27 +159,20 @@ def test_contexts_hold_fewer_inputs_while_nothing_changes_and_all_from_then_on(m
 
 def test_what_comes_with_the_change_counts_once(monkeypatch):
     """The old counts as all that was seen, the first batch of the new as itself."""
-    monkeypatch.setattr(m, "LONG", 60)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
-    optimizer = DeepOptimizer(model)
+    model, optimizer = soon_unchanged(monkeypatch)
     train(model, optimizer, range(400), (0, 1, 2))
     context = optimizer.state[model[0].weight]["context"]
     assert context.whole > 20 * context.seen
     train(model, optimizer, range(400, 401), (3, 4))
-    held = (
-        context.matrix.diagonal()[[3, 4]] * 6
-    )  # the new classes' own inputs: 3 + noise in 16 of 32 rows, noise before
+    # The new classes' own inputs: 3 + noise in 16 of 32 rows, noise before.
+    held = context.matrix.diagonal()[[3, 4]] * 6
     assert context.seen == context.whole == 401 * 32
     assert (held < 1.3 * (400 * 32 + 16 * 10)).all()
 
 
 @pytest.mark.parametrize("period", [1, 4])
 def test_toggled_off_in_the_middle_all_counts_at_once(monkeypatch, period):
-    monkeypatch.setattr(m, "LONG", 60)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
-    optimizer = DeepOptimizer(model, levels=[Level("all", "*", period)])
+    model, optimizer = soon_unchanged(monkeypatch, levels=[Level("all", "*", period)])
     train(model, optimizer, range(400), (0, 1, 2))
     context = optimizer.state[model[0].weight]["context"]
     assert context.seen < 1.5 * SPAN * 7
@@ -187,10 +190,7 @@ def test_states_of_before_leave_nothing_out():
 
 
 def test_a_deep_optimizer_that_only_watches_leaves_nothing_out(monkeypatch):
-    monkeypatch.setattr(m, "LONG", 60)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 6))
-    optimizer = DeepOptimizer(model)
+    model, optimizer = soon_unchanged(monkeypatch)
     optimizer.acting = False
     train(model, optimizer, range(100), (0, 1, 2))
     assert optimizer.state[model[0].weight]["context"].seen == 3200 and optimizer.settings.span is None

@@ -131,7 +131,6 @@ class Policy:
     answers: list[float] = field(default_factory=list)  # right answers, life mean of their shares
     answers_recent: list[float] = field(default_factory=list)  # the same of the last steps
     counted: int = 0  # steps that they are the mean of
-    newest: int = 0  # step at which an answer was right for the first time
     apart: float = 0.0  # how far the two are apart (total variation), mean
     apart_square: float = 0.0  # and mean square
     changed: bool = False  # whether anything ever has
@@ -169,8 +168,7 @@ class Policy:
             rising = self.novelty_recent > self.novelty_usual > GROWN and self.situation in CALM
             self.rising = self.rising + 1 if rising else max(0, self.rising - 2)
         for answer, right in errors:
-            if right not in self.first_seen:
-                self.first_seen[right] = self.newest = self.steps
+            self.first_seen.setdefault(right, self.steps)
             self.errors += 1
             self.agreement += ((self.last_error.get(answer) == right) - self.agreement) / ENOUGH
             self.last_error[answer] = right
@@ -255,7 +253,8 @@ def judge(seen: Policy) -> tuple[str, str]:
             wait = f"and the inputs are familiar: other answers, or noise? It waits for {ENOUGH} errors."
             return UNSURE, f"{percent}, {wait}"
         # New classes bring new inputs, which are new until there are as many of them as of the old ones.
-        if seen.situation != DRIFT and seen.rising >= PATIENCE and seen.steps >= 2 * seen.newest:
+        newest = max(seen.first_seen.values(), default=0)
+        if seen.situation != DRIFT and seen.rising >= PATIENCE and seen.steps >= 2 * newest:
             newer = f"Inputs are {seen.novelty_usual:.1f} times as new as what is remembered, and getting newer: drift."
             return DRIFT, f"{newer} Every context keeps {FOLLOW} at each write."
         if seen.situation == STEADY and not seen.changed and seen.counted >= LONG:

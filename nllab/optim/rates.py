@@ -151,14 +151,22 @@ class Trace:
         return cls(**state)
 
 
+def through(matrix: Tensor, rows: Tensor | Patches) -> Tensor:
+    """M x, (out, n), for at most about `ROWS` of a layer's inputs, evenly spaced.
+
+    Shapes: matrix (out, width) · rows (N, width), or indices (N,) of one-hot inputs.
+    """
+    some = rows[:: max(1, len(rows) // ROWS)]
+    return matrix[:, some] if rows.ndim == 1 else matrix @ some.T
+
+
 def own_energy(change: Tensor, rows: Tensor | Patches) -> Tensor:
     """Sum of ||D x||² over the inputs of a batch, from at most `ROWS` of them, evenly spaced.
 
     Shapes: change D (out, width) · rows (N, width), or indices (N,) of one-hot inputs · returns a number.
     """
-    some = rows[:: max(1, len(rows) // ROWS)]
-    moved = change[:, some] if rows.ndim == 1 else change @ some.T
-    return moved.square().sum() * (len(rows) / len(some))
+    moved = through(change, rows)
+    return moved.square().sum() * (len(rows) / moved.shape[1])
 
 
 def passes_energy(change: Tensor, passes: Sequence[Pass], moved: Tensor | None) -> Tensor:
@@ -179,9 +187,8 @@ def energy_by_row(matrix: Tensor, passes: Sequence[Pass]) -> Tensor:
     """Sum of (M x)_i² over the inputs of all passes for each row i of a matrix (out, width), (out, 1)."""
     total = matrix.new_zeros(len(matrix), 1)
     for seen in passes:
-        some = seen.rows[:: max(1, len(seen.rows) // ROWS)]
-        moved = matrix[:, some] if some.ndim == 1 else matrix @ some.T
-        total += moved.square().sum(1, keepdim=True) * (len(seen.rows) / len(some))
+        moved = through(matrix, seen.rows)
+        total += moved.square().sum(1, keepdim=True) * (len(seen.rows) / moved.shape[1])
     return total
 
 
